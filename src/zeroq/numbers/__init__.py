@@ -1,0 +1,1 @@
+"""Number formats and the values that flow between stages."""
