@@ -1,0 +1,187 @@
+"""A network as values: a graph of pure ATen operators, its tensors, and what was found in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from zeroq.graph.replay import replay
+
+aten = torch.ops.aten
+
+CONVOLUTIONS = {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default}
+TRANSPOSED = {aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input}
+LAYER_OPERATORS = CONVOLUTIONS | {aten.linear.default}
+BATCH_NORM = aten.batch_norm.default
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A weight parameter together with the nodes that use it."""
+
+    name: str  # the module's path: "stage1.0.conv1"
+    weight: str  # key in Network.tensors
+    bias: str | None
+    operator: str  # "conv2d", "linear", ...
+    sites: tuple[str, ...]  # names of the nodes that use the weight, in order of execution
+    shape: tuple[int, ...]  # of the weight, output channels first
+    groups: int
+    multiply_accumulates: int  # per image, over all sites
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights, without biases."""
+        return math.prod(self.shape)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every filter sees a single channel."""
+        return self.operator != "linear" and self.groups > 1 and self.shape[1] == 1
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A BatchNorm with running statistics: the layer whose output it alone consumes, if there is one."""
+
+    node: str
+    input: str  # the node whose value it normalises
+    layer: str | None
+    mean: Tensor  # [channels]
+    variance: Tensor  # [channels]
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Network:
+    """A graph of pure ATen operators with its tensors; graphs are never changed in place, but copied."""
+
+    graph: fx.Graph
+    tensors: Mapping[str, Tensor]
+    example: tuple[Tensor, ...]  # inputs of batch 2
+    shapes: Mapping[str, tuple[int, ...]]  # of every tensor value, without the batch
+    layers: tuple[Layer, ...]
+    norms: tuple[Norm, ...]
+    not_quantized: tuple[tuple[str, str], ...]  # (name, reason)
+
+    def node(self, name: str) -> fx.Node:
+        """The node of that name."""
+        return next(node for node in self.graph.nodes if node.name == name)
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name."""
+        return next(layer for layer in self.layers if layer.name == name)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the network's inputs."""
+        return tuple(node.name for node in self.graph.nodes if node.op == "placeholder")
+
+    def run(self, *inputs: Tensor) -> Any:
+        """The network's output."""
+        return replay(self.graph, self.tensors, dict(zip(self.inputs, inputs, strict=True)))["output"]
+
+    def with_tensors(self, changed: Mapping[str, Tensor]) -> Network:
+        """The same graph with some tensors replaced by others of the same shape."""
+        return replace(self, tensors={**self.tensors, **changed})
+
+
+def describe(graph: fx.Graph, tensors: Mapping[str, Tensor], example: tuple[Tensor, ...]) -> Network:
+    """Find layers, BatchNorms and shapes in a graph of pure operators, by one pass over the example."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(node: fx.Node, value: Any) -> None:
+        if isinstance(value, Tensor):
+            shapes[node.name] = tuple(value.shape[1:])
+
+    names = [node.name for node in graph.nodes if node.op == "placeholder"]
+    with torch.inference_mode():
+        replay(graph, tensors, dict(zip(names, example, strict=True)), visit=note)
+    layers, not_quantized = find_layers(graph, tensors, shapes)
+    return Network(graph, tensors, example, shapes, layers, find_norms(graph, tensors, layers), not_quantized)
+
+
+def find_layers(
+    graph: fx.Graph, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[tuple[Layer, ...], tuple[tuple[str, str], ...]]:
+    """Layers that can run in integers, and every other use of a tensor of weights with the reason why not."""
+    sites: dict[str, list[fx.Node]] = {}
+    others: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        for position, argument in enumerate(node.args):
+            if not (isinstance(argument, fx.Node) and argument.op == "get_attr"):
+                continue
+            if node.target in LAYER_OPERATORS and position == 1:
+                sites.setdefault(str(argument.target), []).append(node)
+            elif node.target in TRANSPOSED and position == 1:
+                others[layer_name(str(argument.target))] = "a transposed convolution has no integer kernel in onnxruntime"
+            elif node.target == BATCH_NORM:
+                others[node.name] = "a BatchNorm that follows no convolution is an affine step in floating point"
+            elif not (node.target in LAYER_OPERATORS | TRANSPOSED and position == 2):
+                others[layer_name(str(argument.target))] = f"{operator_name(node)} with a stored tensor has no integer kernel"
+    layers = tuple(make_layer(weight, nodes, tensors, shapes) for weight, nodes in sites.items())
+    return layers, tuple(others.items())
+
+
+def make_layer(
+    weight: str, nodes: list[fx.Node], tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> Layer:
+    """The layer of one weight and the nodes that use it."""
+    first = nodes[0]
+    bias = first.args[2] if len(first.args) > 2 else None
+    shape = tuple(tensors[weight].shape)
+    groups = int(first.args[6]) if first.target in CONVOLUTIONS and len(first.args) > 6 else 1  # type: ignore[arg-type]
+    positions = sum(math.prod(shapes[node.name]) // shape[0] for node in nodes)
+    return Layer(
+        name=layer_name(weight),
+        weight=weight,
+        bias=str(bias.target) if isinstance(bias, fx.Node) else None,
+        operator=operator_name(first),
+        sites=tuple(node.name for node in nodes),
+        shape=shape,
+        groups=groups,
+        multiply_accumulates=positions * math.prod(shape),
+    )
+
+
+def find_norms(graph: fx.Graph, tensors: Mapping[str, Tensor], layers: tuple[Layer, ...]) -> tuple[Norm, ...]:
+    """BatchNorms with running statistics, each with the layer whose only consumer it is."""
+    layer_of = {site: layer.name for layer in layers for site in layer.sites}
+    norms = []
+    for node in graph.nodes:
+        if not is_norm(node):
+            continue
+        source = node.args[0]
+        alone = len(source.users) == 1
+        norms.append(
+            Norm(
+                node=node.name,
+                input=source.name,
+                layer=layer_of.get(source.name) if alone else None,
+                mean=tensors[str(node.args[3].target)],
+                variance=tensors[str(node.args[4].target)],
+                epsilon=float(node.args[7]),
+            )
+        )
+    return tuple(norms)
+
+
+def is_norm(node: fx.Node) -> bool:
+    """Whether a node is a BatchNorm that uses stored statistics (not those of its batch)."""
+    return node.target == BATCH_NORM and node.args[5] is False and node.args[3] is not None
+
+
+def layer_name(attribute: str) -> str:
+    """The module's path of a weight: "stage1.0.conv1.weight" -> "stage1.0.conv1"."""
+    return attribute.removesuffix(".weight")
+
+
+def operator_name(node: fx.Node) -> str:
+    """An ATen operator's plain name: aten.conv2d.default -> "conv2d"."""
+    return str(getattr(node.target, "_schema").name).split("::")[1] if hasattr(node.target, "_schema") else str(node.target)
