@@ -1,0 +1,165 @@
+"""Network + ranges + integer weights -> the module that behaves as the exported file will."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from zeroq.graph.fold import remove_unused
+from zeroq.graph.network import Layer, Network
+from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
+from zeroq.numbers.values import ActivationRange, IntegerWeight, Ranges
+from zeroq.simulate.placement import Placement, again
+
+MOST_BIAS = 2**30  # int32 accumulators hold the bias and the products beside it
+
+
+class QuantizedNetwork(nn.Module):
+    """The quantized network, simulated in floating point; all that it knows is in its state_dict.
+
+    Integer weights and biases, scales and zero points are buffers; quantizers maps each activation quantizer's node to
+    its name in Ranges.
+    """
+
+    def __init__(self, graph: fx.Graph, tensors: Mapping[str, Tensor], quantizers: Mapping[str, str]) -> None:
+        super().__init__()
+        self.graph_module = fx.GraphModule(dict(tensors), graph)
+        self.quantizers = dict(quantizers)
+        self.eval()
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of ATen operators and the two of zeroq."""
+        return self.graph_module.graph
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by the names that the graph uses."""
+        return dict(self.graph_module.state_dict())
+
+    def forward(self, *inputs: Tensor) -> Any:
+        """The network's output, every value rounded as the file rounds it."""
+        return self.graph_module(*inputs)
+
+
+def quantize_activations(
+    network: Network, placement: Placement, ranges: Ranges, input_bits: Mapping[str, int]
+) -> tuple[fx.Graph, dict[str, Tensor], dict[str, str]]:
+    """The folded network with its activation quantizers, weights still in floating point.
+
+    input_bits: of the input of each layer that runs in integers. Gives graph, tensors, and quantizer nodes by name.
+    """
+    graph, tensors = copy.deepcopy(network.graph), dict(network.tensors)
+    names: dict[str, str] = {}
+    of_value = placement.of_value
+    narrow = {site: input_bits[layer.name] for layer in network.layers if layer.name in input_bits for site in layer.sites}
+    for node in list(graph.nodes):
+        if node.name not in of_value:
+            continue
+        quantizer = of_value[node.name]
+        users = list(node.users)
+        with graph.inserting_after(node):
+            quantized = insert(graph, tensors, node, quantizer.name, ranges[quantizer.name])
+        names[quantized.name] = quantizer.name
+        for user in users:
+            user.replace_input_with(node, quantized)
+        requantized: dict[int, fx.Node] = {}
+        for user in users:
+            bits = narrow.get(user.name, ranges[quantizer.name].bits)
+            if bits >= ranges[quantizer.name].bits:
+                continue
+            if bits not in requantized:
+                name = again(quantizer.name, bits)
+                with graph.inserting_after(quantized):
+                    requantized[bits] = insert(graph, tensors, quantized, name, ranges[name])
+                names[requantized[bits].name] = name
+            user.replace_input_with(quantized, requantized[bits])
+    for node in list(graph.nodes):
+        if node.name in placement.absorbed:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    return graph, tensors, names
+
+
+def insert(graph: fx.Graph, tensors: dict[str, Tensor], source: fx.Node, name: str, range_: ActivationRange) -> fx.Node:
+    """A quantizer behind a node, its parameters stored once for all that share them."""
+    key = name.replace("/", "_at_")
+    tensors[f"{key}.scale"] = torch.tensor(range_.scale, dtype=torch.float32)
+    tensors[f"{key}.zero_point"] = torch.tensor(range_.zero_point, dtype=torch.uint8)
+    scale, zero_point = graph.get_attr(f"{key}.scale"), graph.get_attr(f"{key}.zero_point")
+    source.append(scale)
+    scale.append(zero_point)
+    quantized = graph.create_node(
+        "call_function",
+        QUANTIZE_DEQUANTIZE,
+        (source, scale, zero_point, range_.grid.high),
+        name=f"{source.name}_{'quantized' if '/' not in name else 'narrow'}",
+    )
+    zero_point.append(quantized)
+    return quantized
+
+
+def quantize_network(
+    network: Network,
+    placement: Placement,
+    ranges: Ranges,
+    weights: Mapping[str, IntegerWeight],
+    input_bits: Mapping[str, int],
+    biases: Mapping[str, Tensor] | None = None,
+) -> QuantizedNetwork:
+    """The whole quantized network.
+
+    weights: by layer; layers without stay in floating point.  biases: float32, in place of the network's own.
+    """
+    graph, tensors, names = quantize_activations(network, placement, ranges, input_bits)
+    nodes = {node.name: node for node in graph.nodes}
+    for layer in network.layers:
+        if layer.name in weights:
+            quantize_layer(graph, tensors, layer, [nodes[site] for site in layer.sites], weights[layer.name], biases or {})
+    remove_unused(graph, tensors)
+    graph.lint()
+    return QuantizedNetwork(graph, tensors, names)
+
+
+def quantize_layer(
+    graph: fx.Graph,
+    tensors: dict[str, Tensor],
+    layer: Layer,
+    sites: list[fx.Node],
+    weight: IntegerWeight,
+    biases: Mapping[str, Tensor],
+) -> None:
+    """Put a layer's integers, and per site its bias on the grid (input scale x weight scale), in place of its tensors."""
+    key = layer.weight
+    bias = biases.get(layer.name, tensors[layer.bias] if layer.bias else None)
+    tensors[f"{key}_integers"], tensors[f"{key}_scale"] = weight.integers, weight.scale
+    for index, site in enumerate(sites):
+        values = constant(graph, site, f"{key}_integers", f"{key}_scale")
+        arguments = [site.args[0], values, *site.args[2:]]
+        if bias is not None:
+            input_scale = tensors[str(site.args[0].args[1].target)]
+            scale = input_scale * weight.scale
+            name = f"{layer.name}.bias{index if len(sites) > 1 else ''}"
+            tensors[f"{name}_integers"] = torch.round(bias.double() / scale.double()).clamp(-MOST_BIAS, MOST_BIAS).int()
+            tensors[f"{name}_scale"] = scale
+            arguments = [site.args[0], values, constant(graph, site, f"{name}_integers", f"{name}_scale"), *site.args[3:]]
+        site.args = tuple(arguments)
+
+
+def constant(graph: fx.Graph, before: fx.Node, integers: str, scale: str) -> fx.Node:
+    """A dequantize node in front of another."""
+    with graph.inserting_before(before):
+        arguments = (graph.get_attr(integers), graph.get_attr(scale))
+        return graph.call_function(DEQUANTIZE, arguments)
+
+
+def least_scales(bias: Tensor | None, input_scale: float, channels: int) -> Tensor:
+    """Smallest weight scale per channel for which the bias fits its int32, float32 [channels].
+
+    A dead channel (weights of 1e-9, a bias of 5) would overflow otherwise: onnxruntime's own quantizer has done so.
+    """
+    least = torch.full((channels,), 1e-12)
+    return least if bias is None else torch.maximum(least, bias.abs() / (input_scale * MOST_BIAS))
