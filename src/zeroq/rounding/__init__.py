@@ -1,0 +1,6 @@
+"""Weights to integers: scales by search, rounding by one of several methods, statistics of a layer's inputs."""
+
+from zeroq.rounding.filters import violating_pairs
+from zeroq.rounding.methods import METHODS, round_weight
+
+__all__ = ["METHODS", "round_weight", "violating_pairs"]

@@ -1,0 +1,78 @@
+"""Rounding column by column, the error of each carried into those left."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from zeroq.errors import NumericalError
+from zeroq.numbers.grid import Grid, quantize
+from zeroq.rounding.filters import PAIR_LIMIT
+
+DAMPING = 0.01  # of the mean diagonal
+MOST_DAMPING = 1.0
+BLOCK = 128  # columns between two updates of all that are left
+
+
+def round_gptq(filters: Tensor, scale: Tensor, grid: Grid, hessian: Tensor | None, limited: bool) -> Tensor:
+    """Minimise (w - q)^T H (w - q) greedily, columns by falling diagonal of H (GPTQ, arXiv:2210.17323).
+
+    With H = L L^T and the columns sorted by rising diagonal, (w - q)^T H (w - q) is the sum over k of the squares of
+    sum_{j >= k} (w_j - q_j) L_jk; from the last column to the first, each q_k makes its own square as small as the
+    grid allows: q_k = round(w_k + sum_{j > k} (w_j - q_j) L_jk / L_kk). This is the paper's result (QuIP,
+    arXiv:2307.13304, theorem 6) without the inverse of H, at a third of the cost. One Hessian per convolution group.
+
+    filters: [groups, filters, columns].  scale: [groups, filters].  hessian: [groups, columns, columns].
+    limited: a column whose neighbour is already fixed stays within the limit on pairs.
+    Gives integers as floating point, [groups, filters, columns].
+    Raises NumericalError where H is not positive, even when strongly damped.
+    """
+    assert hessian is not None, "GPTQ needs a Hessian"
+    count = filters.shape[2]
+    order = torch.argsort(torch.diagonal(hessian, dim1=1, dim2=2), dim=1, stable=True)  # [groups, columns]
+    place = torch.argsort(order, dim=1)
+    carry = carried_share(hessian, order)
+    columns = torch.take_along_dim(filters.transpose(1, 2), order[..., None], dim=1)  # [groups, columns, filters]
+    integers = columns.new_zeros(columns.shape[0], count + 1, columns.shape[2])  # the last: neighbour of an odd column
+    error = torch.zeros_like(columns)
+    neighbour = torch.cat([place, torch.full_like(place[:, :1], count)], dim=1).gather(1, order ^ 1)
+    every = torch.arange(len(filters))
+    for stop in range(count, 0, -BLOCK):
+        start = max(stop - BLOCK, 0)
+        target = columns[:, start:stop] + carry[:, stop:, start:stop].transpose(1, 2) @ error[:, stop:]
+        for column in range(stop - 1, start - 1, -1):
+            share, missed = carry[:, column + 1 : stop, column, None], error[:, column + 1 : stop]
+            wanted = target[:, column - start] + (share.transpose(1, 2) @ missed).squeeze(1)
+            fixed = quantize(wanted, scale, 0, grid.low, grid.high)
+            if limited:
+                beside = integers[every, neighbour[:, column]]
+                fixed = torch.clamp(fixed, -PAIR_LIMIT - beside, PAIR_LIMIT - beside)
+            integers[:, column] = fixed
+            error[:, column] = columns[:, column] - fixed * scale
+    return torch.take_along_dim(integers, place[..., None], dim=1).transpose(1, 2)
+
+
+def carried_share(hessian: Tensor, order: Tensor) -> Tensor:
+    """L_jk / L_kk of the damped Hessian in that order of columns, [groups, columns, columns], lower triangular.
+
+    Columns that no input ever reaches have the damping alone: they round to nearest and carry nothing. A Hessian that
+    the damping does not make positive is damped ten times as much, at most twice.
+    """
+    every = torch.arange(len(hessian))[:, None, None]
+    matrix = hessian[every, order[:, :, None], order[:, None, :]]
+    mean = torch.diagonal(matrix, dim1=1, dim2=2).mean(1)
+    mean = torch.where(mean > 0, mean, 1.0)
+    added = torch.zeros_like(mean)
+    damping = DAMPING
+    while True:
+        step = torch.where(added < damping * mean, damping * mean - added, 0.0)
+        torch.diagonal(matrix, dim1=1, dim2=2).add_(step[:, None])
+        added += step
+        lower, failed = torch.linalg.cholesky_ex(matrix)
+        if not failed.any():
+            return lower.div_(torch.diagonal(lower, dim1=1, dim2=2)[:, None, :].clone())
+        if damping >= MOST_DAMPING:
+            raise NumericalError(
+                "The second moments of a layer's inputs are not positive, so they cannot guide its rounding."
+            )
+        damping *= 10

@@ -1,0 +1,59 @@
+"""A layer's weight -> integers and scales, by any of the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from zeroq.errors import NumericalError
+from zeroq.numbers.grid import Grid
+from zeroq.numbers.values import IntegerWeight
+from zeroq.rounding.filters import from_filters, is_limited, to_filters
+from zeroq.rounding.gptq import DAMPING, round_gptq
+from zeroq.rounding.nearest import round_nearest
+from zeroq.rounding.scales import search_scales
+
+Method = Callable[[Tensor, Tensor, Grid, Tensor | None, bool], Tensor]
+
+METHODS: dict[str, Method] = {"nearest": round_nearest, "gptq": round_gptq}
+
+
+def round_weight(
+    weight: Tensor,
+    bits: int,
+    hessian: Tensor | None,
+    *,
+    groups: int = 1,
+    method: str = "gptq",
+    portable: bool = True,
+    least_scale: Tensor | None = None,
+    name: str = "",
+) -> IntegerWeight:
+    """Integers of `bits` and one scale per output channel, scales first, then the integers by the method.
+
+    weight: [out, in / groups, *kernel].  hessian: 2 E[a a^T] of the layer's inputs, [groups, columns, columns], columns
+    as (*kernel, input channel), or None (squared errors then weigh alike; "gptq" needs it).
+    portable: no pair of 8-bit integers can saturate on a CPU without VNNI.
+    least_scale: [out], a bound from below, so that a large bias fits into 32 bits on a channel of tiny weights.
+    name: of the layer, for errors. Raises NumericalError where weight or Hessian hold NaN or infinity.
+    """
+    if not torch.isfinite(weight).all():
+        raise NumericalError(f"The weight of layer {name!r} holds NaN or infinity: quantize a network that computes.")
+    if hessian is not None and not torch.isfinite(hessian).all():
+        raise NumericalError(f"The inputs of layer {name!r} hold NaN or infinity: quantize a network that computes.")
+    shape, grid = tuple(weight.shape), Grid(bits, signed=True)
+    filters = to_filters(weight.detach().float(), groups)
+    limited = portable and is_limited(shape, groups, bits)
+    least = None if least_scale is None else least_scale.float().reshape(filters.shape[:2])
+    scale = search_scales(filters, grid, None if hessian is None else importance(hessian), limited=limited, least=least)
+    integers = METHODS[method](filters, scale, grid, hessian, limited)
+    return IntegerWeight(from_filters(integers, shape).to(torch.int8), scale.flatten(), bits, method)
+
+
+def importance(hessian: Tensor) -> Tensor:
+    """Diagonal of the Hessian, damped as for the rounding, [groups, columns]; 1 where no input ever arrived."""
+    diagonal = torch.diagonal(hessian, dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True)
+    return torch.where(mean > 0, diagonal + DAMPING * mean, 1.0)

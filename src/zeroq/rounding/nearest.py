@@ -1,0 +1,16 @@
+"""Rounding to the nearest integer."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from zeroq.numbers.grid import Grid, quantize
+
+
+def round_nearest(filters: Tensor, scale: Tensor, grid: Grid, hessian: Tensor | None, limited: bool) -> Tensor:
+    """q = clamp(round(w / s)); scales that hold to the limit on pairs make integers that do.
+
+    filters: [groups, filters, columns].  scale: [groups, filters].  hessian, limited: not used.
+    Gives integers as floating point, [groups, filters, columns].
+    """
+    return quantize(filters, scale[..., None], 0, grid.low, grid.high)

@@ -1,0 +1,90 @@
+"""The scale of every output channel, by search."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from zeroq.numbers.grid import Grid, quantize
+from zeroq.rounding.filters import saturating
+
+COARSE, FINE = 12, 6  # candidates of the two passes
+LEAST_FACTOR = {2: 0.12, 3: 0.25, 4: 0.4, 5: 0.5, 6: 0.6, 7: 0.7, 8: 0.8}  # of the scale that clips nothing
+LEAST_RELATIVE = 1e-6  # of a layer's largest scale: dead channels get this one
+ENLARGEMENT = 1.01
+CHUNK = 1 << 16  # weights at a time: what stays in the cache
+
+
+def search_scales(
+    filters: Tensor, grid: Grid, importance: Tensor | None = None, *, limited: bool = False, least: Tensor | None = None
+) -> Tensor:
+    """Scale s of each filter that minimises sum_j h_j (w_j - s q_j)^2 over factors of the scale that clips nothing.
+
+    filters: [groups, filters, columns].  importance: h, [groups, columns], the diagonal of the Hessian, or None for 1.
+    limited: afterwards a filter's scale grows in steps of 1 % until no pair of its rounded integers can saturate.
+    least: [groups, filters], a bound from below.  Gives float32 [groups, filters].
+    """
+    rows = filters.flatten(0, 1)
+    weights = None if importance is None else importance[:, None].expand_as(filters).reshape(rows.shape)
+    widest = torch.maximum(rows.amax(1) / grid.high, rows.amin(1) / grid.low)
+    height = max(1, CHUNK // rows.shape[1])
+    scale = torch.cat(
+        [
+            search_rows(
+                rows[start : start + height], widest[start : start + height], grid, part(weights, start, height)
+            )
+            for start in range(0, len(rows), height)
+        ]
+    )
+    bound = torch.clamp(widest.max() * LEAST_RELATIVE, min=torch.finfo(torch.float32).tiny)
+    scale = torch.maximum(scale, bound if least is None else torch.maximum(bound, least.flatten()))
+    if not widest.any():
+        scale = torch.ones_like(scale) if least is None else torch.clamp(least.flatten(), min=1.0)
+    if limited:
+        scale = enlarge_saturating(rows, scale, grid)
+    return scale.reshape(filters.shape[:2])
+
+
+def part(weights: Tensor | None, start: int, height: int) -> Tensor | None:
+    """Some rows of the importance, where there is one."""
+    return None if weights is None else weights[start : start + height]
+
+
+def search_rows(rows: Tensor, widest: Tensor, grid: Grid, weights: Tensor | None) -> Tensor:
+    """Best scale of each row: a coarse pass over all factors, a fine one around each row's best."""
+    least = LEAST_FACTOR[grid.bits]
+    step = (1 - least) / (COARSE - 1)
+    best, error = torch.ones_like(widest), torch.full_like(widest, torch.inf)
+    for index in range(COARSE):
+        best, error = better(rows, widest, grid, weights, torch.full_like(widest, 1 - index * step), best, error)
+    centre = best
+    for index in range(1, FINE + 1):
+        offset = step * (2 * index / (FINE + 1) - 1)
+        best, error = better(rows, widest, grid, weights, torch.clamp(centre + offset, max=1), best, error)
+    return best * widest
+
+
+def better(
+    rows: Tensor, widest: Tensor, grid: Grid, weights: Tensor | None, factor: Tensor, best: Tensor, error: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The factor of each row with the smaller error, and that error."""
+    scale = torch.clamp(factor * widest, min=torch.finfo(torch.float32).tiny)[:, None]
+    missed = (quantize(rows, scale, 0, grid.low, grid.high) * scale).sub_(rows).square_()
+    fresh = missed.sum(1) if weights is None else torch.einsum("rc,rc->r", missed, weights)
+    improved = fresh < error
+    return torch.where(improved, factor, best), torch.where(improved, fresh, error)
+
+
+def enlarge_saturating(rows: Tensor, scale: Tensor, grid: Grid) -> Tensor:
+    """Enlarge the scales of rows whose integers could saturate, until none could: at most 70 steps.
+
+    Measured on MobileNetV2: nothing lost against unlimited scales, while 7 bits lose a point and cutting the pairs
+    themselves down loses half of all answers.
+    """
+    scale = scale.clone()
+    pending = torch.arange(len(rows))
+    while len(pending):
+        integers = quantize(rows[pending], scale[pending, None], 0, grid.low, grid.high)
+        pending = pending[saturating(integers) > 0]
+        scale[pending] *= ENLARGEMENT
+    return scale
