@@ -1,0 +1,125 @@
+"""The machine: which precision and memory layout it computes fastest in, its threads, its processor."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zeroq.errors import OptionError
+from zeroq.graph import Network, replay
+
+PROBE_IMAGES = 4
+HOPELESS = 2.0  # a precision that takes this many times as long for one image is not measured further
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The type in which activations are computed, and their order in memory (channels last or first)."""
+
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = True
+
+    @property
+    def name(self) -> str:
+        """ "fp32" or "bf16"."""
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+
+    @property
+    def layout(self) -> str:
+        return "channels-last" if self.channels_last else "channels-first"
+
+    def apply(self, value: Tensor) -> Tensor:
+        """A tensor in this type, and in this order if it has height and width; integers keep their type."""
+        value = value.to(self.dtype) if value.is_floating_point() else value
+        if value.dim() == 4:
+            return value.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+        return value
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def choose_precision(network: Network, asked: str = "auto") -> tuple[Precision, Mapping[str, float]]:
+    """The precision and layout in which this machine runs the network forward and backward fastest, and the seconds.
+
+    One image tells what is hopeless (bf16 without hardware for it is 10 to 24 times slower, with it faster), so that
+    only rivals are measured on more. asked: "auto", "fp32" or "bf16".
+    Seconds: by "fp32 channels-last" and so on, per image.
+    """
+    if asked != "auto" and asked not in DTYPES:
+        raise OptionError(f"Precision {asked!r} is unknown: choose auto, fp32 or bf16.")
+    names = DTYPES if asked == "auto" else (asked,)
+    candidates = [Precision(DTYPES[name], channels_last) for name in names for channels_last in (True, False)]
+    step_seconds(network, candidates[0], 1)  # the first step of a process allocates and chooses kernels
+    seconds = {candidates[0]: step_seconds(network, candidates[0], 1)}
+    for candidate in candidates[1:]:
+        twin = Precision(candidate.dtype, True)
+        lost = seconds.get(twin, 0.0) > HOPELESS * min(seconds.values())
+        if not lost:
+            seconds[candidate] = step_seconds(network, candidate, 1)
+    rivals = [candidate for candidate, taken in seconds.items() if taken <= HOPELESS * min(seconds.values())]
+    if len(rivals) > 1:
+        seconds |= {rival: step_seconds(network, rival, PROBE_IMAGES) for rival in rivals}
+    best = min(rivals, key=lambda rival: seconds[rival])
+    return best, {f"{candidate.name} {candidate.layout}": taken for candidate, taken in seconds.items()}
+
+
+def step_seconds(network: Network, precision: Precision, images: int) -> float:
+    """Seconds per image of one pass forward and backward to the input."""
+    tensors = {name: precision.apply(value) for name, value in network.tensors.items()}
+    example = [value[:1].expand(images, *value.shape[1:]) for value in network.example]
+    inputs = [precision.apply(value).clone().requires_grad_(value.is_floating_point()) for value in example]
+    begin = time.perf_counter()
+    result = replay(network.graph, tensors, dict(zip(network.inputs, inputs, strict=True)))["output"]
+    leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    if leaves:
+        torch.autograd.grad(sum(leaf.float().sum() for leaf in leaves), inputs, allow_unused=True)  # type: ignore[arg-type]
+    return (time.perf_counter() - begin) / images
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many threads for torch's operators (None: as many as there are), the former number afterwards."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def processor() -> str:
+    """The processor's name."""
+    return _cpu_information().get("model name", "") or platform.processor() or platform.machine()
+
+
+def integer_instructions() -> str:
+    """What multiplies 8-bit integers here: "amx", "avx512-vnni", "avx-vnni", "avx2", "neon-dot", or "none"."""
+    information = _cpu_information()
+    flags = (information.get("flags") or information.get("Features") or "").split()
+    names = {
+        "amx_int8": "amx",
+        "avx512_vnni": "avx512-vnni",
+        "avx_vnni": "avx-vnni",
+        "avx2": "avx2",
+        "asimddp": "neon-dot",
+    }
+    return next((name for flag, name in names.items() if flag in flags), "none")
+
+
+def _cpu_information() -> dict[str, str]:
+    """The first processor's entries of /proc/cpuinfo; empty where there is no such file."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    rows = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in rows}

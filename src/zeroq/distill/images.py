@@ -1,0 +1,128 @@
+"""The optimisation of images whose statistics match."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from zeroq.devices import Precision
+from zeroq.distill.starts import column, natural_noise
+from zeroq.distill.statistics import InputStatistic, Targets, is_measured, make_targets, measuring_graph, moments_by_autograd
+from zeroq.errors import NumericalError, OptionError
+from zeroq.graph import Network, replay
+
+LEARNING_RATE = 0.1  # of the input's deviation
+MOMENTUM, SQUARES = 0.9, 0.99  # of Adam
+BATCH_BYTES = 3e9  # values that the backward pass keeps, at most
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many images, and how many steps of their optimisation."""
+
+    images: int
+    iterations: int
+
+
+EFFORTS = {"fast": Effort(32, 10), "balanced": Effort(40, 36), "best": Effort(128, 200)}
+
+
+def distill(
+    network: Network,
+    input_statistic: InputStatistic,
+    *,
+    count: int = 40,
+    iterations: int = 36,
+    seed: int = 0,
+    precision: Precision = Precision(),
+    on_step: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Images [count, C, ...] on which the inputs of the network's BatchNorms have the statistics of training.
+
+    Minimises the sum over BatchNorms of ||mean~ - mean||^2 + ||deviation~ - deviation||^2, and the same for the
+    input, over the whole batch (arXiv:2001.00281, which takes each image alone), from noise of natural spectrum; each
+    step ends with values that a picture can give.
+    network: not folded. Without BatchNorms the images stay what they start as (see `can_match`).
+    on_step: called with steps done and steps in all. Raises NumericalError naming the BatchNorm, OptionError.
+    """
+    if count < 1 or iterations < 0:
+        raise OptionError(f"{count} images and {iterations} iterations: give at least 1 and 0.")
+    if len(network.example) != 1 or network.example[0].shape[1] != len(input_statistic.mean):
+        raise OptionError(f"Images are distilled for networks with one input of {len(input_statistic.mean)} channels.")
+    generator = torch.Generator().manual_seed(seed)
+    images = natural_noise((count, *network.example[0].shape[1:]), input_statistic, generator)
+    if not can_match(network):
+        return images
+    matching = prepare(network, input_statistic, precision)
+    batches = images.split(batch_size(network, count, precision))
+    steps, total = itertools.count(1), iterations * len(batches)
+    report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
+    return torch.cat([optimise(batch, matching, iterations, report) for batch in batches])
+
+
+def can_match(network: Network) -> bool:
+    """Whether the network has BatchNorms whose statistics images can be fitted to."""
+    return len(network.norms) > 0
+
+
+@dataclass(frozen=True)
+class Matching:
+    """All that a step needs: the part of the network up to its BatchNorms, and what is to be matched."""
+
+    graph: fx.Graph
+    tensors: Mapping[str, Tensor]
+    input: str
+    targets: Targets
+    statistic: InputStatistic
+    precision: Precision
+
+    def loss(self, images: Tensor) -> Tensor:
+        """The distance of the images' statistics from the targets. Raises NumericalError."""
+        value = self.precision.apply(images)
+        measured = replay(self.graph, self.tensors, {self.input: value})["output"]
+        found = [*measured, moments_by_autograd(images)]
+        loss = self.targets.loss(found, len(images))
+        if not torch.isfinite(loss):
+            self.targets.check(found)
+            raise NumericalError("The loss of distilled images is NaN or infinite: check the network's running statistics.")
+        return loss
+
+
+def prepare(network: Network, statistic: InputStatistic, precision: Precision) -> Matching:
+    """The network's tensors in the precision of the computation; those of BatchNorms stay in 32 bits."""
+    graph = measuring_graph(network, network.norms)
+    of_norms = {str(node.target) for node in graph.nodes if node.op == "get_attr" and any(is_measured(user) for user in node.users)}
+    used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    tensors = {name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used}
+    targets = make_targets(network, network.norms, statistic)
+    return Matching(graph, tensors, network.inputs[0], targets, statistic, precision)
+
+
+def optimise(batch: Tensor, matching: Matching, iterations: int, report: Callable[[], None]) -> Tensor:
+    """One batch after `iterations` steps of Adam, whose step falls along half a cosine; one batch has one statistic."""
+    images = batch.clone().requires_grad_()
+    low, high, deviation = (column(getattr(matching.statistic, name), batch) for name in ("low", "high", "deviation"))
+    first, second = torch.zeros_like(batch), torch.zeros_like(batch)
+    for step in range(iterations):
+        (gradient,) = torch.autograd.grad(matching.loss(images), images)
+        first.lerp_(gradient, 1 - MOMENTUM)
+        second.lerp_(gradient.square(), 1 - SQUARES)
+        size = LEARNING_RATE * (1 + math.cos(math.pi * step / iterations)) / 2 / (1 - MOMENTUM ** (step + 1))
+        change = first / (torch.sqrt(second / (1 - SQUARES ** (step + 1))) + 1e-12)
+        with torch.no_grad():
+            images -= size * deviation * change
+            images.clamp_(low, high)
+        report()
+    return images.detach()
+
+
+def batch_size(network: Network, count: int, precision: Precision) -> int:
+    """Images in one batch: all, if what the backward pass keeps fits BATCH_BYTES, else as few even parts as needed."""
+    values = sum(math.prod(shape) for shape in network.shapes.values())
+    fitting = max(1, int(BATCH_BYTES / (values * precision.dtype.itemsize)))
+    return math.ceil(count / math.ceil(count / fitting))
