@@ -1,0 +1,275 @@
+"""What can be asked of a quantization, checked before any work: a refusal is one sentence that says what to change."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from zeroq.errors import OptionError
+
+LEAST_BITS, MOST_BITS = 2, 8  # as numbers.grid has them, said here again because that module imports torch
+FLOAT_BITS = 32
+LARGEST_SEED = 2**63 - 1  # of torch.manual_seed
+TARGETS = ("average_bits", "compression", "size_mb")
+LATER = ("bit_operations", "activation_mb", "latency_ms", "memory_limit")
+EFFORTS = ("fast", "balanced", "best")
+PRECISIONS = ("auto", "fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `zeroq quantize`, by the names that they have there (docs/choosing.md says what each is for).
+
+    Raises OptionError at birth, for a single value out of range and for values that contradict each other. What needs
+    the network to be judged (a pattern that matches no layer, a size that no setting reaches) is refused later.
+    """
+
+    average_bits: float | None = None
+    compression: float | None = None
+    size_mb: float | None = None
+    bit_operations: float | None = None
+    activation_mb: float | None = None
+    latency_ms: float | None = None
+    weight_bits: tuple[int, ...] | None = None
+    activation_bits: int = 8
+    edge_bits: int | Literal["same"] | None = None
+    layer_bits: tuple[tuple[str, int], ...] = ()
+    keep_float: tuple[str, ...] = ()
+    portable: bool = True
+    effort: str = "balanced"
+    sensitivity: str | None = None
+    images: int | None = None
+    iterations: int | None = None
+    calibration: Path | None = None
+    input_mean: tuple[float, ...] | None = None
+    input_std: tuple[float, ...] | None = None
+    precision: str = "auto"
+    seed: int = 0
+    device: str = "auto"
+    memory_limit: float | None = None
+    threads: int | None = None
+    keep_images: bool = True
+
+    def __post_init__(self) -> None:
+        self._check_later()
+        self._check_target()
+        self._check_widths()
+        self._check_patterns()
+        self._check_images()
+        self._check_computation()
+
+    @classmethod
+    def of(cls, **values: Any) -> Options:
+        """Options from keywords as a person writes them: one width or a list, a dictionary of layer bits, one pattern.
+
+        Raises OptionError for an unknown name, with the nearest known one.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1) or ["average_bits"]
+                raise OptionError(f"There is no option {name!r}: did you mean {near[0]!r}?")
+        return cls(**{name: READERS.get(name, _as_given)(value) for name, value in values.items()})
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the bits are chosen layer by layer, to reach a target."""
+        return any(getattr(self, name) is not None for name in TARGETS)
+
+    @property
+    def candidate_widths(self) -> tuple[int, ...]:
+        """The widths that a layer's weights may have, ascending; one when uniform."""
+        return tuple(sorted(set(self.weight_bits or ((2, 4, 8) if self.targeted else (8,)))))
+
+    @property
+    def edges(self) -> int | None:
+        """Bits of the first and the last layer, weights and inputs; None treats them like the others."""
+        if self.edge_bits is None:
+            return None if self.targeted else 8
+        return None if self.edge_bits == "same" else self.edge_bits
+
+    @property
+    def label(self) -> str:
+        """Short name of the setting, for a folder: "w8a8", "avg4-a8", "size3.5-a8", "compression8-a8"."""
+        for name, short in zip(TARGETS, ("avg", "compression", "size"), strict=True):
+            if getattr(self, name) is not None:
+                return f"{short}{getattr(self, name):g}-a{self.activation_bits}"
+        return f"w{self.candidate_widths[0]}a{self.activation_bits}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every option, as JSON can hold it; `Options.of(**those)` gives the same options back."""
+        values = asdict(self) | {"layer_bits": dict(self.layer_bits)}
+        values["calibration"] = None if self.calibration is None else str(self.calibration)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def _check_later(self) -> None:
+        for name in LATER:
+            if getattr(self, name) is not None:
+                raise OptionError(f"{flag(name)} is not there yet: leave it out.")
+        if self.effort == "best":
+            raise OptionError("--effort best is not there yet: choose fast or balanced.")
+        if isinstance(self.activation_bits, list | tuple):
+            raise OptionError(
+                f"--activation-bits {_listed(self.activation_bits)} makes the widths of activations part of the choice, "
+                "which is not there yet: name one."
+            )
+
+    def _check_target(self) -> None:
+        asked = [name for name in TARGETS if getattr(self, name) is not None]
+        if len(asked) > 1:
+            listed = " and ".join(f"{flag(name)} {_plain(getattr(self, name))}" for name in asked)
+            raise OptionError(
+                f"{listed} are each a target of their own: keep one of --average-bits, --compression and --size-mb."
+            )
+        _check_between("average_bits", self.average_bits, LEAST_BITS, MOST_BITS, "the bits that a weight may have")
+        least, most = FLOAT_BITS / MOST_BITS, FLOAT_BITS / LEAST_BITS
+        _check_between("compression", self.compression, least, most, f"which is {FLOAT_BITS} over the bits of a weight")
+        if self.size_mb is not None and not (_is_number(self.size_mb) and self.size_mb > 0):
+            raise OptionError(f"--size-mb {_plain(self.size_mb)}: give a size above 0, in megabytes of 10^6 bytes.")
+
+    def _check_widths(self) -> None:
+        if self.weight_bits == ():
+            raise OptionError("--weight-bits names no width: give one, or several such as 2,4,8.")
+        for width in self.weight_bits or ():
+            _check_width("--weight-bits", width)
+        if len(self.candidate_widths) > 1 and not self.targeted:
+            raise OptionError(
+                f"--weight-bits {_listed(self.candidate_widths)} leaves a choice for each layer, which needs a "
+                "target: add --average-bits, --compression or --size-mb, or name one width."
+            )
+        _check_width("--activation-bits", self.activation_bits)
+        if self.edge_bits not in (None, "same"):
+            _check_width("--edge-bits", self.edge_bits, ", or same")
+
+    def _check_patterns(self) -> None:
+        asked: dict[str, int] = {}
+        for pattern, width in self.layer_bits:
+            _check_width(f"--layer-bits {pattern}: a width of", width)
+            if asked.setdefault(pattern, width) != width:
+                raise OptionError(f"--layer-bits {pattern}={asked[pattern]} and {pattern}={width} differ: keep one.")
+        for pattern in self.keep_float:
+            if pattern in asked:
+                raise OptionError(
+                    f"--keep-float {pattern} and --layer-bits {pattern}={asked[pattern]} contradict each other: "
+                    "drop one."
+                )
+
+    def _check_images(self) -> None:
+        _check_at_least("images", self.images, 1)
+        _check_at_least("iterations", self.iterations, 0)
+        if self.calibration is not None:
+            for name in ("iterations", "input_mean", "input_std"):
+                if getattr(self, name) is not None:
+                    raise OptionError(
+                        f"{flag(name)} is about distilled images, and --calibration puts your own pictures in their "
+                        "place: drop one of the two."
+                    )
+        if (self.input_mean is None) != (self.input_std is None):
+            raise OptionError("--input-mean and --input-std belong together: give both or neither.")
+        if self.input_mean is None or self.input_std is None:
+            return
+        if len(self.input_mean) != len(self.input_std):
+            raise OptionError(
+                f"--input-mean has {len(self.input_mean)} values and --input-std {len(self.input_std)}: "
+                "give one per channel in both."
+            )
+        if not all(_is_number(mean) and 0 <= mean <= 1 for mean in self.input_mean):
+            raise OptionError(f"--input-mean {_listed(self.input_mean)}: give means of pixel / 255, from 0 to 1.")
+        if not all(_is_number(std) and 0 < std <= 1 for std in self.input_std):
+            raise OptionError(
+                f"--input-std {_listed(self.input_std)}: give deviations of pixel / 255, above 0 and at most 1."
+            )
+
+    def _check_computation(self) -> None:
+        _check_one_of("effort", self.effort, EFFORTS)
+        _check_one_of("precision", self.precision, PRECISIONS)
+        _check_one_of("device", self.device, DEVICES)
+        _check_at_least("threads", self.threads, 1)
+        if not (_is_whole(self.seed) and 0 <= self.seed <= LARGEST_SEED):
+            raise OptionError(f"--seed {self.seed}: give a whole number from 0 to {LARGEST_SEED}.")
+        if self.device == "cuda":
+            import torch  # only here, so that options are checked without it
+
+            if not torch.cuda.is_available():
+                raise OptionError("--device cuda: PyTorch finds no CUDA device here, so choose auto or cpu.")
+
+
+def flag(name: str) -> str:
+    """An option's name as the command line has it."""
+    return "--" + name.replace("_", "-")
+
+
+def _as_given(value: Any) -> Any:
+    return value
+
+
+def _as_tuple(value: Any) -> Any:
+    """One value or several, as a tuple; None stays."""
+    if value is None or isinstance(value, tuple):
+        return value
+    return tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+
+
+def _as_pairs(value: Any) -> tuple[tuple[str, int], ...]:
+    """A dictionary, pairs, or texts PATTERN=B, as a tuple of pairs."""
+    several = value.items() if isinstance(value, Mapping) else _as_tuple(value)
+    return tuple(_parse_pair(each) if isinstance(each, str) else tuple(each) for each in several)
+
+
+def _parse_pair(text: str) -> tuple[str, int]:
+    pattern, _, width = text.rpartition("=")
+    if not pattern or not width.isdecimal():
+        raise OptionError(f"--layer-bits {text}: write a pattern of layer names and a width, as in 'stage1.*=4'.")
+    return pattern, int(width)
+
+
+READERS: dict[str, Callable[[Any], Any]] = {  # what `Options.of` makes of a value, by the option's name
+    "weight_bits": _as_tuple,
+    "layer_bits": _as_pairs,
+    "keep_float": _as_tuple,
+    "calibration": lambda value: None if value is None else Path(value),
+    "input_mean": _as_tuple,
+    "input_std": _as_tuple,
+}
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain(value: Any) -> str:
+    """A number without needless zeros; anything else as it is."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ",".join(map(_plain, values))
+
+
+def _check_width(what: str, width: Any, otherwise: str = "") -> None:
+    if not (_is_whole(width) and LEAST_BITS <= width <= MOST_BITS):
+        raise OptionError(f"{what} {width}: choose {LEAST_BITS} to {MOST_BITS}{otherwise}.")
+
+
+def _check_between(name: str, value: Any, low: float, high: float, meaning: str) -> None:
+    if value is not None and not (_is_number(value) and low <= value <= high):
+        raise OptionError(f"{flag(name)} {_plain(value)}: choose {low:g} to {high:g}, {meaning}.")
+
+
+def _check_at_least(name: str, value: Any, least: int) -> None:
+    if value is not None and not (_is_whole(value) and value >= least):
+        raise OptionError(f"{flag(name)} {value}: give a whole number, at least {least}.")
+
+
+def _check_one_of(name: str, value: Any, words: tuple[str, ...]) -> None:
+    if value not in words:
+        raise OptionError(f"{flag(name)} {value}: choose {', '.join(words[:-1])} or {words[-1]}.")

@@ -1,0 +1,132 @@
+"""Every refusal is one sentence, pinned here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from zeroq import options
+from zeroq.errors import OptionError
+from zeroq.numbers import grid
+from zeroq.options import Options
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (
+        {"average_bits": 4.0, "size_mb": 3},
+        "--average-bits 4 and --size-mb 3 are each a target of their own: keep one of --average-bits, --compression "
+        "and --size-mb.",
+    ),
+    ({"average_bits": 9}, "--average-bits 9: choose 2 to 8, the bits that a weight may have."),
+    ({"average_bits": 1.5}, "--average-bits 1.5: choose 2 to 8, the bits that a weight may have."),
+    ({"average_bits": float("nan")}, "--average-bits nan: choose 2 to 8, the bits that a weight may have."),
+    ({"compression": 40}, "--compression 40: choose 4 to 16, which is 32 over the bits of a weight."),
+    ({"size_mb": -1.0}, "--size-mb -1: give a size above 0, in megabytes of 10^6 bytes."),
+    ({"size_mb": float("inf")}, "--size-mb inf: give a size above 0, in megabytes of 10^6 bytes."),
+    (
+        {"weight_bits": (2, 4, 8)},
+        "--weight-bits 2,4,8 leaves a choice for each layer, which needs a target: add --average-bits, --compression "
+        "or --size-mb, or name one width.",
+    ),
+    ({"weight_bits": 9}, "--weight-bits 9: choose 2 to 8."),
+    ({"weight_bits": ()}, "--weight-bits names no width: give one, or several such as 2,4,8."),
+    ({"weight_bits": True}, "--weight-bits True: choose 2 to 8."),
+    ({"activation_bits": 1}, "--activation-bits 1: choose 2 to 8."),
+    (
+        {"activation_bits": (4, 8)},
+        "--activation-bits 4,8 makes the widths of activations part of the choice, which is not there yet: name one.",
+    ),
+    ({"edge_bits": "wide"}, "--edge-bits wide: choose 2 to 8, or same."),
+    ({"edge_bits": 1}, "--edge-bits 1: choose 2 to 8, or same."),
+    ({"layer_bits": {"conv*": 16}}, "--layer-bits conv*: a width of 16: choose 2 to 8."),
+    (
+        {"layer_bits": "conv*"},
+        "--layer-bits conv*: write a pattern of layer names and a width, as in 'stage1.*=4'.",
+    ),
+    ({"layer_bits": ["conv*=4", "conv*=8"]}, "--layer-bits conv*=4 and conv*=8 differ: keep one."),
+    (
+        {"layer_bits": {"fc": 8}, "keep_float": "fc"},
+        "--keep-float fc and --layer-bits fc=8 contradict each other: drop one.",
+    ),
+    ({"effort": "quick"}, "--effort quick: choose fast, balanced or best."),
+    ({"effort": "best"}, "--effort best is not there yet: choose fast or balanced."),
+    ({"images": 0}, "--images 0: give a whole number, at least 1."),
+    ({"iterations": -1}, "--iterations -1: give a whole number, at least 0."),
+    (
+        {"calibration": "pictures", "iterations": 10},
+        "--iterations is about distilled images, and --calibration puts your own pictures in their place: "
+        "drop one of the two.",
+    ),
+    ({"input_mean": 0.5}, "--input-mean and --input-std belong together: give both or neither."),
+    (
+        {"input_mean": [0.5, 0.5, 0.5], "input_std": 0.2},
+        "--input-mean has 3 values and --input-std 1: give one per channel in both.",
+    ),
+    (
+        {"input_mean": [128.0, 0.5], "input_std": [0.2, 0.2]},
+        "--input-mean 128,0.5: give means of pixel / 255, from 0 to 1.",
+    ),
+    (
+        {"input_mean": 0.5, "input_std": 0},
+        "--input-std 0: give deviations of pixel / 255, above 0 and at most 1.",
+    ),
+    ({"precision": "fp16"}, "--precision fp16: choose auto, fp32 or bf16."),
+    ({"seed": -1}, "--seed -1: give a whole number from 0 to 9223372036854775807."),
+    ({"seed": 0.5}, "--seed 0.5: give a whole number from 0 to 9223372036854775807."),
+    ({"device": "gpu"}, "--device gpu: choose auto, cpu or cuda."),
+    ({"threads": 0}, "--threads 0: give a whole number, at least 1."),
+    ({"memory_limit": 2}, "--memory-limit is not there yet: leave it out."),
+    ({"bit_operations": 2}, "--bit-operations is not there yet: leave it out."),
+    ({"activation_mb": 2}, "--activation-mb is not there yet: leave it out."),
+    ({"latency_ms": 2}, "--latency-ms is not there yet: leave it out."),
+    ({"average_bit": 4}, "There is no option 'average_bit': did you mean 'average_bits'?"),
+]
+
+
+@pytest.mark.parametrize(("asked", "sentence"), REFUSED, ids=[str(asked) for asked, _ in REFUSED])
+def test_what_cannot_be_done_is_refused_in_one_sentence(asked: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(OptionError) as refusal:
+        Options.of(**asked)
+    assert str(refusal.value) == sentence
+
+
+def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(OptionError, match="^--device cuda: PyTorch finds no CUDA device here, so choose auto or cpu.$"):
+        Options(device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("asked", "label", "widths", "edges"),
+    [
+        ({}, "w8a8", (8,), 8),
+        ({"weight_bits": 4}, "w4a8", (4,), 8),
+        ({"weight_bits": [4, 4], "edge_bits": "same"}, "w4a8", (4,), None),
+        ({"average_bits": 4.0}, "avg4-a8", (2, 4, 8), None),
+        ({"average_bits": 4, "edge_bits": 8}, "avg4-a8", (2, 4, 8), 8),
+        ({"size_mb": 3.5, "activation_bits": 6}, "size3.5-a6", (2, 4, 8), None),
+        ({"compression": 8, "weight_bits": (5, 3)}, "compression8-a8", (3, 5), None),
+    ],
+)
+def test_what_follows_from_the_options(
+    asked: dict[str, Any], label: str, widths: tuple[int, ...], edges: int | None
+) -> None:
+    chosen = Options.of(**asked)
+    assert (chosen.label, chosen.candidate_widths, chosen.edges) == (label, widths, edges)
+
+
+def test_options_survive_json() -> None:
+    chosen = Options.of(
+        average_bits=4, weight_bits=[2, 3], layer_bits="conv*=8", keep_float="fc", input_mean=0.5, input_std=0.2, seed=7
+    )
+    assert Options.of(**json.loads(json.dumps(chosen.to_dict()))) == chosen
+    pictures = Options.of(calibration="some/pictures")
+    assert pictures.calibration == Path("some/pictures")
+    assert Options.of(**json.loads(json.dumps(pictures.to_dict()))) == pictures
+
+
+def test_the_widths_are_those_of_the_grid() -> None:
+    assert (options.LEAST_BITS, options.MOST_BITS) == (grid.LEAST_BITS, grid.MOST_BITS)
