@@ -97,11 +97,17 @@ def same_kind(first: fx.Node, second: Any) -> bool:
     return isinstance(one, Tensor) and isinstance(other, Tensor) and one.dtype == other.dtype and one.shape == other.shape
 
 
+RESHAPING = {
+    aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints, aten.unflatten.int,
+    aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default,
+}  # fmt: skip
+
+
 def free_batch(graph: fx.Graph) -> None:
-    """Write the one axis of a view that depends on the batch as -1, so that views hold for stacked batches."""
+    """Write every view as a reshape whose one axis that depends on the batch is -1: it holds for stacked batches."""
     for node in list(graph.nodes):
         value = node.meta.get("val")
-        if node.target not in (aten.view.default, aten.reshape.default, aten._unsafe_view.default) or value is None:
+        if node.target not in RESHAPING or not isinstance(value, Tensor):
             continue
         sizes = [-1 if isinstance(size, torch.SymInt) and size.node.maybe_as_int() is None else int(size) for size in value.shape]
         if sizes.count(-1) <= 1:
@@ -154,7 +160,8 @@ def spatial_mean(graph: fx.Graph) -> None:
         keep = len(node.args) > 2 and node.args[2]
         with graph.inserting_before(node):
             pooled = graph.call_function(aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1]))
-            result = pooled if keep else graph.call_function(aten.flatten.using_ints, (pooled, 1))
+            channels = int(value.shape[1])
+            result = pooled if keep else graph.call_function(aten.reshape.default, (pooled, [-1, channels]))
         node.replace_all_uses_with(result)
         graph.erase_node(node)
 
@@ -206,6 +213,7 @@ def fold_constants(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
 
 def unwrap_output(graph: fx.Graph) -> None:
     """A single output stands by itself, not in a tuple."""
+    graph.set_codegen(fx.graph.CodeGen())
     output = next(node for node in graph.nodes if node.op == "output")
     result = output.args[0]
     if isinstance(result, (tuple, list)) and len(result) == 1:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from zeroq.graph.network import LAYER_OPERATORS, Layer, Network
+from zeroq.graph.network import LAYER_OPERATORS, Network
 
 aten = torch.ops.aten
 
@@ -119,15 +119,10 @@ def is_quantized(node: fx.Node, floating: set[str]) -> bool:
     if node.target == aten.linear.default and all(user.op == "output" for user in users):
         return False
     if is_passing(node):
-        return is_quantized_source(node.args[0], floating) or taken_by_kernel(node, floating)  # type: ignore[arg-type]
+        return is_quantized(node.args[0], floating) or taken_by_kernel(node, floating)  # type: ignore[arg-type]
     if node.op == "placeholder" or has_integer_kernel(node, floating) or taken_by_kernel(node, floating):
         return True
     return is_rectifier(node) and has_integer_kernel(node.args[0], floating)  # type: ignore[arg-type]
-
-
-def is_quantized_source(node: fx.Node, floating: set[str]) -> bool:
-    """Whether the value that a passing operator moves is quantized: its users besides are not looked at again."""
-    return is_quantized(node, floating)
 
 
 def taken_by_kernel(node: fx.Node, floating: set[str]) -> bool:
@@ -191,8 +186,3 @@ def quantizer_bits(network: Network, placement: Placement, input_bits: Mapping[s
 def again(quantizer: str, bits: int) -> str:
     """Name of the quantizer that quantizes a value again at fewer bits."""
     return f"{quantizer}/{bits}"
-
-
-def layer_inputs(network: Network, layers: Iterable[Layer]) -> dict[str, str]:
-    """Value that each site of the given layers reads, by the site's name."""
-    return {site: network.node(site).args[0].name for layer in layers for site in layer.sites}  # type: ignore[union-attr]

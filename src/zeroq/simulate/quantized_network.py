@@ -13,8 +13,9 @@ from zeroq.graph.fold import remove_unused
 from zeroq.graph.network import Layer, Network
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import ActivationRange, IntegerWeight, Ranges
-from zeroq.simulate.placement import Placement, again
+from zeroq.simulate.placement import Placement, again, is_passing
 
+UNCLIPPED = 255  # the highest integer of the stored type, uint8
 MOST_BIAS = 2**30  # int32 accumulators hold the bias and the products beside it
 
 
@@ -62,7 +63,7 @@ def quantize_activations(
         quantizer = of_value[node.name]
         users = list(node.users)
         with graph.inserting_after(node):
-            quantized = insert(graph, tensors, node, quantizer.name, ranges[quantizer.name])
+            quantized = insert(graph, tensors, node, quantizer.name, ranges[quantizer.name], moved=is_passing(node))
         names[quantized.name] = quantizer.name
         for user in users:
             user.replace_input_with(node, quantized)
@@ -74,7 +75,7 @@ def quantize_activations(
             if bits not in requantized:
                 name = again(quantizer.name, bits)
                 with graph.inserting_after(quantized):
-                    requantized[bits] = insert(graph, tensors, quantized, name, ranges[name])
+                    requantized[bits] = insert(graph, tensors, quantized, name, ranges[name], moved=False)
                 names[requantized[bits].name] = name
             user.replace_input_with(quantized, requantized[bits])
     for node in list(graph.nodes):
@@ -84,8 +85,13 @@ def quantize_activations(
     return graph, tensors, names
 
 
-def insert(graph: fx.Graph, tensors: dict[str, Tensor], source: fx.Node, name: str, range_: ActivationRange) -> fx.Node:
-    """A quantizer behind a node, its parameters stored once for all that share them."""
+def insert(
+    graph: fx.Graph, tensors: dict[str, Tensor], source: fx.Node, name: str, range_: ActivationRange, *, moved: bool
+) -> fx.Node:
+    """A quantizer behind a node, its parameters stored once for all that share them.
+
+    moved: the value was quantized alike before it was moved, so that nothing needs clipping below 8 bits.
+    """
     key = name.replace("/", "_at_")
     tensors[f"{key}.scale"] = torch.tensor(range_.scale, dtype=torch.float32)
     tensors[f"{key}.zero_point"] = torch.tensor(range_.zero_point, dtype=torch.uint8)
@@ -95,7 +101,7 @@ def insert(graph: fx.Graph, tensors: dict[str, Tensor], source: fx.Node, name: s
     quantized = graph.create_node(
         "call_function",
         QUANTIZE_DEQUANTIZE,
-        (source, scale, zero_point, range_.grid.high),
+        (source, scale, zero_point, UNCLIPPED if moved else range_.grid.high),
         name=f"{source.name}_{'quantized' if '/' not in name else 'narrow'}",
     )
     zero_point.append(quantized)

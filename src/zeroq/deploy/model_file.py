@@ -1,0 +1,57 @@
+"""model.safetensors: the quantized network at its true width, and back, without pickles and without its user's code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from zeroq.errors import RunError
+from zeroq.graph.text import graph_from_data, graph_to_data
+from zeroq.numbers.packing import Plane, pack, planes_of, unpack
+from zeroq.simulate.quantized_network import QuantizedNetwork
+
+FORMAT = "zeroq 1"
+
+
+def serialise(network: QuantizedNetwork, weight_bits: Mapping[str, int], metadata: Mapping[str, Any]) -> bytes:
+    """The file's bytes. weight_bits: width of each integer weight, by the name of its tensor."""
+    stored: dict[str, Tensor] = {}
+    packed: dict[str, dict[str, Any]] = {}
+    for name, tensor in network.tensors().items():
+        if name not in weight_bits:
+            stored[name] = tensor.contiguous()
+            continue
+        packed[name] = {"bits": weight_bits[name], "shape": list(tensor.shape)}
+        for index, plane in enumerate(pack(tensor, weight_bits[name])):
+            stored[f"{name}.{index}"] = plane.data
+    description = {
+        "format": FORMAT,
+        "graph": json.dumps(graph_to_data(network.graph), separators=(",", ":")),
+        "packed": json.dumps(packed, sort_keys=True),
+        "quantizers": json.dumps(network.quantizers),
+        **{key: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for key, value in metadata.items()},
+    }
+    return save(stored, metadata=description)
+
+
+def load_network(path: Path) -> tuple[QuantizedNetwork, dict[str, str]]:
+    """The quantized network of a model.safetensors, and its metadata. Raises RunError for any other file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"{path} cannot be read as a quantized network ({error}): quantize again.") from error
+    if metadata.get("format") != FORMAT:
+        raise RunError(f"{path} holds no network quantized by this version of zeroq: quantize again.")
+    for name, entry in json.loads(metadata["packed"]).items():
+        planes = [Plane(field, shift, tensors.pop(f"{name}.{index}")) for index, (field, shift) in enumerate(planes_of(entry["bits"]))]
+        tensors[name] = unpack(planes, entry["bits"], tuple(entry["shape"]))
+    graph = graph_from_data(json.loads(metadata.pop("graph")))
+    return QuantizedNetwork(graph, tensors, json.loads(metadata.pop("quantizers"))), metadata

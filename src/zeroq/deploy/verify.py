@@ -1,0 +1,133 @@
+"""The proof that a file equals its simulation: operator by operator, and as a whole."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto
+from torch import Tensor
+
+from zeroq.deploy.fused import Integers, compare, count_nodes, feeds, fused_operators, isolated
+from zeroq.divergence import agreement
+from zeroq.errors import VerificationError
+from zeroq.graph.replay import replay
+from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
+from zeroq.simulate.quantized_network import QuantizedNetwork
+
+STEPS = 1  # largest difference that a fused operator may make: its rounding is its own
+SHARE = 0.05  # of its values, at most, that differ by it
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How a file compares with its simulation on the given images."""
+
+    largest_steps: int  # over all fused operators, each fed the simulation's own integers
+    share_over_one_step: float  # of all compared values
+    largest_share: float  # of values that differ at all, of the operator with most of them
+    agreement: float  # top-1 of the file and of the simulation
+    optimised_equals_plain: float  # top-1 of the optimised and of the plain graph
+    integer_nodes: Mapping[str, int]  # by operator, of the optimised graph
+    float_nodes: Mapping[str, int]
+    integer_weights: frozenset[str]  # tensors that integer operators hold
+    load_seconds: float
+
+
+def verify(model: ModelProto, network: QuantizedNetwork, images: Tensor, *, strict: bool = True, threads: int = 0) -> Verification:
+    """Compare a file with its simulation; see Verification.
+
+    images: [N, C, H, W], the network's inputs.  strict: a difference beyond the limits is a VerificationError that
+    names operator and value, as it is a defect; otherwise it is only counted.
+    """
+    with torch.inference_mode():
+        integers, highs, output = simulated(network, images)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "optimised.onnx"
+        open_session(model, threads, keep=kept)
+        optimised = onnx.load(kept)
+    start = time.perf_counter()
+    session = open_session(model, threads)
+    load_seconds = time.perf_counter() - start
+    steps = operator_steps(optimised, integers, highs, threads)
+    if strict:
+        refuse_differences(steps)
+    result, plain = run(session, images), run(open_session(model, threads, optimised=False), images)
+    integer_nodes, float_nodes = count_nodes(optimised)
+    return Verification(
+        largest_steps=max((int(difference.max()) for _, difference in steps), default=0),
+        share_over_one_step=sum(int((d > STEPS).sum()) for _, d in steps) / max(sum(d.size for _, d in steps), 1),
+        largest_share=max((float((difference > 0).mean()) for _, difference in steps), default=0.0),
+        agreement=agreement(output, result),
+        optimised_equals_plain=agreement(plain, result),
+        integer_nodes=integer_nodes,
+        float_nodes=float_nodes,
+        integer_weights=frozenset(name for operator in fused_operators(optimised) for name in operator.node.input),
+        load_seconds=load_seconds,
+    )
+
+
+def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Integers], dict[str, int], Tensor]:
+    """Integers behind every quantizer and its highest integer, by node, and the network's output."""
+    tensors = network.tensors()
+    integers: dict[str, Integers] = {}
+    highs: dict[str, int] = {}
+
+    def note(node: torch.fx.Node, value: Any) -> None:
+        if node.target == QUANTIZE_DEQUANTIZE:
+            scale, zero_point = (tensors[str(argument.target)] for argument in node.args[1:3])  # type: ignore[union-attr]
+            integers[node.name] = (torch.round(value / scale) + zero_point).to(torch.uint8).numpy()
+            highs[node.name] = int(node.args[3])  # type: ignore[arg-type]
+
+    first = next(node.name for node in network.graph.nodes if node.op == "placeholder")
+    output = replay(network.graph, tensors, {first: images}, visit=note)["output"]
+    return integers, highs, output
+
+
+def operator_steps(
+    optimised: ModelProto, integers: Mapping[str, Integers], highs: Mapping[str, int], threads: int
+) -> list[tuple[str, NDArray[numpy.int16]]]:
+    """Every fused operator run by itself on the simulation's integers: its title and the differences in steps."""
+    operators = fused_operators(optimised)
+    if not operators:
+        return []
+    alone = open_session(isolated(optimised, operators), threads, optimised=False)
+    results = alone.run([str(index) for index in range(len(operators))], feeds(operators, integers))
+    return [(operator.title, difference) for operator, difference in compare(operators, iter(results), integers, highs)]
+
+
+def refuse_differences(steps: list[tuple[str, NDArray[numpy.int16]]]) -> None:
+    """Raise for the first operator beyond the limits."""
+    for title, difference in steps:
+        share = float((difference > 0).mean())
+        if difference.max() > STEPS or share > SHARE:
+            raise VerificationError(
+                f"{title} of the file differs from its simulation by up to {int(difference.max())} steps, on "
+                f"{share:.1%} of the values; one step on {SHARE:.0%} is allowed."
+            )
+
+
+def open_session(model: ModelProto, threads: int, *, optimised: bool = True, keep: Path | None = None) -> Any:
+    """An onnxruntime session on the CPU; `keep` takes the graph that it makes of the file."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+    if keep is not None:
+        options.optimized_model_filepath = str(keep)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run(session: Any, images: Tensor) -> Tensor:
+    """Output of a session with one input and one output."""
+    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
