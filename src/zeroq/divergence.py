@@ -20,13 +20,18 @@ def kl_divergence(reference_logits: Tensor, logits: Tensor) -> Tensor:
     return (reference.exp() * (reference - other)).sum(dim=1).clamp(min=0)  # rounding alone makes it negative
 
 
-def agreement(reference_logits: Tensor, logits: Tensor) -> float:
-    """Share of images with the same highest class, the lowest index among equals; [N, K] and [N, K].
+def same_class(reference_logits: Tensor, logits: Tensor) -> Tensor:
+    """Whether each image has the same highest class, the lowest index among equals; [N, K] and [N, K] to bool [N].
 
     Raises NumericalError where a score is NaN or infinite.
     """
     _check(reference_logits, logits)
-    return (reference_logits.argmax(dim=1) == logits.argmax(dim=1)).double().mean().item()
+    return reference_logits.argmax(dim=1) == logits.argmax(dim=1)
+
+
+def agreement(reference_logits: Tensor, logits: Tensor) -> float:
+    """Share of images with the same highest class; see `same_class`."""
+    return same_class(reference_logits, logits).double().mean().item()
 
 
 def _check(reference_logits: Tensor, logits: Tensor) -> None:

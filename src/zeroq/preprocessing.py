@@ -145,17 +145,22 @@ def apply_pixels(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> Ten
 
     Resized like pictures where their size differs. Raises DataError.
     """
-    if pixels.dtype != np.uint8 or pixels.ndim != 4:
-        raise DataError(f"Images are {pixels.dtype} {list(pixels.shape)}: give uint8 [N, H, W, C].")
-    if pixels.shape[-1] != preprocessing.channel_count:
-        raise DataError(
-            f"Images have {pixels.shape[-1]} channel(s) and the network takes {preprocessing.channel_count}: "
-            "give images [N, H, W, C] of as many channels as the preprocessing has."
-        )
+    check_pixels("Images", pixels.shape, pixels.dtype, preprocessing)
     if pixels.shape[1:3] != preprocessing.size:
         resized = [_resize_array(image, preprocessing) for image in pixels]
         pixels = np.stack(resized) if resized else np.zeros((0, *preprocessing.size, pixels.shape[-1]), np.uint8)
     return _normalise(pixels, preprocessing)
+
+
+def check_pixels(what: str, shape: Sequence[int], dtype: np.dtype[Any], preprocessing: Preprocessing) -> None:
+    """Raise DataError unless these are uint8 [N, H, W, C] with the channels of the preprocessing."""
+    if dtype != np.uint8 or len(shape) != 4 or 0 in shape[1:]:
+        raise DataError(f"{what} are {dtype} {list(shape)}: give uint8 [N, H, W, C].")
+    if shape[-1] != preprocessing.channel_count:
+        raise DataError(
+            f"{what} are {list(shape)} and the network takes {preprocessing.channel_count} channel(s): "
+            f"give uint8 [N, H, W, {preprocessing.channel_count}]."
+        )
 
 
 def _normalise(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> Tensor:
