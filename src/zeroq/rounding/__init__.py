@@ -2,5 +2,6 @@
 
 from zeroq.rounding.filters import violating_pairs
 from zeroq.rounding.methods import METHODS, round_weight
+from zeroq.rounding.statistics import HessianSum
 
-__all__ = ["METHODS", "round_weight", "violating_pairs"]
+__all__ = ["METHODS", "HessianSum", "round_weight", "violating_pairs"]
