@@ -115,8 +115,8 @@ class Options:
             raise OptionError("--effort best is not there yet: choose fast or balanced.")
         if isinstance(self.activation_bits, list | tuple):
             raise OptionError(
-                f"--activation-bits {_listed(self.activation_bits)} makes the widths of activations part of the choice, "
-                "which is not there yet: name one."
+                f"--activation-bits {_listed(self.activation_bits)} makes the widths of activations part of the "
+                "choice, which is not there yet: name one."
             )
 
     def _check_target(self) -> None:

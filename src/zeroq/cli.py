@@ -1,0 +1,271 @@
+"""The command line: arguments -> one call. Progress on standard error, results on standard output, exit codes.
+
+    0      done
+    1      a defect of ours, with a traceback
+    2      what was asked cannot be done: one sentence that says what to change
+    130    interrupted
+
+Whatever is slow to import is imported inside the commands, so that `zeroq --version` and `--help` answer at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zeroq.errors import OptionError, ZeroqError
+from zeroq.options import Options
+from zeroq.version import __version__
+
+RESUME = "Interrupted: the same command again goes on where this one stopped."
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def run() -> None:
+    """The console script `zeroq`."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; no exception leaves."""
+    try:
+        with commands.make_context("zeroq", list(arguments)) as context:
+            commands.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.ClickException as error:
+        return _refuse(_usage_sentence(error, arguments))
+    except ZeroqError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        click.echo(f"zeroq: {RESUME if arguments[:1] == ['quantize'] else 'Interrupted.'}", err=True)
+        return 130
+    except BrokenPipeError:  # the reader has seen enough, as in `zeroq models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def _refuse(sentence: str) -> int:
+    click.echo(f"zeroq: {' '.join(sentence.split())}", err=True)
+    return 2
+
+
+def _usage_sentence(error: click.ClickException, arguments: Sequence[str]) -> str:
+    """What the parser says, in one sentence: with the name that was likely meant, or the command that lists them."""
+    message = error.format_message().rstrip(".")
+    if message.endswith("?"):
+        return message.replace(". Did you mean", ", did you mean")
+    command = " ".join(["zeroq", *[name for name in arguments[:1] if name in commands.commands]])
+    return f"{message}; {command} --help says what can be given."
+
+
+def _numbers(kind: type, example: str) -> Callable[[str | tuple[Any, ...]], tuple[Any, ...]]:
+    """A type of option: numbers with commas between them."""
+
+    def parse(text: str | tuple[Any, ...]) -> tuple[Any, ...]:
+        if isinstance(text, tuple):  # a default, or a value that was parsed already
+            return text
+        try:
+            return tuple(kind(part) for part in text.split(","))
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not written like {example}") from None
+
+    return parse
+
+
+def _edge_bits(text: str | int) -> str | int:
+    return int(text) if str(text).isdecimal() else text
+
+
+def _one_or_more_bits(text: str | int | tuple[int, ...]) -> int | tuple[int, ...]:
+    """One width as a number, several as they are: the options refuse those."""
+    widths = (text,) if isinstance(text, int) else _numbers(int, "8")(text)
+    return widths[0] if len(widths) == 1 else widths
+
+
+FILE = click.Path(path_type=Path)
+
+QUANTIZE_OPTIONS: list[Decorator] = [
+    click.option("--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/NAME-w8a8, ...]"),
+    click.option("--weights", type=FILE, metavar="FILE", help="Safetensors, or a state_dict saved by torch."),
+    click.option("--preprocess", type=FILE, metavar="FILE.json", help="How pictures become the input."),
+    click.option("--input-shape", type=_numbers(int, "3,224,224"), metavar="C,H,W", help="One input, without batch."),
+    click.option("--average-bits", type=float, metavar="B", help="Target: mean width over all quantized weights."),
+    click.option("--compression", type=float, metavar="R", help="Target: 32 over the mean width."),
+    click.option("--size-mb", type=float, metavar="S", help="Target: the ONNX file is not larger than S x 10^6 bytes."),
+    click.option("--bit-operations", type=float, metavar="G", help="Not there yet."),
+    click.option("--activation-mb", type=float, metavar="S", help="Not there yet."),
+    click.option("--latency-ms", type=float, metavar="T", help="Not there yet."),
+    click.option(
+        "--weight-bits",
+        type=_numbers(int, "2,4,8"),
+        metavar="2,4,8",
+        help="Candidates for each layer; one number means uniform.  [default: 8, with a target 2,4,8]",
+    ),
+    click.option(
+        "--activation-bits",
+        type=_one_or_more_bits,
+        default=8,
+        metavar="8",
+        help="2 to 8, of the inputs of convolutions and linear layers.  [default: 8]",
+    ),
+    click.option(
+        "--edge-bits",
+        type=_edge_bits,
+        metavar="8",
+        help="Of the first and last layer; same treats them like the others.  [default: 8, with a target same]",
+    ),
+    click.option("--layer-bits", multiple=True, metavar="PATTERN=B", help="Bits by layer name; repeatable."),
+    click.option("--keep-float", multiple=True, metavar="PATTERN", help="Layers that stay float; repeatable."),
+    click.option(
+        "--portable/--no-portable",
+        default=True,
+        help="8-bit weights that saturate on no CPU, so that the file answers alike everywhere.  [default: portable]",
+    ),
+    click.option("--effort", default="balanced", metavar="fast|balanced|best", help="[default: balanced]"),
+    click.option("--sensitivity", metavar="NAME", help="Measure for the allocation; kl is the paper's."),
+    click.option("--images", type=int, metavar="N", help="Distilled images.  [default: by effort]"),
+    click.option("--iterations", type=int, metavar="N", help="Steps of their optimisation.  [default: by effort]"),
+    click.option("--calibration", type=FILE, metavar="FOLDER", help="Your own pictures in place of distilled ones."),
+    click.option("--input-mean", type=_numbers(float, "0.5,0.5,0.5"), metavar="M,...", help="Of pixels in 0..1."),
+    click.option("--input-std", type=_numbers(float, "0.2,0.2,0.2"), metavar="D,...", help="Of pixels in 0..1."),
+    click.option("--precision", default="auto", metavar="auto|fp32|bf16", help="Of the computation.  [default: auto]"),
+    click.option("--seed", type=int, default=0, metavar="N", help="[default: 0]"),
+    click.option("--device", default="auto", metavar="auto|cpu|cuda", help="[default: auto]"),
+    click.option("--memory-limit", type=float, metavar="GB", help="Not there yet."),
+    click.option("--threads", type=int, metavar="N", help="[default: all]"),
+    click.option("--keep-images/--no-keep-images", default=True, help="Write and show the distilled images."),
+    click.option("--fresh", is_flag=True, help="Ignore what an earlier run left in DIR."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
+    click.option("--quiet", is_flag=True, help="No progress."),
+]
+
+
+def _with(options: list[Decorator]) -> Decorator:
+    """All options of a list, in its order."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="zeroq", message="%(prog)s %(version)s")
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """A trained network in, a smaller file that runs in integers out, without any data."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@commands.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@_with(QUANTIZE_OPTIONS)
+def quantize(
+    models: tuple[str, ...],
+    out: Path | None,
+    weights: Path | None,
+    preprocess: Path | None,
+    input_shape: tuple[int, int, int] | None,
+    fresh: bool,
+    as_json: bool,
+    quiet: bool,
+    **asked: Any,
+) -> None:
+    """Quantize MODEL into a run directory.
+
+    MODEL is digits (the embedded network), pytorchcv:NAME, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or FILE.pt2.
+    """
+    options = Options.of(**asked)
+    if len(models) > 1:
+        raise OptionError(f"{len(models)} MODELs in one command are not there yet: run zeroq quantize once for each.")
+
+    import zeroq.pipeline as pipeline
+    import zeroq.terminal as terminal
+    from zeroq.models import load_model
+
+    with terminal.progress(quiet) as on_progress:
+        model = load_model(models[0], weights=weights, preprocess=preprocess, input_shape=input_shape)
+        out = out or Path("runs") / f"{model.name}-{options.label}"
+        run = pipeline.quantize(model, options, out, fresh=fresh, on_progress=on_progress)
+    if as_json:
+        _echo_json(run.result)
+    else:
+        terminal.show_run(run.result, run.directory)
+
+
+@commands.command()
+@click.argument("target", metavar="RUN|FILE.onnx|MODEL")
+@click.option("--data", required=True, metavar="PATH", help="Folder or npz with labels; digits has a test split.")
+@click.option("--weights", type=FILE, metavar="FILE", help="Safetensors, or a state_dict saved by torch.")
+@click.option("--preprocess", type=FILE, metavar="FILE.json", help="How pictures become the input.")
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures at once.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all]")
+@click.option("--reference", metavar="MODEL", help="Float network for agreement.  [default: what run.json names]")
+@click.option("--simulation", is_flag=True, help="Of RUN the PyTorch model, in place of the ONNX file.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def evaluate(target: str, data: str, as_json: bool, **asked: Any) -> None:
+    """Accuracy on labelled data; a MODEL is evaluated in floating point."""
+    import zeroq.pipeline as pipeline
+    import zeroq.terminal as terminal
+
+    with terminal.progress(quiet=False) as on_progress:
+        result = pipeline.evaluate(target, data=data, on_progress=on_progress, **asked)
+    if as_json:
+        _echo_json(result)
+    else:
+        terminal.show_evaluation(result, target)
+
+
+@commands.command()
+@click.argument("run_directory", metavar="RUN", type=FILE)
+def report(run_directory: Path) -> None:
+    """Write report.html again, from what RUN holds."""
+    import zeroq.pipeline as pipeline
+
+    click.echo(pipeline.report(run_directory))
+
+
+@commands.command()
+@click.argument("pattern", default="*", metavar="[PATTERN]")
+def models(pattern: str) -> None:
+    """The names that MODEL may take."""
+    from zeroq.models import model_names
+
+    names = model_names(pattern)
+    if not names:
+        raise OptionError(f"No name matches {pattern!r}: * stands for any text, and zeroq models lists every name.")
+    click.echo("\n".join(names))
+
+
+@commands.command(context_settings={"ignore_unknown_options": True})
+@click.argument("rest", nargs=-1, metavar="RUN")
+def benchmark(rest: tuple[str, ...]) -> None:
+    """Float and quantized ONNX, side by side (not there yet)."""
+    raise OptionError("The command benchmark is not there yet: zeroq evaluate gives images per second.")
+
+
+@commands.command(context_settings={"ignore_unknown_options": True})
+@click.argument("rest", nargs=-1, metavar="MODEL --data FOLDER --out FILE")
+def restatistic(rest: tuple[str, ...]) -> None:
+    """BatchNorm statistics of another domain, no labels (not there yet)."""
+    raise OptionError("The command restatistic is not there yet: --weights takes weights that were adapted elsewhere.")
+
+
+def _echo_json(result: dict[str, Any]) -> None:
+    click.echo(json.dumps(result, allow_nan=False))

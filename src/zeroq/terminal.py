@@ -1,0 +1,135 @@
+"""What a person sees in the terminal: progress on standard error, a run's and an evaluation's figures as tables."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+OnProgress = Callable[[str, int, int], None]  # stage, done, total
+SHARES = ("top1", "top5", "standard_error", "miou", "pixel_accuracy", "map", "map50", "agreement")
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[OnProgress]:
+    """Show how far each stage is: a bar in a terminal, one line for each finished stage elsewhere.
+
+    Meanwhile, what libraries and a user's own file print on standard output goes to standard error, so that results
+    stand there alone.
+    """
+    console = Console(file=sys.stderr)
+    with redirect_stdout(sys.stderr):
+        if quiet:
+            yield lambda stage, done, total: None
+        elif console.is_terminal:
+            with _bars(console) as on_progress:
+                yield on_progress
+        else:
+            yield _lines(console)
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[OnProgress]:
+    columns = TextColumn("{task.description:12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as bars:
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield on_progress
+
+
+def _lines(console: Console) -> OnProgress:
+    began: dict[str, float] = {}
+
+    def on_progress(stage: str, done: int, total: int) -> None:
+        begin = began.setdefault(stage, time.monotonic())
+        if done == total:
+            console.print(f"{stage}: {done} of {total}, {time.monotonic() - begin:.1f} s", highlight=False)
+
+    return on_progress
+
+
+def show_run(result: Mapping[str, Any], directory: Path) -> None:
+    """The figures of result.json that a person asks for first, warnings, and where the rest is."""
+    console = Console(file=sys.stdout, highlight=False)
+    console.print(_table(str(result["model"]), run_rows(result)))
+    for warning in result["warnings"]:
+        console.print(f"warning: {warning}", markup=False)
+    console.print(f"report: {directory / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and text of each figure of a run."""
+    yield "size in float", megabytes(result["float_bytes"])
+    yield (
+        "size of model.onnx",
+        f"{megabytes(result['onnx_bytes'])}, 1 / {result['float_bytes'] / result['onnx_bytes']:.1f}",
+    )
+    yield "bits of a weight, mean", f"{result['average_bits']:.2f}, {layers_by_width(result)}"
+    divergence = result["divergence"]
+    yield "same class as float", f"{share(divergence['agreement'])} of {divergence['images']} held-out images"
+    yield "divergence from float", f"{divergence['mean']:.2g}"
+    yield "in integers", f"{share(result['integer_share'])} of multiply-accumulates"
+    for layer in result["not_quantized"]:
+        yield "stays in float", f"{layer['name']}: {layer['reason']}"
+    yield "file equals simulation", share(result["verification"]["agreement"])
+    yield "time", stage_times(result)
+
+
+def show_evaluation(result: Mapping[str, Any], target: str) -> None:
+    """Every figure of an evaluation that there is; shares in percent."""
+    rows = (
+        (name.replace("_", " "), share(value) if name in SHARES else _plain(value))
+        for name, value in result.items()
+        if value is not None
+    )
+    Console(file=sys.stdout, highlight=False).print(_table(target, rows))
+
+
+def megabytes(count: float) -> str:
+    """Bytes as megabytes of 10^6, as everywhere here."""
+    return f"{count / 1e6:.3f} MB"
+
+
+def share(fraction: float | None) -> str:
+    """A fraction of one in percent; null where it could not be measured."""
+    return "not measured" if fraction is None else f"{100 * fraction:.2f} %"
+
+
+def layers_by_width(result: Mapping[str, Any]) -> str:
+    """How many layers have how many bits: "3 layers at 2, 5 at 8"."""
+    widths = sorted(Counter(layer["weight_bits"] for layer in result["layers"]).items())
+    return ", ".join(f"{count}{'' if index else ' layers'} at {bits}" for index, (bits, count) in enumerate(widths))
+
+
+def stage_times(result: Mapping[str, Any]) -> str:
+    """Seconds of every stage and their sum."""
+    seconds = {stage: value for stage, value in result["seconds"].items() if value is not None}
+    parts = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
+    return f"{sum(seconds.values()):.1f} s ({parts})"
+
+
+def _table(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table(title=Text(title), show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, text in rows:
+        table.add_row(name, Text(text))  # Text: brackets in a layer's name are no markup
+    return table
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,283 @@
+"""The command line from outside: exit codes, what stands on which stream, every sentence of its own.
+
+What the commands call is replaced by recorders here; tests/test_pipeline.py runs the real thing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from zeroq.cli import main
+from zeroq.errors import ModelError, VerificationError
+from zeroq.options import Options
+
+RESULT: dict[str, Any] = {
+    "model": "digits",
+    "float_bytes": 400_000,
+    "onnx_bytes": 80_000,
+    "average_bits": 3.9,
+    "layers": [{"weight_bits": 4}, {"weight_bits": 4}, {"weight_bits": 2}],
+    "divergence": {"mean": 0.00123, "agreement": 0.985, "images": 64},
+    "integer_share": 0.999,
+    "not_quantized": [{"name": "head[0]", "reason": "an output whose finer values matter"}],
+    "verification": {"agreement": 1.0},
+    "seconds": {"capture": 1.25, "distill": 10.5},
+    "warnings": ["PREPROCESS was guessed [ImageNet]"],
+}
+EVALUATION = {"images": 596, "task": "classification", "top1": 0.985, "top5": 1.0, "agreement": None}
+
+SENTENCES = [
+    ("quantiz", "zeroq: No such command 'quantiz', did you mean 'quantize'?"),
+    ("quantize", "zeroq: Missing argument 'MODEL...'; zeroq quantize --help says what can be given."),
+    ("quantize digits --sed 1", "zeroq: No such option '--sed', did you mean '--seed'?"),
+    (
+        "quantize digits --seed",
+        "zeroq: Option '--seed' requires an argument; zeroq quantize --help says what can be given.",
+    ),
+    (
+        "quantize digits --images many",
+        "zeroq: Invalid value for '--images': 'many' is not a valid integer; zeroq quantize --help says what can be "
+        "given.",
+    ),
+    (
+        "quantize digits --weight-bits 2,x",
+        "zeroq: Invalid value for '--weight-bits': '2,x' is not written like 2,4,8; zeroq quantize --help says what "
+        "can be given.",
+    ),
+    ("quantize digits --weight-bits 9", "zeroq: --weight-bits 9: choose 2 to 8."),
+    (
+        "quantize digits --weight-bits 2,4",
+        "zeroq: --weight-bits 2,4 leaves a choice for each layer, which needs a target: add --average-bits, "
+        "--compression or --size-mb, or name one width.",
+    ),
+    (
+        "quantize digits --average-bits 4 --size-mb 1",
+        "zeroq: --average-bits 4 and --size-mb 1 are each a target of their own: keep one of --average-bits, "
+        "--compression and --size-mb.",
+    ),
+    (
+        "quantize digits --activation-bits 4,8",
+        "zeroq: --activation-bits 4,8 makes the widths of activations part of the choice, which is not there yet: "
+        "name one.",
+    ),
+    ("quantize digits --edge-bits wide", "zeroq: --edge-bits wide: choose 2 to 8, or same."),
+    ("quantize digits --effort best", "zeroq: --effort best is not there yet: choose fast or balanced."),
+    ("quantize digits --latency-ms 3", "zeroq: --latency-ms is not there yet: leave it out."),
+    ("quantize digits --memory-limit 3", "zeroq: --memory-limit is not there yet: leave it out."),
+    ("quantize a b", "zeroq: 2 MODELs in one command are not there yet: run zeroq quantize once for each."),
+    ("evaluate digits", "zeroq: Missing option '--data'; zeroq evaluate --help says what can be given."),
+    (
+        "evaluate runs/x --data y --batch 0",
+        "zeroq: Invalid value for '--batch': 0 is not in the range x>=1; zeroq evaluate --help says what can be given.",
+    ),
+    (
+        "benchmark runs/x --batch 1",
+        "zeroq: The command benchmark is not there yet: zeroq evaluate gives images per second.",
+    ),
+    (
+        "restatistic digits --data x --out y",
+        "zeroq: The command restatistic is not there yet: --weights takes weights that were adapted elsewhere.",
+    ),
+]
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Record what the commands call, in place of the pipeline and the zoo."""
+    record: list[tuple[Any, ...]] = []
+
+    def load_model(model: str, **given: Any) -> SimpleNamespace:
+        record.append(("load_model", model, given))
+        print("a user's file prints")
+        return SimpleNamespace(name=model)
+
+    def quantize(model: Any, options: Options, out: Path, *, fresh: bool, on_progress: Callable[..., None]) -> Any:
+        record.append(("quantize", model.name, options, out, fresh))
+        on_progress("distill", 1, 2)
+        on_progress("distill", 2, 2)
+        return SimpleNamespace(directory=out, result=RESULT)
+
+    def evaluate(target: str, *, on_progress: Callable[..., None], **given: Any) -> dict[str, Any]:
+        record.append(("evaluate", target, given))
+        return EVALUATION
+
+    pipeline, models = ModuleType("zeroq.pipeline"), ModuleType("zeroq.models")
+    vars(pipeline).update(quantize=quantize, evaluate=evaluate, report=lambda run: run / "report.html")
+    vars(models).update(load_model=load_model, model_names=lambda pattern: ["digits"] if pattern in "digits*" else [])
+    for module in (pipeline, models):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr("zeroq." + module.__name__.split(".")[1], module, raising=False)
+    return record
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), SENTENCES, ids=[arguments for arguments, _ in SENTENCES])
+def test_what_cannot_be_done_ends_in_one_sentence_and_2(
+    arguments: str, sentence: str, capsys: pytest.CaptureFixture[str], called: list[Any]
+) -> None:
+    assert main(arguments.split()) == 2
+    assert capsys.readouterr() == ("", sentence + "\n")
+    assert called == []
+
+
+def test_quantize_hands_on_what_was_asked(called: list[Any]) -> None:
+    arguments = (
+        "quantize digits --average-bits 4 --weight-bits 2,3,8 --edge-bits 8 --layer-bits stage*=3 --layer-bits fc=8 "
+        "--keep-float a --keep-float b --no-portable --effort fast --images 8 --iterations 5 --input-mean 0.5 "
+        "--input-std 0.2 --precision fp32 --seed 3 --threads 1 --no-keep-images --activation-bits 6 --sensitivity kl "
+        "--weights w.safetensors --preprocess p.json --input-shape 1,8,8 --out some/where --fresh"
+    )
+    assert main(arguments.split()) == 0
+    options = Options(
+        average_bits=4.0, weight_bits=(2, 3, 8), edge_bits=8, layer_bits=(("stage*", 3), ("fc", 8)),
+        keep_float=("a", "b"), portable=False, effort="fast", images=8, iterations=5, input_mean=(0.5,),
+        input_std=(0.2,), precision="fp32", seed=3, threads=1, keep_images=False, activation_bits=6, sensitivity="kl",
+    )  # fmt: skip
+    given = {"weights": Path("w.safetensors"), "preprocess": Path("p.json"), "input_shape": (1, 8, 8)}
+    assert called == [("load_model", "digits", given), ("quantize", "digits", options, Path("some/where"), True)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        ("", "digits-w8a8"),
+        ("--average-bits 4", "digits-avg4-a8"),
+        ("--weight-bits 4 --activation-bits 6", "digits-w4a6"),
+    ],
+)
+def test_the_run_directory_has_a_name_by_itself(arguments: str, folder: str, called: list[Any]) -> None:
+    assert main(["quantize", "digits", *arguments.split()]) == 0
+    assert called[-1][3] == Path("runs") / folder
+
+
+def test_results_and_progress_have_a_stream_each(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quantize", "digits"]) == 0
+    output, progress = capsys.readouterr()
+    assert progress.splitlines() == ["a user's file prints", "distill: 2 of 2, 0.0 s"]
+    for text in ("0.400 MB", "0.080 MB, 1 / 5.0", "3.90, 1 layers at 2, 2 at 4", "98.50 %", "head[0]", "11.8 s"):
+        assert text in output
+    assert output.splitlines()[-2:] == [
+        "warning: PREPROCESS was guessed [ImageNet]",
+        f"report: {Path('runs/digits-w8a8/report.html')}",
+    ]
+
+
+def test_json_is_one_object_and_nothing_else(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quantize", "digits", "--json", "--quiet"]) == 0
+    output, progress = capsys.readouterr()
+    assert json.loads(output) == RESULT
+    assert progress == "a user's file prints\n"
+
+
+def test_evaluate_hands_on_what_was_asked(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("evaluate runs/x --data digits --batch 2 --threads 1 --reference y --simulation --json".split()) == 0
+    given = {
+        "data": "digits", "batch": 2, "threads": 1, "reference": "y", "simulation": True, "weights": None,
+        "preprocess": None,
+    }  # fmt: skip
+    assert called == [("evaluate", "runs/x", given)]
+    assert json.loads(capsys.readouterr().out) == EVALUATION
+
+
+def test_an_evaluation_is_shown_in_percent(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "runs/x", "--data", "digits"]) == 0
+    output = capsys.readouterr().out
+    assert "98.50 %" in output and "596" in output and "agreement" not in output
+
+
+def test_report_prints_where_the_page_is(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "runs/x"]) == 0
+    assert capsys.readouterr().out == f"{Path('runs/x/report.html')}\n"
+
+
+def test_models_lists_names(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out == "digits\n"
+    assert main(["models", "x"]) == 2
+    assert capsys.readouterr().err == (
+        "zeroq: No name matches 'x': * stands for any text, and zeroq models lists every name.\n"
+    )
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def load_model(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules["zeroq.models"], "load_model", load_model)
+
+
+def test_what_a_person_can_mend_is_one_line(
+    called: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, ModelError("There is no model\n  'x': zeroq models lists them."))
+    assert main(["quantize", "x"]) == 2
+    assert capsys.readouterr() == ("", "zeroq: There is no model 'x': zeroq models lists them.\n")
+
+
+@pytest.mark.parametrize("error", [VerificationError("conv1: 3 steps"), ValueError("a defect")])
+def test_a_defect_of_ours_has_a_traceback(
+    error: Exception, called: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, error)
+    assert main(["quantize", "x"]) == 1
+    output, message = capsys.readouterr()
+    assert output == "" and message.startswith("Traceback") and str(error) in message
+
+
+def test_an_interruption_says_how_to_go_on(
+    called: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_with(monkeypatch, KeyboardInterrupt())
+    assert main(["quantize", "x"]) == 130
+    assert capsys.readouterr().err == "zeroq: Interrupted: the same command again goes on where this one stopped.\n"
+
+
+def run_outside(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "zeroq", *arguments], capture_output=True, text=True, **settings)
+
+
+def test_the_module_is_the_command() -> None:
+    done = run_outside("--version", stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "zeroq 0.1.0\n", "")
+    refused = run_outside("quantize", "digits", "--effort", "best")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "zeroq: --effort best is not there yet: choose fast or balanced.\n"
+
+
+def test_without_arguments_the_help_is_shown() -> None:
+    done = run_outside()
+    assert done.returncode == 0 and done.stdout.startswith("Usage: zeroq")
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "zeroq", "--help"], stdout=write, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_interrupt_from_outside_ends_with_130(tmp_path: Path) -> None:
+    """SIGINT while a user's own file is loaded."""
+    (tmp_path / "slow.py").write_text(
+        "import sys, time\nprint('loading', file=sys.stderr, flush=True)\ntime.sleep(60)\n"
+    )
+    command = [sys.executable, "-m", "zeroq", "quantize", f"{tmp_path}/slow.py:network", "--quiet"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None and process.stderr.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "zeroq: Interrupted: the same command again goes on where this one stopped.\n"
+    assert process.returncode == 130
