@@ -1,0 +1,6 @@
+"""Activation ranges: a streaming histogram of each value, and a search over it."""
+
+from zeroq.ranges.histogram import Histogram, merge
+from zeroq.ranges.search import range_of
+
+__all__ = ["Histogram", "merge", "range_of"]

@@ -1,0 +1,83 @@
+"""The distribution of a value over any number of batches, at constant memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from zeroq.errors import NumericalError
+
+BINS = 4096  # over [-reach, reach]: at least 1,024 between 0 and the largest magnitude
+LEAST_REACH = 2.0**-60
+SAMPLE = 1 << 15  # numbers of one image that are counted; extremes are of all
+
+
+class Histogram:
+    """Counts of a value's numbers in bins over [-reach, reach], reach a power of two that doubles when exceeded.
+
+    Powers of two, so that two bins of one histogram are one bin of the next, and histograms can be merged. Zeros are
+    counted apart. Of an image with more than `SAMPLE` numbers every n-th is counted for n, with n sharing no factor
+    with the value's axes; `low` and `high` are those of all numbers.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name  # of the value, for errors
+        self.reach = LEAST_REACH
+        self.counts = torch.zeros(BINS, dtype=torch.int64)  # without the zeros
+        self.zeros = 0
+        self.low, self.high = math.inf, -math.inf
+
+    def update(self, values: Tensor) -> None:
+        """Count the numbers of one batch, [N, ...]. Raises NumericalError where one is NaN or infinite."""
+        low, high = (float(extreme) for extreme in torch.aminmax(values.detach()))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise NumericalError(f"The value {self.name!r} holds NaN or infinity: quantize a network that computes.")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.grow(max(-low, high))
+        step, numbers = sample(values.detach())
+        index = torch.floor(numbers * (BINS / 2 / self.reach)).long() + BINS // 2
+        zeros = int((numbers == 0).sum())
+        counts = torch.bincount(index.clamp_(max=BINS - 1), minlength=BINS)
+        counts[BINS // 2] -= zeros
+        self.counts += step * counts
+        self.zeros += step * zeros
+
+    def grow(self, magnitude: float) -> None:
+        """Double the reach until it holds a magnitude."""
+        while self.reach < magnitude:
+            self.reach *= 2
+            half = self.counts.reshape(-1, 2).sum(1)
+            self.counts = torch.nn.functional.pad(half, (BINS // 4, BINS // 4))
+
+    @property
+    def centres(self) -> Tensor:
+        """The number that stands for those of each bin, never beyond the extremes, float32 [bins]."""
+        middle = (torch.arange(BINS, dtype=torch.float64) + 0.5) * (2 * self.reach / BINS) - self.reach
+        return middle.clamp(self.low, self.high).float()
+
+
+def sample(values: Tensor) -> tuple[int, Tensor]:
+    """Every n-th number of each image, and n."""
+    images = values.reshape(len(values), -1)
+    size = images.shape[1]
+    step = max(1, math.ceil(size / SAMPLE))
+    while math.gcd(step, size) > 1:
+        step += 1
+    return step, images[:, ::step].reshape(-1).float()
+
+
+def merge(histograms: Iterable[Histogram]) -> Histogram:
+    """One histogram of several values together, as for the inputs of a concatenation that share a range."""
+    merged = Histogram()
+    for histogram in histograms:
+        part = Histogram()
+        part.counts, part.reach = histogram.counts, histogram.reach
+        part.grow(merged.reach)
+        merged.grow(part.reach)
+        merged.counts = merged.counts + part.counts
+        merged.zeros += histogram.zeros
+        merged.low, merged.high = min(merged.low, histogram.low), max(merged.high, histogram.high)
+    return merged
