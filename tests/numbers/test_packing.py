@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroq.errors import OptionError
@@ -26,6 +26,7 @@ def field(value: int, width: int, shift: int) -> int:
     return (value >> shift) % 2**width
 
 
+@settings(deadline=None)
 @given(integers_of_a_width())
 def test_what_is_packed_comes_back(given: tuple[torch.Tensor, int]) -> None:
     integers, bits = given
@@ -34,6 +35,7 @@ def test_what_is_packed_comes_back(given: tuple[torch.Tensor, int]) -> None:
     assert sum(len(plane.data) for plane in planes) == packed_bytes(len(integers), bits)
 
 
+@settings(deadline=None)
 @given(integers_of_a_width())
 def test_every_field_is_where_the_layout_says(given: tuple[torch.Tensor, int]) -> None:
     integers, bits = given
