@@ -1,0 +1,129 @@
+"""MODEL, --weights, --preprocess and --input-shape to a network that is ready to be captured."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from torch import nn
+
+from zeroq.errors import ModelError
+from zeroq.models.digits import PIXEL_DEVIATION, PIXEL_MEAN, PREPROCESSING, digits
+from zeroq.models.inputs import check_runs, read_preprocessing, resolve_input
+from zeroq.models.loaded import FoundModel, LoadedModel, Shape
+from zeroq.models.saved_file import READERS, find_saved
+from zeroq.models.user_file import find_in_file, refuse_without_function
+from zeroq.models.weights import load_weights, weights_sha256
+from zeroq.models.zoo import ZOOS, find_in_zoo, names_in_zoo
+
+
+def load_model(
+    model: str, *, weights: Path | None = None, preprocess: Path | None = None, input_shape: Shape | None = None
+) -> LoadedModel:
+    """The network that MODEL names, with the file's weights in place of its own where one is given.
+
+    preprocess: a JSON file that overrides what the source of the network says. Raises ModelError or OptionError.
+    """
+    override = None if preprocess is None else read_preprocessing(preprocess)
+    with redirect_stdout(sys.stderr):  # zoos and users' files print; standard output holds our results alone
+        found = _find(model, pretrained=weights is None)
+        if weights is not None:
+            load_weights(found.module, weights)
+        warnings = _make_ready(found.module, found.name)
+        preprocessing, guessed = resolve_input(found, override, input_shape)
+        check_runs(found, preprocessing.input_shape)
+    if guessed:
+        warnings += (
+            f"Nothing says how pictures become the input of {found.name}: ImageNet's mean and deviation are taken; "
+            "--preprocess FILE.json says otherwise.",
+        )
+    return LoadedModel(
+        name=re.sub(r"[^\w.+-]+", "_", found.name),
+        source=model,
+        module=found.module,
+        input_shape=preprocessing.input_shape,
+        preprocessing=preprocessing,
+        task=found.task,
+        input_statistic=found.input_statistic,
+        weights_sha256=weights_sha256(found.module),
+        warnings=warnings,
+    )
+
+
+def model_names(pattern: str = "*") -> list[str]:
+    """Names that MODEL may take and that fit a shell pattern; a pattern without wildcards may stand anywhere in them.
+
+    Zoos that are not installed are left out: see `missing_zoos`.
+    """
+    missing = missing_zoos()
+    installed = [zoo for zoo in ZOOS if zoo not in missing]
+    names = ["digits", *(f"{zoo}:{name}" for zoo in installed for name in names_in_zoo(zoo))]
+    if not re.search(r"[*?\[]", pattern):
+        pattern = f"*{pattern}*"
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+
+
+def missing_zoos() -> list[str]:
+    """Zoos that are not installed, or that cannot be imported here."""
+    missing = []
+    for zoo in ZOOS:
+        try:
+            names_in_zoo(zoo)
+        except ModelError:
+            missing.append(zoo)
+    return missing
+
+
+def _find(model: str, *, pretrained: bool) -> FoundModel:
+    """The network by the form of its name."""
+    if model == "digits":
+        return FoundModel(
+            name="digits",
+            module=digits(trained=pretrained),
+            preprocessing=PREPROCESSING,
+            task="classification",
+            input_statistic=((PIXEL_MEAN,), (PIXEL_DEVIATION,)),
+        )
+    head, colon, tail = model.rpartition(":")
+    if colon and head.endswith(".py"):
+        return find_in_file(Path(head), tail)
+    if model.endswith(".py"):
+        refuse_without_function(Path(model))
+    if Path(model).suffix.lower() in READERS:
+        return find_saved(Path(model))
+    zoo, colon, name = model.partition(":")
+    if colon and zoo in ZOOS:
+        if name not in names_in_zoo(zoo):
+            _refuse_unknown(model, [f"{zoo}:{known}" for known in names_in_zoo(zoo)])
+        return find_in_zoo(zoo, name, pretrained=pretrained)
+    _refuse_unknown(model, model_names())
+
+
+def _refuse_unknown(model: str, known: list[str]) -> NoReturn:
+    """Name what comes nearest, by the full name or by what stands after the zoo's."""
+    by_short_name = {name.rpartition(":")[2].lower(): name for name in reversed(known)}
+    near = difflib.get_close_matches(model.lower(), known, cutoff=0.7)
+    near += [by_short_name[name] for name in difflib.get_close_matches(model.lower(), by_short_name, cutoff=0.7)]
+    listed = list(dict.fromkeys(near))[:3]
+    raise ModelError(
+        f"There is no model {model!r}"
+        + (f", near it: {', '.join(listed)}" if listed else "")
+        + "; MODEL is digits, ZOO:NAME, FILE.py:FUNCTION or FILE.pt2, and `zeroq models` lists the names."
+    )
+
+
+def _make_ready(module: nn.Module, name: str) -> tuple[str, ...]:
+    """Eval mode, on the CPU, without gradients, in 32-bit floats; a warning where the type was another."""
+    module.eval().requires_grad_(False).cpu()
+    types = {t.dtype for t in module.state_dict().values() if t.is_floating_point()} - {torch.float32}
+    if not types:
+        return ()
+    module.float()
+    listed = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in types))
+    return (f"Weights of {name} in {listed} were turned into float32.",)
