@@ -60,4 +60,5 @@ def test_names_by_pattern() -> None:
 def test_names_of_a_zoo() -> None:
     pytest.importorskip("pytorchcv.model_provider")
     assert "pytorchcv:resnet18" in model_names("pytorchcv:resnet1?")
+    assert model_names("resnet18*")[0].startswith("pytorchcv:resnet18")
     assert "pytorchcv:mobilenetv2_w1" in model_names("mobilenetv2")

@@ -57,16 +57,16 @@ def load_model(
 
 
 def model_names(pattern: str = "*") -> list[str]:
-    """Names that MODEL may take and that fit a shell pattern; a pattern without wildcards may stand anywhere in them.
+    """Names that MODEL may take and that fit a shell pattern, with their zoo or without it.
 
-    Zoos that are not installed are left out: see `missing_zoos`.
+    A pattern without wildcards may stand anywhere in them. Zoos that are not installed are left out: see `missing_zoos`.
     """
     missing = missing_zoos()
     installed = [zoo for zoo in ZOOS if zoo not in missing]
     names = ["digits", *(f"{zoo}:{name}" for zoo in installed for name in names_in_zoo(zoo))]
     if not re.search(r"[*?\[]", pattern):
         pattern = f"*{pattern}*"
-    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    return [name for name in names if any(fnmatch.fnmatchcase(n, pattern) for n in (name, name.rpartition(":")[2]))]
 
 
 def missing_zoos() -> list[str]:
