@@ -59,7 +59,7 @@ def load_model(
 def model_names(pattern: str = "*") -> list[str]:
     """Names that MODEL may take and that fit a shell pattern, with their zoo or without it.
 
-    A pattern without wildcards may stand anywhere in them. Zoos that are not installed are left out: see `missing_zoos`.
+    A pattern without wildcards may stand anywhere in them. Zoos that are not installed are left out (`missing_zoos`).
     """
     missing = missing_zoos()
     installed = [zoo for zoo in ZOOS if zoo not in missing]
