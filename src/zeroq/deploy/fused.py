@@ -5,25 +5,28 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
+import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
+from torch import fx
+
+from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
+from zeroq.simulate.placement import is_passing
 
 Integers = NDArray[numpy.uint8]
 
-# Where inputs stand: (data, scale) of each activation that an operator reads, and the scale of its output.
-OPERANDS: dict[str, tuple[tuple[tuple[int, int], ...], int]] = {
-    "QLinearConv": (((0, 1),), 6),
-    "QGemm": (((0, 1),), 7),
-    "QLinearMatMul": (((0, 1), (3, 4)), 6),
-    "QLinearAdd": (((0, 1), (3, 4)), 6),
-    "QLinearMul": (((0, 1), (3, 4)), 6),
-    "QLinearAveragePool": (((0, 1),), 3),
-    "QLinearGlobalAveragePool": (((0, 1),), 3),
-    "QLinearSigmoid": (((0, 1),), 3),
-    "QLinearLeakyRelu": (((0, 1),), 3),
-    "QLinearSoftmax": (((0, 1),), 3),
+# Where inputs stand: the activations that an operator reads, and the scale of its output.
+OPERANDS: dict[str, tuple[tuple[int, ...], int]] = {
+    "QLinearConv": ((0,), 6),
+    "QGemm": ((0,), 7),
+    "QLinearMatMul": ((0, 3), 6),
+    "QLinearAdd": ((0, 3), 6),
+    "QLinearMul": ((0, 3), 6),
+    "QLinearAveragePool": ((0,), 3),
+    "QLinearGlobalAveragePool": ((0,), 3),
 }
 CONCATENATION = "QLinearConcat"  # its output's scale first, then (data, scale, zero point) of each input
 MOVING = {"QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Identity"}
@@ -42,25 +45,61 @@ class FusedOperator:
         return f"{self.node.op_type} {self.writes or 'output'!r}"
 
 
-def fused_operators(optimised: ModelProto) -> list[FusedOperator]:
-    """All integer operators of an optimised graph; scales are called NODE.scale, which is how values are known."""
+def fused_operators(optimised: ModelProto, graph: fx.Graph) -> list[FusedOperator]:
+    """All integer operators of an optimised graph, with the values of the simulation's graph that they stand for.
+
+    Scales are called NODE.scale, which is how the value that an operator writes is known; what it reads follows from
+    the simulation.
+    """
+    nodes = {node.name: node for node in graph.nodes}
     found = []
     for node in optimised.graph.node:
-        if node.op_type == CONCATENATION:
-            pairs, output = tuple((index, index + 1) for index in range(2, len(node.input), 3)), 0
-        elif node.op_type in OPERANDS:
-            pairs, output = OPERANDS[node.op_type]
-        else:
+        if not is_fused(node):
             continue
-        reads = tuple((data, quantizer(node.input[scale])) for data, scale in pairs)
-        written = node.input[output] if len(node.input) > output else ""
-        found.append(FusedOperator(node, reads, quantizer(written) if written else None))
+        output = 0 if node.op_type == CONCATENATION else OPERANDS[node.op_type][1]
+        scale = node.input[output] if len(node.input) > output else ""
+        writes = made_by_operator(nodes[scale.removesuffix(".scale")]) if scale else None
+        simulated = writes.args[0] if writes is not None else site_of(node, graph)
+        reads = tuple(zip(data_positions(node), quantized_arguments(simulated), strict=True))
+        found.append(FusedOperator(node, reads, None if writes is None else writes.name))
     return found
 
 
-def quantizer(scale: str) -> str:
-    """The simulation's node that a scale's name speaks of."""
-    return scale.removesuffix(".scale")
+def is_fused(node: NodeProto) -> bool:
+    """Whether a node of an optimised graph computes in integers."""
+    return node.op_type in OPERANDS or node.op_type == CONCATENATION
+
+
+def data_positions(node: NodeProto) -> list[int]:
+    """Where the activations that a fused node reads stand among its inputs."""
+    return list(range(2, len(node.input), 3)) if node.op_type == CONCATENATION else list(OPERANDS[node.op_type][0])
+
+
+def made_by_operator(quantizer: fx.Node) -> fx.Node:
+    """The quantizer behind the operator that made a value, from any of those behind what only moved it."""
+    while is_passing(quantizer.args[0]):  # type: ignore[arg-type]
+        quantizer = quantizer.args[0].args[0]  # type: ignore[union-attr, assignment]
+    return quantizer
+
+
+def site_of(node: NodeProto, graph: fx.Graph) -> fx.Node:
+    """The simulation's node that uses the weight of an operator which leaves in floating point."""
+    return next(
+        user
+        for weight in graph.nodes
+        if weight.target == DEQUANTIZE and str(weight.args[0].target) in node.input
+        for user in weight.users
+        if user.args[1] is weight
+    )
+
+
+def quantized_arguments(node: Any) -> list[str]:
+    """Names of the quantizers that an operator reads, in order."""
+    return [argument.name for argument in torch.utils._pytree.tree_leaves(node.args) if is_quantizer(argument)]
+
+
+def is_quantizer(argument: Any) -> bool:
+    return isinstance(argument, fx.Node) and argument.target == QUANTIZE_DEQUANTIZE
 
 
 def count_nodes(optimised: ModelProto) -> tuple[dict[str, int], dict[str, int]]:
@@ -69,7 +108,7 @@ def count_nodes(optimised: ModelProto) -> tuple[dict[str, int], dict[str, int]]:
     floating: dict[str, int] = {}
     types: dict[str, int] = {tensor.name: tensor.data_type for tensor in optimised.graph.initializer}
     for node in optimised.graph.node:
-        fused = node.op_type in OPERANDS or node.op_type == CONCATENATION
+        fused = is_fused(node)
         kind = types.get(node.input[0], TensorProto.FLOAT) if node.input else TensorProto.FLOAT
         if node.op_type == "QuantizeLinear" or (fused and node.op_type != "QGemm"):
             kind = TensorProto.UINT8

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import Tensor
 
-from zeroq.deploy.fused import Integers, compare, count_nodes, feeds, fused_operators, isolated
+from zeroq.deploy.fused import FusedOperator, Integers, compare, count_nodes, feeds, fused_operators, isolated
 from zeroq.divergence import agreement
 from zeroq.errors import VerificationError
 from zeroq.graph.replay import replay
@@ -58,7 +58,8 @@ def verify(model: ModelProto, network: QuantizedNetwork, images: Tensor, *, stri
     start = time.perf_counter()
     session = open_session(model, threads)
     load_seconds = time.perf_counter() - start
-    steps = operator_steps(optimised, integers, highs, threads)
+    operators = fused_operators(optimised, network.graph)
+    steps = operator_steps(optimised, operators, integers, highs, threads)
     if strict:
         refuse_differences(steps)
     result, plain = run(session, images), run(open_session(model, threads, optimised=False), images)
@@ -71,7 +72,7 @@ def verify(model: ModelProto, network: QuantizedNetwork, images: Tensor, *, stri
         optimised_equals_plain=agreement(plain, result),
         integer_nodes=integer_nodes,
         float_nodes=float_nodes,
-        integer_weights=frozenset(name for operator in fused_operators(optimised) for name in operator.node.input),
+        integer_weights=frozenset(name for operator in operators for name in operator.node.input),
         load_seconds=load_seconds,
     )
 
@@ -94,10 +95,13 @@ def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Inte
 
 
 def operator_steps(
-    optimised: ModelProto, integers: Mapping[str, Integers], highs: Mapping[str, int], threads: int
+    optimised: ModelProto,
+    operators: list[FusedOperator],
+    integers: Mapping[str, Integers],
+    highs: Mapping[str, int],
+    threads: int,
 ) -> list[tuple[str, NDArray[numpy.int16]]]:
     """Every fused operator run by itself on the simulation's integers: its title and the differences in steps."""
-    operators = fused_operators(optimised)
     if not operators:
         return []
     alone = open_session(isolated(optimised, operators), threads, optimised=False)
