@@ -39,7 +39,9 @@ class Precision:
         """A tensor in this type, and in this order if it has height and width; integers keep their type."""
         value = value.to(self.dtype) if value.is_floating_point() else value
         if value.dim() == 4:
-            return value.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
+            return value.contiguous(
+                memory_format=torch.channels_last if self.channels_last else torch.contiguous_format
+            )
         return value
 
 
@@ -78,7 +80,9 @@ def step_seconds(network: Network, precision: Precision, images: int) -> float:
     inputs = [precision.apply(value).clone().requires_grad_(value.is_floating_point()) for value in example]
     begin = time.perf_counter()
     result = replay(network.graph, tensors, dict(zip(network.inputs, inputs, strict=True)))["output"]
-    leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    leaves = [
+        leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor) and leaf.requires_grad
+    ]
     if leaves:
         torch.autograd.grad(sum(leaf.float().sum() for leaf in leaves), inputs, allow_unused=True)  # type: ignore[arg-type]
     return (time.perf_counter() - begin) / images

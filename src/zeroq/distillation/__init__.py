@@ -1,6 +1,6 @@
 """Images without data: their statistics match what the network's BatchNorms remember."""
 
-from zeroq.distill.images import EFFORTS, Effort, can_match, distill
-from zeroq.distill.statistics import InputStatistic, natural_statistic
+from zeroq.distillation.images import EFFORTS, Effort, can_match, distill
+from zeroq.distillation.statistics import InputStatistic, natural_statistic
 
 __all__ = ["EFFORTS", "Effort", "InputStatistic", "can_match", "distill", "natural_statistic"]

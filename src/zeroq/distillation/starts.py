@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from zeroq.distill.statistics import InputStatistic
+from zeroq.distillation.statistics import InputStatistic
 
 SHARED = 0.9  # part of the variance of natural pictures' channels that is common to them, that is grey
 

@@ -78,7 +78,13 @@ class NormaliseAndMeasure(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        context: Any, value: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, variance: Tensor, epsilon: float
+        context: Any,
+        value: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        variance: Tensor,
+        epsilon: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """value: [N, C, ...] -> the same normalised, [C], [C] in 32 bits."""
         normalised = torch.nn.functional.batch_norm(value, mean, variance, weight, bias, False, 0.0, epsilon)
@@ -177,9 +183,13 @@ class Targets:
         found: mean and biased variance of each BatchNorm's input, then of the network's. A channel of a single value
         (one image, 1x1 map) has no variance.
         """
-        pooled = [tuple(sum(found[site][part] for site in entry) / len(entry) for part in (0, 1)) for entry in self.sites]
+        pooled = [
+            tuple(sum(found[site][part] for site in entry) / len(entry) for part in (0, 1)) for entry in self.sites
+        ]
         mean, variance = (torch.cat([pair[part] for pair in pooled]) for part in (0, 1))
-        varied = torch.cat([torch.full_like(pair[0], float(images * n > 1)) for pair, n in zip(pooled, self.positions, strict=True)])
+        varied = torch.cat(
+            [torch.full_like(pair[0], float(images * n > 1)) for pair, n in zip(pooled, self.positions, strict=True)]
+        )
         of_deviation = torch.sqrt(variance + self.epsilon) - self.deviation
         return (self.weight * ((mean - self.mean) ** 2 + varied * of_deviation**2)).sum()
 
@@ -187,7 +197,9 @@ class Targets:
         """Refuse statistics that are no numbers, with the name of the first BatchNorm that has them."""
         for name, entry in zip(self.names, self.sites, strict=True):
             if not all(torch.isfinite(value).all() for site in entry for value in found[site]):
-                raise NumericalError(f"The input of {name} is NaN or infinite on distilled images: check the network's weights.")
+                raise NumericalError(
+                    f"The input of {name} is NaN or infinite on distilled images: check the network's weights."
+                )
 
 
 def make_targets(network: Network, norms: tuple[Norm, ...], statistic: InputStatistic) -> Targets:
@@ -203,9 +215,14 @@ def make_targets(network: Network, norms: tuple[Norm, ...], statistic: InputStat
     return Targets(
         names=(*groups, "the network"),
         sites=(*(tuple(entry) for entry in groups.values()), (len(norms),)),
-        positions=(*(math.prod(network.shapes[norm.input][1:]) for norm in first), math.prod(network.example[0].shape[2:])),
+        positions=(
+            *(math.prod(network.shapes[norm.input][1:]) for norm in first),
+            math.prod(network.example[0].shape[2:]),
+        ),
         mean=torch.cat([torch.nan_to_num(value, 0, 0, 0) for value in mean]),
-        deviation=torch.sqrt(torch.cat([torch.nan_to_num(value, 0, 0, 0).clamp(min=0) for value in variance]) + torch.cat(epsilon)),
+        deviation=torch.sqrt(
+            torch.cat([torch.nan_to_num(value, 0, 0, 0).clamp(min=0) for value in variance]) + torch.cat(epsilon)
+        ),
         epsilon=torch.cat(epsilon),
         weight=torch.cat([weights_of(m, v) for m, v in zip(mean, variance, strict=True)]),
     )
@@ -214,7 +231,9 @@ def make_targets(network: Network, norms: tuple[Norm, ...], statistic: InputStat
 def weights_of(mean: Tensor, variance: Tensor) -> Tensor:
     """1 for each channel [channels], 0 where the running statistics are no numbers, dead or beyond reason."""
     typical = variance[torch.isfinite(variance)].median() if torch.isfinite(variance).any() else torch.tensor(0.0)
-    sound = torch.isfinite(mean) & torch.isfinite(variance) & (variance > DEAD * typical) & (variance <= EXTREME * typical)
+    sound = (
+        torch.isfinite(mean) & torch.isfinite(variance) & (variance > DEAD * typical) & (variance <= EXTREME * typical)
+    )
     return sound.float()
 
 

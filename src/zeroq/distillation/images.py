@@ -11,13 +11,21 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.devices import Precision
-from zeroq.distill.starts import column, natural_noise
-from zeroq.distill.statistics import InputStatistic, Targets, is_measured, make_targets, measuring_graph, moments_by_autograd
+from zeroq.distillation.starts import column, natural_noise
+from zeroq.distillation.statistics import (
+    InputStatistic,
+    Targets,
+    is_measured,
+    make_targets,
+    measuring_graph,
+    moments_by_autograd,
+)
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, replay
 
 LEARNING_RATE = 0.1  # of the input's deviation
 MOMENTUM, SQUARES = 0.9, 0.99  # of Adam
+FULL_PRECISION = Precision()
 BATCH_BYTES = 3e9  # values that the backward pass keeps, at most
 
 
@@ -39,7 +47,7 @@ def distill(
     count: int = 40,
     iterations: int = 36,
     seed: int = 0,
-    precision: Precision = Precision(),
+    precision: Precision = FULL_PRECISION,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Images [count, C, ...] on which the inputs of the network's BatchNorms have the statistics of training.
@@ -89,16 +97,24 @@ class Matching:
         loss = self.targets.loss(found, len(images))
         if not torch.isfinite(loss):
             self.targets.check(found)
-            raise NumericalError("The loss of distilled images is NaN or infinite: check the network's running statistics.")
+            raise NumericalError(
+                "The loss of distilled images is NaN or infinite: check the network's running statistics."
+            )
         return loss
 
 
 def prepare(network: Network, statistic: InputStatistic, precision: Precision) -> Matching:
     """The network's tensors in the precision of the computation; those of BatchNorms stay in 32 bits."""
     graph = measuring_graph(network, network.norms)
-    of_norms = {str(node.target) for node in graph.nodes if node.op == "get_attr" and any(is_measured(user) for user in node.users)}
+    of_norms = {
+        str(node.target)
+        for node in graph.nodes
+        if node.op == "get_attr" and any(is_measured(user) for user in node.users)
+    }
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    tensors = {name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used}
+    tensors = {
+        name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used
+    }
     targets = make_targets(network, network.norms, statistic)
     return Matching(graph, tensors, network.inputs[0], targets, statistic, precision)
 
