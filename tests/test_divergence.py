@@ -35,7 +35,8 @@ def test_resolves_what_32_bits_cannot() -> None:
     reference = torch.tensor([[0.0, 0.0]], dtype=torch.float64)
     shift = 1e-6
     # KL of two equal classes against a shift of one logit is shift^2 / 8 to first order.
-    assert kl_divergence(reference, reference + torch.tensor([shift, 0])).item() == pytest.approx(shift**2 / 8, rel=1e-3)
+    result = kl_divergence(reference, reference + torch.tensor([shift, 0])).item()
+    assert result == pytest.approx(shift**2 / 8, rel=1e-3)
 
 
 def test_never_negative_and_zero_for_a_shift_of_all_scores() -> None:
