@@ -1,0 +1,186 @@
+"""How much the network's output suffers when one layer alone has few bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from zeroq.divergence import kl_divergence
+from zeroq.errors import NumericalError
+from zeroq.graph import Layer, Network, replay
+from zeroq.numbers.values import SensitivityTable
+
+CHUNK = 8  # images at a time; a layer's candidates make as many batches of it
+
+Divergence = Callable[[Any, Any], Tensor]  # of outputs for N images, [N]
+Quantized = Callable[[Layer, int], Tensor]  # a layer's weight at a width, in floating point
+
+
+def measure_sensitivity(
+    network: Network,
+    images: Tensor,
+    widths: Sequence[int],
+    quantized: Quantized,
+    *,
+    layers: Sequence[str] | None = None,
+    measure: str = "kl",
+    divergence: Divergence = kl_divergence,
+    chunk: int = CHUNK,
+    on_step: Callable[[int, int], None] | None = None,
+) -> SensitivityTable:
+    """Omega_i(k) = mean over images of KL(softmax M(x) || softmax M_i,k(x)), M_i,k with only layer i at k bits.
+
+    Everything before a layer is computed once for all its widths, which then run on as one batch.
+
+    images: [N, C, H, W].  quantized: asked once for each chunk of images, so it should look up rather than compute;
+    what it gives decides what is measured (the paper: rounded to nearest), and `measure` is the name of that.
+    layers: names of those to measure, by default all.  on_step: (done, total).
+    Raises NumericalError, with layer and width, where an output is NaN or infinite.
+    """
+    position = {node.name: index for index, node in enumerate(network.graph.nodes)}
+    chosen = [layer for layer in network.layers if layers is None or layer.name in layers]
+    order = sorted(chosen, key=lambda layer: position[layer.sites[0]])
+    sums = {layer.name: torch.zeros(len(widths), dtype=torch.float64) for layer in chosen}
+    parts = images.split(chunk)
+    follow = follows_batch(network)
+    with torch.inference_mode():
+        for index, part in enumerate(parts):
+            reference = network.run(part)
+            check_finite(reference, "The network itself gives")
+            walk = Walk(network, {network.inputs[0]: part}, follow)
+            for done, layer in enumerate(order):
+                candidates = [quantized(layer, width) for width in widths]
+                for column, output in enumerate(walk.outputs(layer, candidates)):
+                    check_finite(output, f"With layer {layer.name!r} alone at {widths[column]} bits the network gives")
+                    sums[layer.name][column] += divergence(reference, output).double().sum()
+                if on_step is not None:
+                    on_step(index * len(order) + done + 1, len(parts) * len(order))
+    values = tuple(tuple((sums[layer.name] / len(images)).tolist()) for layer in chosen)
+    return SensitivityTable(measure, tuple(layer.name for layer in chosen), tuple(widths), values)
+
+
+def check_finite(output: Any, what: str) -> None:
+    """Raise NumericalError, beginning with `what`, where an output holds NaN or infinity."""
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in pytree.tree_leaves(output)):
+        raise NumericalError(f"{what} NaN or infinity: its values overflow, so no sensitivity can be measured.")
+
+
+def follows_batch(network: Network) -> dict[str, bool | None]:
+    """Whether each value grows along its first axis with the number of images; None for one that does so otherwise.
+
+    False is a constant. Found by running two and three images.
+    """
+    seen: list[dict[str, list[Any]]] = []
+    for count in (2, 3):
+        shapes: dict[str, list[Any]] = {}
+
+        def note(node: fx.Node, value: Any, into: dict[str, list[Any]] = shapes) -> None:
+            into[node.name] = [
+                tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf for leaf in pytree.tree_leaves(value)
+            ]
+
+        inputs = {
+            name: torch.cat([value, value])[:count] for name, value in zip(network.inputs, network.example, strict=True)
+        }
+        with torch.inference_mode():
+            replay(network.graph, network.tensors, inputs, visit=note)
+        seen.append(shapes)
+    return {name: grows(seen[0][name], seen[1][name]) for name in seen[0]}
+
+
+def grows(two: list[Any], three: list[Any]) -> bool | None:
+    """Compare a value's shapes for two images and for three; see `follows_batch`."""
+    if two == three:
+        return False
+    together = all(
+        isinstance(one, tuple)
+        and isinstance(other, tuple)
+        and one
+        and 3 * one[0] == 2 * other[0]
+        and one[1:] == other[1:]
+        for one, other in zip(two, three, strict=True)
+    )
+    return True if together else None
+
+
+@dataclass
+class Walk:
+    """The unchanged network's values in front of one layer after another, for one chunk of images."""
+
+    network: Network
+    live: dict[str, Any]  # values still needed
+    follow: Mapping[str, bool | None]
+    last: str | None = None  # the node up to which they are computed
+    nodes: list[fx.Node] = field(init=False)
+    position: dict[str, int] = field(init=False)
+    images: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.nodes = list(self.network.graph.nodes)
+        self.position = {node.name: index for index, node in enumerate(self.nodes)}
+        self.images = len(next(iter(self.live.values())))
+
+    def outputs(self, layer: Layer, candidates: list[Tensor]) -> Iterator[Any]:
+        """The network's output with each of the weights at that layer alone."""
+        before = self.before(layer.sites[0])
+        if before != self.last:
+            self.live = self.run(self.live, self.last, before, self.images)
+            self.last = before
+        behind = {name for name in self.live if self.needed_behind(name, layer.sites[0])}
+        together = all(self.follow[name] is not None for name in behind)
+        for group in [candidates] if together else [[candidate] for candidate in candidates]:
+            inputs = self.live[self.source(layer.sites[0])]
+            live = {name: self.stack(name, len(group)) for name in behind}
+            output = self.onward(layer, group, live, [inputs] * len(group))
+            yield from split(output, len(group))
+
+    def onward(self, layer: Layer, weights: list[Tensor], live: dict[str, Any], inputs: list[Tensor]) -> Any:
+        """The output from the layer's first site on; its inputs and each later site's, one for each weight."""
+        count = self.images * len(weights)
+        for index, site in enumerate(layer.sites):
+            node = self.network.node(site)
+            if index:
+                live = self.run(live, layer.sites[index - 1], self.before(site), count)
+                inputs = list(live[self.source(site)].chunk(len(weights)))
+            live[site] = torch.cat([self.apply(node, *pair) for pair in zip(inputs, weights, strict=True)])
+        return self.run(live, layer.sites[-1], None, count)["output"]
+
+    def apply(self, node: fx.Node, inputs: Tensor, weight: Tensor) -> Tensor:
+        """One site's output with a weight in place of its own."""
+        rest = fx.node.map_arg(node.args[2:], lambda stored: self.network.tensors[str(stored.target)])
+        return node.target(inputs, weight, *rest)  # type: ignore[operator]
+
+    def run(self, live: dict[str, Any], after: str | None, until: str | None, images: int) -> dict[str, Any]:
+        """A stretch of the network with its own weights."""
+        return replay(self.network.graph, self.network.tensors, live, after=after, until=until, batch=images)
+
+    def source(self, site: str) -> str:
+        """The node whose value a site reads."""
+        return str(self.network.node(site).all_input_nodes[0])
+
+    def before(self, name: str) -> str:
+        """The node in front of a node."""
+        return self.nodes[self.position[name] - 1].name
+
+    def needed_behind(self, name: str, site: str) -> bool:
+        """Whether a node behind a site reads a value."""
+        return any(self.position[user.name] > self.position[site] for user in self.nodes[self.position[name]].users)
+
+    def stack(self, name: str, count: int) -> Any:
+        """A live value once for each candidate, one behind the other; constants stay single."""
+        if count == 1 or not self.follow[name]:
+            return self.live[name]
+        return pytree.tree_map(lambda value: torch.cat([value] * count), self.live[name])
+
+
+def split(output: Any, count: int) -> list[Any]:
+    """The outputs that were stacked along the first axis."""
+    leaves, form = pytree.tree_flatten(output)
+    return [
+        pytree.tree_unflatten(list(part), form) for part in zip(*(leaf.chunk(count) for leaf in leaves), strict=True)
+    ]

@@ -1,0 +1,174 @@
+"""The stacked walk through a network against one full pass for every layer and width."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zeroq.divergence import kl_divergence
+from zeroq.errors import NumericalError
+from zeroq.graph import Layer, Network, capture, fold
+from zeroq.sensitivity import Quantized, follows_batch, measure_sensitivity
+
+
+class Branches(nn.Module):
+    """A residual sum, a channel shuffle, a depthwise layer, a split and a concatenation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.left, self.right = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, padding=1)
+        self.head = nn.Linear(18, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.norm(self.stem(x)))
+        x = x + self.depthwise(x)
+        n, c, h, w = x.shape
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        one, other = x.chunk(2, dim=1)
+        x = torch.cat([functional.relu(self.left(one)), self.right(other), x], dim=1)
+        return self.head(x.mean((2, 3)))
+
+
+class SharedHead(nn.Module):
+    """One layer at three resolutions, another between its sites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2, padding=1)
+        self.head = nn.Conv2d(4, 5, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.stem(x))
+        score = self.head(x).mean((2, 3))
+        for _ in range(2):
+            x = functional.relu(self.down(x))
+            score = score + self.head(x).mean((2, 3))
+        return score / 20
+
+
+class TokensFirst(nn.Module):
+    """The batch on the second axis while layers run, as in attention without batch_first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.query, self.key, self.value = (nn.Linear(4, 4) for _ in range(4))
+        self.head = nn.Linear(4, 5)
+        self.register_buffer("places", torch.randn(6, 1, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x.flatten(2)[:, :, :4]).transpose(0, 1) + self.get_buffer("places")  # [tokens, N, 4]
+        query, key, value = (layer(tokens).transpose(0, 1) for layer in (self.query, self.key, self.value))
+        weights = torch.softmax(query @ key.transpose(1, 2), dim=-1)
+        return self.head((weights @ value).transpose(0, 1).mean(0) + tokens.mean(0))
+
+
+def network_of(module: nn.Module, shape: tuple[int, ...] = (3, 6, 6)) -> Network:
+    """Captured and folded, with weights large enough for divergences well above rounding."""
+    torch.manual_seed(0)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.6)
+    return fold(capture(module, torch.randn(2, *shape)))
+
+
+def rounded_in(network: Network, asked: list[tuple[str, int]] | None = None) -> Quantized:
+    """A crude rounding: one scale for all."""
+
+    def quantized(layer: Layer, width: int) -> Tensor:
+        weight = network.tensors[layer.weight]
+        scale = weight.abs().max() / (2 ** (width - 1) - 1)
+        if asked is not None:
+            asked.append((layer.name, width))
+        return torch.round(weight / scale) * scale
+
+    return quantized
+
+
+def by_full_passes(network: Network, images: Tensor, widths: tuple[int, ...]) -> dict[str, list[float]]:
+    """KL of each layer and width, each from the network's input on."""
+    quantized, table = rounded_in(network), {}
+    with torch.inference_mode():
+        reference = network.run(images)
+        for layer in network.layers:
+            changed = [network.with_tensors({layer.weight: quantized(layer, width)}) for width in widths]
+            table[layer.name] = [kl_divergence(reference, other.run(images)).mean().item() for other in changed]
+    return table
+
+
+@pytest.mark.parametrize("make", [Branches, SharedHead, TokensFirst])
+@pytest.mark.parametrize("chunk", [3, 8])
+def test_equals_full_passes(make: type[nn.Module], chunk: int) -> None:
+    shape = (6, 2, 4) if make is TokensFirst else (3, 6, 6)
+    network, widths = network_of(make(), shape), (2, 3, 5)
+    images = torch.randn(7, *shape, generator=torch.Generator().manual_seed(1))
+    table = measure_sensitivity(network, images, widths, rounded_in(network), chunk=chunk)
+    expected = by_full_passes(network, images, widths)
+    assert table.measure == "kl" and table.layers == tuple(layer.name for layer in network.layers)
+    for layer, values in expected.items():
+        assert min(values) > 1e-4
+        assert [table.of(layer, width) for width in widths] == pytest.approx(values, rel=1e-3)
+
+
+def test_every_layer_of_the_hard_networks_is_there() -> None:
+    assert [len(network_of(make(), shape).layers) for make, shape in HARD] == [5, 3, 5]
+
+
+HARD = [(Branches, (3, 6, 6)), (SharedHead, (3, 6, 6)), (TokensFirst, (6, 2, 4))]
+
+
+def test_values_with_the_batch_elsewhere_are_known() -> None:
+    follow = follows_batch(network_of(TokensFirst(), (6, 2, 4)))
+    assert None in follow.values() and follow["output"] is True
+    assert None not in follows_batch(network_of(Branches())).values()
+
+
+def test_only_layers_asked_for_are_computed_and_steps_are_told() -> None:
+    network, asked, steps = network_of(Branches()), [], []
+    images = torch.randn(4, 3, 6, 6)
+    table = measure_sensitivity(
+        network, images, (4,), rounded_in(network, asked), layers=["head", "left"], measure="nearest", chunk=2,
+        on_step=lambda done, total: steps.append((done, total)),
+    )  # fmt: skip
+    assert table.measure == "nearest" and set(table.layers) == {"head", "left"}
+    assert asked == [("left", 4), ("head", 4)] * 2
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_unchanged_weights_do_no_harm() -> None:
+    network = network_of(Branches())
+    table = measure_sensitivity(
+        network, torch.randn(3, 3, 6, 6), (8,), lambda layer, width: network.tensors[layer.weight]
+    )
+    assert max(row[0] for row in table.values) < 1e-9
+
+
+def test_overflow_is_named_with_layer_and_width() -> None:
+    network, images = network_of(Branches()), torch.randn(3, 3, 6, 6)
+
+    def quantized(layer: Layer, width: int) -> Tensor:
+        weight = network.tensors[layer.weight]
+        return weight * (math.inf if (layer.name, width) == ("right", 4) else 1)
+
+    with pytest.raises(
+        NumericalError, match="^With layer 'right' alone at 4 bits the network gives NaN or infinity: its"
+    ):
+        measure_sensitivity(network, images, (2, 4), quantized)
+    with pytest.raises(NumericalError, match="^The network itself gives NaN or infinity: its values overflow, so no"):
+        measure_sensitivity(network, images * math.nan, (2, 4), quantized)
+
+
+def test_another_divergence_and_outputs_of_any_form() -> None:
+    network = network_of(nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Conv2d(2, 2, 3)))
+
+    def squared(reference: Tensor, output: Tensor) -> Tensor:
+        return (reference - output).square().mean((1, 2, 3))
+
+    images = torch.randn(5, 3, 6, 6)
+    table = measure_sensitivity(network, images, (2, 8), rounded_in(network), divergence=squared)
+    assert all(row[0] > row[1] > 0 for row in table.values)
