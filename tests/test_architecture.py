@@ -8,7 +8,7 @@ from tests.house import imports, modules
 
 FLOORS = [
     {"errors", "version"},
-    {"graph", "numbers", "simulate", "divergence", "devices", "parallel", "preprocessing", "options"},
+    {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting"},
     {"distillation", "ranges", "sensitivity", "allocate", "rounding", "bias_correction", "deploy", "evaluate"},
     {"models", "report", "run_directory"},
     {"pipeline"},
