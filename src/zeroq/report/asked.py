@@ -1,0 +1,77 @@
+"""What was asked for, as a sentence and as the command that asks for it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from zeroq.options import Options, flag
+from zeroq.report.words import count_of, listed, number
+
+
+def sentence(options: Options) -> str:
+    """The target, the widths and what they were fitted on, in one sentence."""
+    widths = listed([str(width) for width in options.candidate_widths], "or")
+    if options.average_bits is not None:
+        target = f"Weights of {widths} bits, {number(options.average_bits)} on average"
+    elif options.compression is not None:
+        target = f"Weights of {widths} bits, together {number(options.compression)} times smaller"
+    elif options.size_mb is not None:
+        target = f"Weights of {widths} bits, in a file of at most {number(options.size_mb)} MB"
+    else:
+        target = f"Weights of {widths} bits in every layer"
+    if options.edges is not None and options.candidate_widths != (options.edges,):
+        target += f" but the first and the last, which have {options.edges}"
+    return f"{target}; activations of {options.activation_bits} bits; {source(options)}."
+
+
+def source(options: Options) -> str:
+    """Where the images came from, without which nothing can be measured."""
+    if options.calibration is not None:
+        return f"ranges and rounding fitted to the pictures in {options.calibration.name or options.calibration}"
+    return "no data: everything was fitted to images distilled from the network itself"
+
+
+def command(run: Mapping[str, Any]) -> list[str]:
+    """The words of the shell command of this run, quoted; options at their defaults are left out."""
+    words = ["zeroq", "quantize", str(run["model"])]
+    if run.get("weights"):
+        words += ["--weights", str(run["weights"])]
+    return [shlex.quote(word) for word in (*words, *arguments(Options.of(**run["options"])))]
+
+
+def arguments(options: Options) -> Iterator[str]:
+    """Every option that is not at its default, as the command line spells it."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            yield flag(field.name) if value else f"--no-{field.name.replace('_', '-')}"
+        elif field.name == "layer_bits":
+            for pattern, width in value:
+                yield from ("--layer-bits", f"{pattern}={width}")
+        elif field.name == "keep_float":
+            for pattern in value:
+                yield from ("--keep-float", pattern)
+        else:
+            yield from (flag(field.name), spelled(value))
+
+
+def spelled(value: Any) -> str:
+    """Several values with commas between them; numbers without needless zeros."""
+    if isinstance(value, tuple):
+        return ",".join(map(spelled, value))
+    return f"{value:.17g}" if isinstance(value, float) and value == int(value) else str(value)
+
+
+def images_sentence(options: Options, shown: int) -> str:
+    """What the pictures of the contact sheet are."""
+    if options.calibration is not None:
+        return f"{count_of(shown, 'picture')} of those you gave, as the network sees them."
+    return (
+        "Made from the statistics that the network's BatchNorms keep, not taken from anywhere: they need not look like "
+        "anything, only move the network as real pictures do."
+    )

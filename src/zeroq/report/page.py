@@ -1,0 +1,150 @@
+"""From the record of a run to one page of HTML that needs nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from zeroq.options import Options
+from zeroq.preprocessing import Preprocessing
+from zeroq.report import asked, charts, words
+from zeroq.report.pictures import contact_sheet
+from zeroq.report.record import RunRecord
+from zeroq.report.snippet import lines_to_run
+
+AGREEMENT = {  # what "agreement" counts, by task
+    "classification": "same top class as in floating point",
+    "segmentation": "pixels of the same class as in floating point",
+    "detection": "F1 against the detections in floating point",
+    "regression": "of the floating-point output's variance kept",
+}
+MEASURES = {"kl": "KL divergence"}
+LEAST_AGREEMENT = 0.99  # below, verification warns
+MOST_BEYOND_ONE_STEP = 0.05
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One large figure of the opening: the value, what it is, and how to read it."""
+
+    value: str
+    label: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the verification, and whether it holds."""
+
+    holds: bool
+    text: str
+
+
+def render(record: RunRecord) -> str:
+    """The page, equal for equal records."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    for name in ("size", "compact", "number", "percent", "duration", "count_of"):
+        environment.filters[name] = getattr(words, name)
+    return environment.get_template("page.html.j2").render(values_of(record))
+
+
+def values_of(record: RunRecord) -> dict[str, Any]:
+    """All that the template shows."""
+    run, result = record.run, record.result
+    options = Options.of(**run["options"])
+    sheet = contact_sheet(record.images)
+    return {
+        "run": run,
+        "result": result,
+        "options": options,
+        "asked": asked.sentence(options),
+        "command": asked.command(run),
+        "figures": figures(result),
+        "checks": checks(result),
+        "portions": charts.file_portions(result),
+        "times_smaller": words.number(result["float_bytes"] / result["onnx_bytes"]),
+        "float_percent": round(100 * result["onnx_bytes"] / max(result["float_bytes"], result["onnx_bytes"]), 2),
+        "frontier": charts.frontier_chart(record.frontier, sum(layer["parameters"] for layer in result["layers"])),
+        "depth": charts.depth_chart(result["layers"], record.sensitivity),
+        "measure": MEASURES.get(record.sensitivity["measure"], record.sensitivity["measure"]),
+        "ranges": charts.range_chart(record.ranges["quantizers"]),
+        "sheet": sheet,
+        "images_sentence": asked.images_sentence(options, len(sheet.addresses)) if sheet else "",
+        "times": charts.time_portions(result["seconds"]),
+        "total_seconds": total_seconds(result),
+        "float_operators": result["float_nodes"] if isinstance(result["float_nodes"], Mapping) else {},
+        "snippet": lines_to_run(Preprocessing.from_dict(run["preprocess"]), result["task"]),
+    }
+
+
+def total_seconds(result: Mapping[str, Any]) -> float:
+    return sum(spent or 0 for spent in result["seconds"].values())
+
+
+def figures(result: Mapping[str, Any]) -> tuple[Figure, ...]:
+    """The few figures that say what was reached."""
+    number, divergence, forecast = words.number, result["divergence"], result["forecast"]
+    agreement = AGREEMENT[result["task"] or "regression"]
+    images = words.count_of(divergence["images"], "held-out image")
+    shown = [
+        Figure(words.percent(divergence["agreement"]), "agreement", f"{agreement}, on {images}"),
+        Figure(number(divergence["mean"]), "divergence", "of the outputs from those in floating point; 0 is equal"),
+        Figure(number(result["average_bits"]), "bits per weight", "on average; 32 in floating point"),
+        Figure(f"{number(result['compression'])}×", "compression", "of the weights: 32 over their average bits"),
+        Figure(words.percent(result["integer_share"]), "in integers", "of all multiply-accumulates"),
+        Figure(words.duration(total_seconds(result)), "time", f"on {result['cpu']}"),
+    ]
+    if forecast is not None:
+        drop, low, high = (number(100 * forecast[key]) for key in ("drop", "low", "high"))
+        shown.insert(1, Figure(drop, f"points of {forecast['metric']}", f"lost, by forecast: {low} to {high}"))
+    return tuple(shown)
+
+
+def checks(result: Mapping[str, Any]) -> tuple[Check, ...]:
+    """What the exporter verified, as sentences; none where nothing was verified."""
+    verification = result["verification"]
+    if not verification:
+        return ()
+    steps, beyond = verification["largest_steps"], verification["share_over_one_step"]
+    same, plain = verification["agreement"], float(verification["optimised_equals_plain"])
+    integer, floating = (words.count_of(count(result[key]), "operator") for key in ("integer_nodes", "float_nodes"))
+    explained = result["integer_share"] >= 1 or bool(result["not_quantized"])
+    return (
+        Check(steps <= 1 or beyond <= MOST_BEYOND_ONE_STEP, differences(steps, beyond)),
+        Check(same >= LEAST_AGREEMENT, f"File and simulation agree on {words.percent(same)} of the images."),
+        Check(plain >= LEAST_AGREEMENT, optimised(plain)),
+        Check(explained, f"{integer} run in integers, {floating} in floating point."),
+    )
+
+
+def differences(steps: int, beyond: float) -> str:
+    if steps == 0:
+        return "Every operator of the file gives exactly the simulation's integers."
+    if steps == 1:
+        return "No operator of the file is more than one step of its integers off the simulation."
+    share = words.percent(beyond)
+    return (
+        f"Operators of the file are up to {steps} steps off the simulation, {share} of their values by more than one."
+    )
+
+
+def optimised(plain: float) -> str:
+    if plain == 1:
+        return "The graph as onnxruntime optimises it answers like the plain one."
+    return f"The graph as onnxruntime optimises it answers like the plain one on {words.percent(plain)} of the images."
+
+
+def count(nodes: Any) -> int:
+    """The number of operators, whether they are counted by kind or all together."""
+    return sum(nodes.values()) if isinstance(nodes, Mapping) else int(nodes)

@@ -1,0 +1,161 @@
+"""The page as text: whole, self-contained, equal for equal records, and safe with any name."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.report.records import mixed_record, uniform_record
+from zeroq.options import Options
+from zeroq.report import RunRecord, render
+from zeroq.report.page import checks
+from zeroq.report.words import SPACE
+
+SECTIONS = ["reached", "frontier", "layers", "ranges", "images", "time", "float", "warnings", "use", "again"]
+VOID = {"meta", "link", "img", "br"}
+
+
+class Outline(HTMLParser):
+    """Notes ids, text, and that every element is closed in its turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(str(value))
+            if name in ("src", "href"):
+                self.addresses.append(str(value))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_data(self, data: str) -> None:
+        self.text += data.replace(SPACE, " ")
+
+
+def outline(page: str) -> Outline:
+    parser = Outline()
+    parser.feed(page)
+    assert parser.open == []
+    return parser
+
+
+@pytest.mark.parametrize("record", [mixed_record(), mixed_record(3), mixed_record(160, side=16), uniform_record()])
+def test_every_section_is_there_and_nothing_is_fetched(record: RunRecord) -> None:
+    page = outline(render(record))
+    assert [name for name in page.ids if name in SECTIONS] == SECTIONS
+    assert len(page.ids) == len(set(page.ids))
+    assert all(address.startswith(("#", "data:")) for address in page.addresses)
+    assert "<script" not in render(record)
+    for layer in record.result["layers"]:
+        assert layer["name"] in page.text
+
+
+def test_equal_records_give_equal_pages() -> None:
+    assert render(mixed_record()) == render(mixed_record())
+
+
+def test_figures_that_were_reached() -> None:
+    text = outline(render(mixed_record())).text
+    for words in ("98.4 %", "7.63 times smaller", "3.98", "8.05×", "3 min 11 s", "held-out", "--average-bits"):
+        assert words in text
+
+
+def test_a_uniform_run_says_why_it_has_no_frontier() -> None:
+    text = outline(render(uniform_record())).text
+    assert "nothing to choose" in text
+    assert "Nothing: every layer with weights was quantized." in text
+    assert "sensitivity" not in text.partition("ranges as a table")[0].partition("layers as a table")[0].lower()
+
+
+def test_names_cannot_become_markup() -> None:
+    record = copy.deepcopy(mixed_record(3))
+    evil = '<script>alert("x")</script>&\''
+    record.run.update(name=evil, model=evil, cpu=evil)  # type: ignore[attr-defined]
+    record.result["layers"][0].update(name=evil, operator=evil, rounding=evil)
+    record.result.update(  # type: ignore[attr-defined]
+        cpu=evil, warnings=[evil], not_quantized=[{"name": evil, "reason": evil}], float_nodes={evil: 1}
+    )
+    record.ranges["quantizers"][evil] = {"low": -1.0, "high": 1.0, "bits": 8, "source": "distilled"}
+    for setting in record.frontier["candidates"]:
+        setting["name"] += evil
+    page = render(record)
+    assert "<script" not in page
+    assert evil in outline(page).text
+
+
+def test_images_that_were_not_kept() -> None:
+    assert "were not kept" in render(replace(mixed_record(3), images=None))
+
+
+def test_pictures_of_the_user_are_named_as_such() -> None:
+    record = mixed_record(3)
+    run = dict(record.run, options=Options.of(calibration="pictures").to_dict())
+    text = outline(render(replace(record, run=run))).text
+    assert "24 pictures of those you gave, as the network sees them." in text
+
+
+def test_a_forecast_is_shown_once_there_is_one() -> None:
+    record = mixed_record(3)
+    forecast = {"metric": "top1", "drop": 0.004, "low": 0.001, "high": 0.009}
+    text = outline(render(replace(record, result=dict(record.result, forecast=forecast)))).text
+    assert "lost, by forecast: 0.1 to 0.9" in text
+    assert "by forecast" not in render(record)
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation", "detection", "regression", None])
+def test_every_task_says_what_agreement_counts(task: str | None) -> None:
+    record = mixed_record(3)
+    assert "agreement" in render(replace(record, result=dict(record.result, task=task)))
+
+
+def test_what_does_not_hold_is_marked() -> None:
+    result = dict(mixed_record(3).result)
+    result["verification"] = {
+        "largest_steps": 3, "share_over_one_step": 0.2, "agreement": 0.97, "optimised_equals_plain": 0.98,
+    }  # fmt: skip
+    result |= {"integer_share": 0.4, "not_quantized": []}
+    found = checks(result)
+    assert [check.holds for check in found] == [False] * 4
+    assert found[0].text.replace(SPACE, " ") == (
+        "Operators of the file are up to 3 steps off the simulation, 20 % of their values by more than one."
+    )
+    assert all(check.holds for check in checks(mixed_record(3).result))
+
+
+def test_a_file_that_was_not_verified_says_so() -> None:
+    record = mixed_record(3)
+    assert "was not compared with its simulation" in render(
+        replace(record, result=dict(record.result, verification={}))
+    )
+
+
+def test_a_file_larger_than_the_float_network_is_no_error() -> None:
+    record = mixed_record(3)
+    page = render(replace(record, result=dict(record.result, float_bytes=1000)))
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", page)]
+    assert max(widths) <= 100
+    assert "times smaller</span>" not in page
+
+
+def test_images_must_be_pixels() -> None:
+    record: dict[str, Any] = {name: {} for name in ("run", "result", "ranges", "sensitivity", "frontier")}
+    with pytest.raises(ValueError, match="not uint8"):
+        RunRecord(**record, images=np.zeros((1, 3, 8, 8), np.float32))
