@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -47,3 +48,4 @@ class LoadedModel:
     input_statistic: Statistic | None
     weights_sha256: str
     warnings: tuple[str, ...]
+    weights: Path | None = None  # the file of --weights

@@ -6,9 +6,10 @@ import difflib
 import fnmatch
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from zeroq.models.saved_file import READERS, find_saved
 from zeroq.models.user_file import find_in_file, refuse_without_function
 from zeroq.models.weights import load_weights, weights_sha256
 from zeroq.models.zoo import ZOOS, find_in_zoo, names_in_zoo
+from zeroq.preprocessing import Preprocessing
 
 
 def load_model(
@@ -39,10 +41,7 @@ def load_model(
         preprocessing, guessed = resolve_input(found, override, input_shape)
         check_runs(found, preprocessing.input_shape)
     if guessed:
-        warnings += (
-            f"Nothing says how pictures become the input of {found.name}: ImageNet's mean and deviation are taken; "
-            "--preprocess FILE.json says otherwise.",
-        )
+        warnings += (guessed_preprocessing(found.name, "--preprocess FILE.json"),)
     return LoadedModel(
         name=re.sub(r"[^\w.+-]+", "_", found.name),
         source=model,
@@ -53,6 +52,7 @@ def load_model(
         input_statistic=found.input_statistic,
         weights_sha256=weights_sha256(found.module),
         warnings=warnings,
+        weights=weights,
     )
 
 
@@ -127,3 +127,40 @@ def _make_ready(module: nn.Module, name: str) -> tuple[str, ...]:
     module.float()
     listed = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in types))
     return (f"Weights of {name} in {listed} were turned into float32.",)
+
+
+def from_module(
+    module: nn.Module,
+    example: torch.Tensor | tuple[torch.Tensor, ...],
+    *,
+    preprocess: Mapping[str, Any] | None = None,
+    task: str | None = None,
+    name: str = "network",
+) -> LoadedModel:
+    """A module that the caller holds, ready to be captured; it is put into eval mode.
+
+    example: one input, [N, C, H, W].  preprocess: as PREPROCESS of a FILE.py.  Raises ModelError or OptionError.
+    """
+    inputs = example if isinstance(example, tuple) else (example,)
+    if len(inputs) != 1 or inputs[0].dim() != 4:
+        shapes = ", ".join(str(list(value.shape)) for value in inputs)
+        raise ModelError(f"The example is {shapes}: networks of one input [N, C, H, W] can be quantized so far.")
+    channels, height, width = inputs[0].shape[1:]
+    override = None if preprocess is None else Preprocessing.from_dict(dict(preprocess))
+    found = FoundModel(name=name, module=module, task=task)
+    warnings = _make_ready(module, name)
+    preprocessing, guessed = resolve_input(found, override, (channels, height, width))
+    check_runs(found, preprocessing.input_shape)
+    if guessed:
+        warnings += (guessed_preprocessing(name, "preprocess="),)
+    return LoadedModel(
+        name, name, module, preprocessing.input_shape, preprocessing, task, None, weights_sha256(module), warnings
+    )
+
+
+def guessed_preprocessing(name: str, where: str) -> str:
+    """The warning where nothing says how pictures become inputs, and where to say it."""
+    return (
+        f"Nothing says how pictures become the input of {name}: ImageNet's mean and deviation are taken; "
+        f"{where} says otherwise."
+    )

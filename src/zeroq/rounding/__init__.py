@@ -1,6 +1,7 @@
 """Weights to integers: scales by search, rounding by one of several methods, statistics of a layer's inputs."""
 
 from zeroq.rounding.filters import violating_pairs
+from zeroq.rounding.layers import Rounded, round_layers
 from zeroq.rounding.methods import METHODS, round_weight
 from zeroq.rounding.statistics import HessianSum
 

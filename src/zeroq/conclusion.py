@@ -1,0 +1,101 @@
+"""result.json and report.html: what a run has come to, and the page that shows it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from zeroq.deploy import Verification
+from zeroq.deploy.model_file import load_network
+from zeroq.errors import RunError
+from zeroq.numbers.tensor_file import read_tensor_file
+from zeroq.numbers.values import SensitivityTable
+from zeroq.outcome import Outcome
+from zeroq.preparation import Prepared
+from zeroq.preprocessing import Preprocessing
+from zeroq.report import RunRecord, render
+from zeroq.run_directory import RunDirectory, read_json
+from zeroq.selection import Selection
+from zeroq.simulate import QuantizedNetwork
+from zeroq.stages import FILES, Images, compare
+
+STAGES = ("capture", "distill", "ranges", "sensitivity", "allocate", "rounding", "export", "verify", "report")
+SHOWN = 32  # images in the report
+REPORT = "report.html"
+
+
+def conclude(
+    run: RunDirectory,
+    prepared: Prepared,
+    images: Images,
+    table: SensitivityTable | None,
+    selection: Selection,
+    network: QuantizedNetwork,
+    verification: Verification,
+) -> dict[str, Any]:
+    """Write result.json and report.html; gives the result."""
+    metadata = load_network(run.path / FILES["model"])[1]
+    outcome = Outcome(
+        prepared=prepared,
+        setting=selection.setting,
+        table=table,
+        rounding=json.loads(metadata["rounding"]),
+        quantized=network,
+        onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
+        divergence=compare(prepared, network, images.held_out),
+        verification=verification,
+        precision="fp32" if (decided := run.decided("precision")) is None else f"{decided['dtype']} {decided['layout']}",
+    )
+    seconds: dict[str, float | None] = {name: run.seconds.get(name) for name in STAGES}
+    seconds["capture"] = prepared.seconds
+    result = outcome.to_json(seconds)
+    start = time.perf_counter()
+    run.write_json("result.json", result)
+    run.write_bytes(REPORT, page(run.path).encode())
+    result["seconds"]["report"] = round(time.perf_counter() - start, 3)
+    run.write_json("result.json", result)
+    return result
+
+
+def write_report(directory: Path) -> Path:
+    """Write report.html again, from what a run directory holds. Raises RunError where that is not enough."""
+    if not (directory / "run.json").is_file():
+        raise RunError(f"{directory} is no run directory, as it holds no run.json: give what --out named.")
+    data = page(directory).encode()
+    with RunDirectory(directory) as run:
+        run.write_bytes(REPORT, data)
+    return directory / REPORT
+
+
+def page(directory: Path) -> str:
+    """The page of a run directory."""
+    run, result, ranges, sensitivity, frontier = (
+        read_json(directory / f"{name}.json") for name in ("run", "result", "ranges", "sensitivity", "frontier")
+    )
+    return render(RunRecord(run, result, ranges, sensitivity, frontier, pictures(directory, run)))
+
+
+def pictures(directory: Path, run: dict[str, Any]) -> NDArray[np.uint8] | None:
+    """Some of the run's images as pixels [count, H, W, C]; None where it kept none."""
+    path = directory / FILES["images"]
+    if not path.is_file():
+        return None
+    images = read_tensor_file(path)[0]["images"][:SHOWN]
+    return to_pixels(images, Preprocessing.from_dict(run["preprocess"]))
+
+
+def to_pixels(images: Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Network inputs [N, C, H, W] back to pixels [N, H, W, C] in the order R, G, B."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
+    pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    if preprocessing.channels == "BGR":
+        pixels = pixels.flip(1)
+    found: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    return found

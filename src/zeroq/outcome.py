@@ -1,0 +1,141 @@
+"""result.json: what a run has come to, in figures."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx
+
+import zeroq.devices as devices
+from zeroq.deploy import Verification
+from zeroq.numbers.packing import packed_bytes
+from zeroq.numbers.values import BitSetting, SensitivityTable
+from zeroq.preparation import Prepared
+from zeroq.setting import LayerPlan
+from zeroq.simulate import QuantizedNetwork
+from zeroq.version import __version__
+
+AGREEMENT_EXPECTED = 0.99  # of the file and its simulation; less is a warning
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that result.json is made from."""
+
+    prepared: Prepared
+    setting: BitSetting
+    table: SensitivityTable | None
+    rounding: Mapping[str, str]  # by layer
+    quantized: QuantizedNetwork
+    onnx_bytes: int
+    divergence: Mapping[str, Any]
+    verification: Verification
+    precision: str
+
+    @property
+    def plan(self) -> LayerPlan:
+        return self.prepared.plan
+
+    def to_json(self, seconds: Mapping[str, float | None]) -> dict[str, Any]:
+        """The dictionary of result.json; see docs/reading.md for its entries."""
+        parameters = self.plan.parameters
+        average = self.setting.average(parameters)
+        return {
+            "version": __version__,
+            "model": self.prepared.model.source,
+            "task": self.prepared.task,
+            "seed": self.prepared.options.seed,
+            "effort": self.prepared.options.effort,
+            "device": "cpu",
+            "cpu": devices.processor(),
+            "precision": self.precision,
+            "float_bytes": 4 * sum(tensor.numel() for tensor in self.prepared.model.module.parameters()),
+            "weight_bytes": self.weight_bytes(),
+            "other_bytes": self.other_bytes(),
+            "onnx_bytes": self.onnx_bytes,
+            "average_bits": average,
+            "compression": 32 / average,
+            "layers": [self.layer(layer) for layer in self.plan.layers],
+            "not_quantized": [{"name": name, "reason": reason} for name, reason in self.not_quantized()],
+            "divergence": dict(self.divergence),
+            "forecast": None,
+            "verification": {
+                "largest_steps": self.verification.largest_steps,
+                "share_over_one_step": self.verification.share_over_one_step,
+                "agreement": self.verification.agreement,
+                "optimised_equals_plain": self.verification.optimised_equals_plain,
+            },
+            "integer_nodes": dict(self.verification.integer_nodes),
+            "float_nodes": dict(self.verification.float_nodes),
+            "integer_share": self.integer_share(),
+            "seconds": dict(seconds),
+            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
+            "warnings": [*self.prepared.warnings, *self.own_warnings()],
+        }
+
+    def layer(self, layer: Any) -> dict[str, Any]:
+        """One entry of "layers"."""
+        widths = self.table.widths if self.table is not None and layer.name in self.table.layers else ()
+        return {
+            "name": layer.name,
+            "operator": layer.operator,
+            "parameters": layer.parameters,
+            "multiply_accumulates": layer.multiply_accumulates,
+            "weight_bits": self.setting[layer.name],
+            "activation_bits": self.plan.input_bits[layer.name],
+            "sensitivity": {str(width): self.table.of(layer.name, width) for width in widths},  # type: ignore[union-attr]
+            "rounding": self.rounding[layer.name],
+        }
+
+    def weight_bytes(self) -> int:
+        """Bytes of all quantized weights at their true width."""
+        return sum(packed_bytes(layer.parameters, self.setting[layer.name]) for layer in self.plan.layers)
+
+    def other_bytes(self) -> int:
+        """Bytes of scales, zero points, biases and what stays in floating point."""
+        quantized = {f"{layer.weight}_integers" for layer in self.plan.layers}
+        tensors: dict[str, Tensor] = self.quantized.tensors()
+        return sum(t.numel() * t.element_size() for name, t in tensors.items() if name not in quantized)
+
+    def not_quantized(self) -> list[tuple[str, str]]:
+        """What stays in floating point, each with its reason."""
+        found = list(self.prepared.folded.not_quantized)
+        found += [(name, "kept in floating point as asked") for name in self.plan.floating]
+        found += [
+            (node.name, "the network's output leaves its integer kernel in floating point, which costs nothing")
+            for node in float_outputs(self.quantized.graph)
+        ]
+        return found + [(name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()]
+
+    def left_float(self) -> list[str]:
+        """Quantized layers that onnxruntime did not fuse."""
+        held = self.verification.integer_weights
+        return [layer.name for layer in self.plan.layers if f"{layer.weight}_integers" not in held]
+
+    def integer_share(self) -> float:
+        """Of all multiply-accumulates of convolutions and linear layers."""
+        missed = set(self.left_float())
+        integer = sum(layer.multiply_accumulates for layer in self.plan.layers if layer.name not in missed)
+        return integer / max(sum(layer.multiply_accumulates for layer in self.prepared.folded.layers), 1)
+
+    def own_warnings(self) -> list[str]:
+        """What the figures themselves warn of."""
+        found = []
+        if self.left_float():
+            found.append(f"{len(self.left_float())} layers run in floating point in onnxruntime: see not_quantized.")
+        for name, share in (
+            ("the file agrees with its simulation", self.verification.agreement),
+            ("the optimised file agrees with the plain one", self.verification.optimised_equals_plain),
+        ):
+            if share < AGREEMENT_EXPECTED:
+                found.append(f"On {share:.1%} of the held-out images only, {name}.")
+        return found
+
+
+def float_outputs(graph: fx.Graph) -> list[fx.Node]:
+    """Layers whose value is the network's output, unquantized."""
+    output = next(node for node in graph.nodes if node.op == "output")
+    return [node for node in output.all_input_nodes if "linear" in str(node.target)]

@@ -1,0 +1,115 @@
+"""quantize(): the stages in order."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+import zeroq.devices as devices
+from zeroq.conclusion import conclude
+from zeroq.deploy.model_file import load_network
+from zeroq.models import LoadedModel, from_module
+from zeroq.options import Options
+from zeroq.preparation import Prepared, prepare
+from zeroq.run_directory import RunDirectory
+from zeroq.stages import Candidates, Stages
+from zeroq.version import __version__
+
+OnProgress = Callable[[str, int, int], None]  # stage, done, total
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its directory and what result.json holds."""
+
+    directory: Path
+    result: dict[str, Any]
+    temporary: tempfile.TemporaryDirectory[str] | None = None  # kept as long as the run that lives in it
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The quantized network, simulated in floating point."""
+        return load_network(self.directory / "model.safetensors")[0]
+
+    def save(self, out: str | Path) -> Path:
+        """Copy all files of the run to a directory that does not exist yet."""
+        return Path(shutil.copytree(self.directory, out))
+
+
+def quantize(
+    module: nn.Module,
+    example: Tensor | tuple[Tensor, ...],
+    *,
+    out: str | Path | None = None,
+    preprocess: Mapping[str, Any] | None = None,
+    task: str | None = None,
+    name: str = "network",
+    on_progress: OnProgress | None = None,
+    **options: Any,
+) -> Run:
+    """Quantize any module; options are those of `zeroq quantize`, with underscores.
+
+    example: one input [N, C, H, W].  preprocess: how pictures become inputs, a dictionary as PREPROCESS of a FILE.py.
+    out: the run directory; by default a temporary one, from which Run.save() copies.
+    """
+    asked = Options.of(**options)
+    temporary = tempfile.TemporaryDirectory(prefix="zeroq-") if out is None else None
+    directory = Path(temporary.name) / "run" if temporary is not None else Path(str(out))
+    loaded = from_module(module, example, preprocess=preprocess, task=task, name=name)
+    run = quantize_model(loaded, asked, directory, on_progress=on_progress)
+    return Run(run.directory, run.result, temporary)
+
+
+def quantize_model(
+    model: LoadedModel, options: Options, out: Path, *, fresh: bool = False, on_progress: OnProgress | None = None
+) -> Run:
+    """All stages, each resumed from the run directory where its inputs are unchanged."""
+    progress = on_progress or (lambda stage, done, total: None)
+    with RunDirectory(out, fresh=fresh) as run, devices.threads(options.threads):
+        progress("capture", 0, 1)
+        prepared = prepare(model, options)
+        progress("capture", 1, 1)
+        run.describe(facts(prepared))
+        stages = Stages(run, prepared, progress)
+        images = stages.distil()
+        ranges = stages.ranges(images)
+        candidates = Candidates(prepared, images, ranges, stages.step("sensitivity"))
+        table = stages.sensitivity(candidates)
+        selection = stages.allocate(candidates, table)
+        network = stages.round(images, ranges, selection.setting)
+        file = stages.export(network, selection.setting)
+        verification = stages.verify(file, network, images)
+        result = conclude(run, prepared, images, table, selection, network, verification)
+    return Run(out, result)
+
+
+def facts(prepared: Prepared) -> dict[str, Any]:
+    """What run.json says of the run as a whole."""
+    model = prepared.model
+    return {
+        "model": model.source,
+        "name": model.name,
+        "task": prepared.task,
+        "weights": None if model.weights is None else str(model.weights),
+        "weights_sha256": model.weights_sha256,
+        "options": prepared.options.to_dict(),
+        "preprocess": model.preprocessing.to_dict(),
+        "input_shape": list(model.input_shape),
+        "versions": {
+            "zeroq": __version__,
+            "torch": torch.__version__,
+            "onnxruntime": onnxruntime.__version__,
+            "python": platform.python_version(),
+        },
+        "cpu": devices.processor(),
+    }

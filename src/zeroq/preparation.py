@@ -1,0 +1,77 @@
+"""What every stage needs of a network, computed anew in each run: graph, folded graph, quantizers, plan of layers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from zeroq.distillation import InputStatistic, can_match, natural_statistic
+from zeroq.errors import OptionError
+from zeroq.evaluate import guess_task, task_named
+from zeroq.graph import Network, capture, fold
+from zeroq.models import LoadedModel
+from zeroq.options import Options
+from zeroq.setting import LayerPlan, plan_layers
+from zeroq.simulate import Placement, place
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model and its options, understood."""
+
+    model: LoadedModel
+    options: Options
+    task: str
+    network: Network  # as captured, with its BatchNorms
+    folded: Network
+    placement: Placement
+    plan: LayerPlan
+    statistic: InputStatistic
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def prepare(model: LoadedModel, options: Options) -> Prepared:
+    """Capture, fold, and resolve what the options say of tasks and layers. Raises what can be wrong with them."""
+    start = time.perf_counter()
+    generator = torch.Generator().manual_seed(0)
+    network = capture(model.module, torch.randn(2, *model.input_shape, generator=generator))
+    folded = fold(network)
+    task, guessed = resolve_task(model, network)
+    plan = plan_layers(folded, options)
+    warnings = [*model.warnings, *guessed]
+    if not can_match(network) and options.calibration is None:
+        warnings.append(
+            "The network has no BatchNorm whose statistics images could match: ranges come from noise of natural "
+            "spectrum; --calibration FOLDER takes your own pictures."
+        )
+    statistic = input_statistic(model, options)
+    placement = place(folded, plan.floating)
+    seconds = round(time.perf_counter() - start, 3)
+    return Prepared(model, options, task, network, folded, placement, plan, statistic, tuple(warnings), seconds)
+
+
+def resolve_task(model: LoadedModel, network: Network) -> tuple[str, list[str]]:
+    """The task that the model names, or the one that its output looks like, with a warning."""
+    if model.task is not None:
+        task_named(model.task)
+        return model.task, []
+    with torch.inference_mode():
+        output = network.run(*network.example)
+    task, warning = guess_task(tuple(output.shape) if isinstance(output, torch.Tensor) else ())
+    task_named(task)
+    return task, [warning]
+
+
+def input_statistic(model: LoadedModel, options: Options) -> InputStatistic:
+    """What pixels are like: as the options say, as the model brings it, or as in natural pictures."""
+    given = (options.input_mean, options.input_std) if options.input_mean is not None else model.input_statistic
+    mean, std = given or (None, None)
+    if mean is not None and len(mean) != model.input_shape[0]:
+        raise OptionError(
+            f"--input-mean has {len(mean)} values and the network's input {model.input_shape[0]} channels: "
+            "give one per channel."
+        )
+    return natural_statistic(model.preprocessing, mean, std)

@@ -1,0 +1,315 @@
+"""The stages of quantize(), each computed or resumed from the run directory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor
+
+from zeroq.bias_correction import correct_biases
+from zeroq.deploy import Verification, export_onnx, verify
+from zeroq.deploy.model_file import load_network, serialise
+from zeroq.devices import DTYPES, Precision, choose_precision
+from zeroq.distillation import EFFORTS, distill
+from zeroq.divergence import agreement, kl_divergence
+from zeroq.errors import DataError, OptionError
+from zeroq.evaluate import calibration_pictures
+from zeroq.graph import Layer
+from zeroq.graph.walk import CHUNK
+from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
+from zeroq.preparation import Prepared
+from zeroq.ranges import observe
+from zeroq.rounding import Rounded, round_layers
+from zeroq.run_directory import RunDirectory
+from zeroq.selection import Selection, select
+from zeroq.sensitivity import measure_sensitivity
+from zeroq.setting import LayerPlan
+from zeroq.simulate import QuantizedNetwork, quantize_activations, quantize_network
+from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
+from zeroq.version import __version__
+
+HELD_OUT = 4  # one image of so many is held out from all fitting
+VERIFIED_IMAGES = 8
+MEASURES = {"kl": "nearest", "rounded": "gptq"}  # sensitivity: the rounding under which it is measured
+DEFAULT_MEASURE = "rounded"
+METHOD = "gptq"
+CALIBRATION_PICTURES = 64
+UNPACKING_TABLES = 4096  # bytes of the tables that unpack weights of several widths in one file, at most
+FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distilled.safetensors"}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Network inputs [N, C, H, W]: those that everything is fitted on, and those that choices are verified on."""
+
+    all: Tensor
+    source: str  # as in Ranges: "distilled", "calibration", "neither"
+
+    @property
+    def fitting(self) -> Tensor:
+        return self.all[: len(self.all) - len(self.all) // HELD_OUT]
+
+    @property
+    def held_out(self) -> Tensor:
+        """The last quarter; a set of fewer than four images is verified on itself."""
+        return self.all[-(len(self.all) // HELD_OUT) :] if len(self.all) >= HELD_OUT else self.all
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Every layer rounded at every width that it may have, on inputs of unrounded weights; computed when first asked."""
+
+    prepared: Prepared
+    images: Images
+    ranges: Ranges
+    on_step: Callable[[int, int], None]
+
+    @cache  # noqa: B019 - lives as long as the run
+    def rounded(self, method: str) -> Rounded:
+        """By layer and width."""
+        plan, prepared = self.prepared.plan, self.prepared
+        graph, tensors, _ = quantize_activations(prepared.folded, prepared.placement, self.ranges, plan.input_bits)
+        return round_layers(
+            graph, tensors, plan.layers, plan.widths, self.images.fitting, method=method,
+            portable=prepared.options.portable, settle=False, on_step=self.on_step,
+        )  # fmt: skip
+
+    def weight(self, method: str) -> Callable[[Layer, int], Tensor]:
+        """A layer's weight at a width, as measure_sensitivity asks for it."""
+        return lambda layer, width: self.rounded(method)[layer.name][width].dequantized()
+
+    def divergence(self, setting: BitSetting) -> float:
+        """Of the whole quantized network with a setting, mean over held-out images."""
+        prepared = self.prepared
+        weights = {name: self.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
+        network = quantize_network(prepared.folded, prepared.placement, self.ranges, weights, prepared.plan.input_bits)
+        return compare(prepared, network, self.images.held_out)["mean"]
+
+
+def compare(prepared: Prepared, network: QuantizedNetwork, images: Tensor) -> dict[str, Any]:
+    """Divergence from the network in floating point and agreement with it, as result.json has them."""
+    with torch.inference_mode():
+        reference = torch.cat([prepared.folded.run(part) for part in images.split(CHUNK)])
+        found = torch.cat([network(part) for part in images.split(CHUNK)])
+    mean = float(kl_divergence(reference, found).mean())
+    return {"mean": mean, "agreement": agreement(reference, found), "images": len(images)}
+
+
+@dataclass
+class Stages:
+    """One run's stages; call them in the order of pipeline.quantize_model."""
+
+    run: RunDirectory
+    prepared: Prepared
+    on_progress: Callable[[str, int, int], None]
+
+    def step(self, stage: str) -> Callable[[int, int], None]:
+        """Progress of one stage."""
+        return lambda done, total: self.on_progress(stage, done, total)
+
+    def distil(self) -> Images:
+        """Distilled images, or the user's own pictures."""
+        options, prepared = self.prepared.options, self.prepared
+        if options.calibration is not None:
+            return self.pictures()
+        effort = EFFORTS[options.effort]
+        count = effort.images if options.images is None else options.images
+        iterations = effort.iterations if options.iterations is None else options.iterations
+        precision = self.precision()
+        source = "distilled" if prepared.network.norms else "neither"
+
+        def compute() -> Tensor:
+            return distill(
+                prepared.network, prepared.statistic, count=count, iterations=iterations, seed=options.seed,
+                precision=precision, on_step=self.step("distill"),
+            )  # fmt: skip
+
+        key = {"count": count, "iterations": iterations, "seed": options.seed, "statistic": asdict(prepared.statistic)}
+        return Images(self.stored_images(key, compute), source)
+
+    def pictures(self) -> Images:
+        """--calibration: as many of the user's pictures as images would be distilled."""
+        options = self.prepared.options
+        assert options.calibration is not None
+        folder, count = options.calibration, options.images or CALIBRATION_PICTURES
+        preprocessing = self.prepared.model.preprocessing
+        found = calibration_pictures(folder, preprocessing, count, options.seed)
+        if len(found) < HELD_OUT:
+            raise DataError(f"{folder} holds {len(found)} pictures: give at least {HELD_OUT}, better {count}.")
+        return Images(self.stored_images({"pictures": fingerprint(found)}, lambda: found), "calibration")
+
+    def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Tensor]) -> Tensor:
+        """Images, in the run directory unless --no-keep-images says otherwise."""
+        name = FILES["images"]
+        return self.run.stage(
+            "distill", key, [name] if self.prepared.options.keep_images else [], compute=compute,
+            save=lambda images: self.run.write_tensors(name, {"images": images.contiguous()}),
+            load=lambda: self.run.read_tensors(name)["images"],
+        )  # fmt: skip
+
+    def precision(self) -> Precision:
+        """The fastest for distillation, measured once and kept."""
+
+        def measure() -> dict[str, Any]:
+            best, seconds = choose_precision(self.prepared.network, self.prepared.options.precision)
+            self.run.seconds |= {f"step {name}": round(value, 4) for name, value in seconds.items()}
+            return {"dtype": best.name, "layout": best.layout}
+
+        decided = self.run.decide("precision", {"asked": self.prepared.options.precision}, measure)
+        return Precision(DTYPES[decided["dtype"]], decided["layout"] == "channels-last")
+
+    def ranges(self, images: Images) -> Ranges:
+        """Activation ranges."""
+        prepared, plan = self.prepared, self.prepared.plan
+        return self.run.stage(
+            "ranges", {"input_bits": plan.input_bits, "floating": plan.floating}, ["ranges.json"],
+            compute=lambda: observe(
+                prepared.folded, prepared.placement, images.fitting, plan.input_bits, source=images.source,
+                on_step=self.step("ranges"),
+            ),
+            save=lambda ranges: self.run.write_json("ranges.json", ranges_to_json(ranges)),
+            load=lambda: ranges_from_json(self.run.read_json("ranges.json")),
+        )  # fmt: skip
+
+    def sensitivity(self, candidates: Candidates) -> SensitivityTable | None:
+        """Sensitivities of the layers that have a choice; None where none has."""
+        prepared, plan = self.prepared, self.prepared.plan
+        measure = prepared.options.sensitivity or DEFAULT_MEASURE
+        if measure not in MEASURES:
+            raise OptionError(f"--sensitivity {measure}: choose {' or '.join(MEASURES)}.")
+        open_layers = [layer.name for layer in plan.layers if len(plan.widths[layer.name]) > 1]
+        widths = prepared.options.candidate_widths
+
+        def compute() -> SensitivityTable | None:
+            if not open_layers:
+                return None
+            return measure_sensitivity(
+                prepared.folded, candidates.images.held_out, widths, candidates.weight(MEASURES[measure]), layers=open_layers,
+                measure=measure, on_step=self.step("sensitivity"),
+            )  # fmt: skip
+
+        return self.run.stage(
+            "sensitivity", {"measure": measure, "widths": {n: list(w) for n, w in plan.widths.items()}}, ["sensitivity.json"],
+            compute=compute,
+            save=lambda table: self.run.write_json("sensitivity.json", sensitivity_to_json(table, measure)),
+            load=lambda: sensitivity_from_json(self.run.read_json("sensitivity.json")),
+        )  # fmt: skip
+
+    def allocate(self, candidates: Candidates, table: SensitivityTable | None) -> Selection:
+        """The bit setting, and what frontier.json says of it."""
+
+        def compute() -> Mapping[str, Any]:
+            other = 0 if self.prepared.options.size_mb is None else self.bytes_beside_weights(candidates)
+            return select(
+                self.prepared.plan, table, self.prepared.options, other, candidates.divergence, self.step("allocate")
+            )
+
+        return Selection(self.run.stage(
+            "allocate", {}, ["frontier.json"], compute=compute,
+            save=lambda record: self.run.write_json("frontier.json", record),
+            load=lambda: self.run.read_json("frontier.json"),
+        ))  # fmt: skip
+
+    def bytes_beside_weights(self, candidates: Candidates) -> int:
+        """What a file holds beside its weights' bits, at most: from files that are uniform in each width."""
+        plan = self.prepared.plan
+        most = 0
+        for width in self.prepared.options.candidate_widths:
+            setting = BitSetting({name: width if width in widths else widths[0] for name, widths in plan.widths.items()})
+            weights = {name: candidates.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
+            data = self.onnx_bytes(self.assemble(candidates.ranges, weights, {}), setting)
+            most = max(most, len(data) - setting.weight_bits(plan.parameters) // 8)
+        return most + UNPACKING_TABLES
+
+    def round(self, images: Images, ranges: Ranges, setting: BitSetting) -> QuantizedNetwork:
+        """The quantized network: every layer rounded in order, biases corrected if that helps on held-out images."""
+        prepared, plan = self.prepared, self.prepared.plan
+
+        def compute() -> bytes:
+            graph, tensors, _ = quantize_activations(prepared.folded, prepared.placement, ranges, plan.input_bits)
+            widths = {name: (bits,) for name, bits in setting.bits.items()}
+            rounded = round_layers(
+                graph, tensors, plan.layers, widths, images.fitting, method=METHOD, portable=prepared.options.portable,
+                on_step=self.step("rounding"),
+            )  # fmt: skip
+            weights = {name: by_width[setting[name]] for name, by_width in rounded.items()}
+            plain = self.assemble(ranges, weights, {})
+            settled = tensors | {layer.weight: weights[layer.name].dequantized() for layer in plan.layers}
+            biases = correct_biases(prepared.folded, graph, settled, tuple(weights), images.fitting)
+            corrected = self.assemble(ranges, weights, biases)
+            before, after = (compare(prepared, each, images.held_out)["mean"] for each in (plain, corrected))
+            chosen, rounding = (corrected, f"{METHOD}, bias corrected") if after < before else (plain, METHOD)
+            return serialise(chosen, weight_widths(plan, setting), {"rounding": dict.fromkeys(weights, rounding), **self.metadata(setting)})
+
+        return self.run.stage(
+            "rounding", {"method": METHOD, "portable": prepared.options.portable}, [FILES["model"]], compute=compute,
+            save=lambda data: self.run.write_bytes(FILES["model"], data),
+            load=lambda: load_network(self.run.path / FILES["model"])[0],
+        )  # fmt: skip
+
+    def assemble(
+        self, ranges: Ranges, weights: Mapping[str, IntegerWeight], biases: Mapping[str, Tensor]
+    ) -> QuantizedNetwork:
+        """The quantized network of these weights and biases."""
+        prepared = self.prepared
+        return quantize_network(prepared.folded, prepared.placement, ranges, weights, prepared.plan.input_bits, biases)
+
+    def metadata(self, setting: BitSetting) -> dict[str, Any]:
+        """What both files say of themselves."""
+        prepared = self.prepared
+        return {
+            "version": __version__,
+            "model": prepared.model.source,
+            "task": prepared.task,
+            "seed": prepared.options.seed,
+            "preprocess": prepared.model.preprocessing.to_dict(),
+            "input_shape": list(prepared.model.input_shape),
+            "bits": dict(setting.bits),
+            "activation_bits": dict(prepared.plan.input_bits),
+        }
+
+    def onnx_bytes(self, network: QuantizedNetwork, setting: BitSetting) -> bytes:
+        """The file of a network with a setting."""
+        widths = weight_widths(self.prepared.plan, setting)
+        model = export_onnx(network, self.prepared.folded.example, widths, self.metadata(setting))
+        return model.SerializeToString(deterministic=True)
+
+    def export(self, network: QuantizedNetwork, setting: BitSetting) -> onnx.ModelProto:
+        """model.onnx."""
+        self.on_progress("export", 0, 1)
+        model = self.run.stage(
+            "export", {}, [FILES["onnx"]], compute=lambda: self.onnx_bytes(network, setting),
+            save=lambda data: self.run.write_bytes(FILES["onnx"], data),
+            load=lambda: onnx.load(self.run.path / FILES["onnx"]),
+        )  # fmt: skip
+        self.on_progress("export", 1, 1)
+        return model
+
+    def verify(self, model: onnx.ModelProto, network: QuantizedNetwork, images: Images) -> Verification:
+        """The file against its simulation. Always done, as it is about the machine at hand."""
+        options = self.prepared.options
+        self.on_progress("verify", 0, 1)
+        found = self.run.stage(
+            "verify", {}, [], save=lambda found: None, load=lambda: None,  # type: ignore[arg-type, return-value]
+            compute=lambda: verify(
+                model, network, images.held_out[:VERIFIED_IMAGES], strict=options.portable, threads=options.threads or 0
+            ),
+        )  # fmt: skip
+        self.on_progress("verify", 1, 1)
+        return found
+
+
+def weight_widths(plan: LayerPlan, setting: BitSetting) -> dict[str, int]:
+    """Width of each tensor of integer weights."""
+    return {f"{layer.weight}_integers": setting[layer.name] for layer in plan.layers}
+
+
+def fingerprint(images: Tensor) -> str:
+    """Which pictures these are."""
+    return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()

@@ -1,0 +1,38 @@
+"""Values of the stages as JSON, the way a run directory holds them, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from zeroq.numbers.values import ActivationRange, Ranges, SensitivityTable
+
+
+def ranges_to_json(ranges: Ranges) -> dict[str, Any]:
+    return {
+        "quantizers": {
+            name: {"low": each.low, "high": each.high, "bits": each.bits, "source": each.source}
+            for name, each in ranges.by_name.items()
+        }
+    }
+
+
+def ranges_from_json(data: Mapping[str, Any]) -> Ranges:
+    return Ranges({name: ActivationRange(**each) for name, each in data["quantizers"].items()})
+
+
+def sensitivity_to_json(table: SensitivityTable | None, measure: str) -> dict[str, Any]:
+    """Without a table (one width for each layer, nothing to choose) the layers are empty."""
+    if table is None:
+        return {"measure": measure, "widths": [], "layers": {}}
+    rows = zip(table.layers, table.values, strict=True)
+    layers = {name: {str(w): value for w, value in zip(table.widths, row, strict=True)} for name, row in rows}
+    return {"measure": table.measure, "widths": list(table.widths), "layers": layers}
+
+
+def sensitivity_from_json(data: Mapping[str, Any]) -> SensitivityTable | None:
+    if not data["layers"]:
+        return None
+    widths = tuple(data["widths"])
+    values = tuple(tuple(row[str(width)] for width in widths) for row in data["layers"].values())
+    return SensitivityTable(data["measure"], tuple(data["layers"]), widths, values)
