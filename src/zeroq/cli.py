@@ -202,7 +202,7 @@ def quantize(
     with terminal.progress(quiet) as on_progress:
         model = load_model(models[0], weights=weights, preprocess=preprocess, input_shape=input_shape)
         out = out or Path("runs") / f"{model.name}-{options.label}"
-        run = pipeline.quantize(model, options, out, fresh=fresh, on_progress=on_progress)
+        run = pipeline.quantize_model(model, options, out, fresh=fresh, on_progress=on_progress)
     if as_json:
         _echo_json(run.result)
     else:
@@ -221,11 +221,11 @@ def quantize(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def evaluate(target: str, data: str, as_json: bool, **asked: Any) -> None:
     """Accuracy on labelled data; a MODEL is evaluated in floating point."""
-    import zeroq.pipeline as pipeline
+    import zeroq.accuracy as accuracy
     import zeroq.terminal as terminal
 
     with terminal.progress(quiet=False) as on_progress:
-        result = pipeline.evaluate(target, data=data, on_progress=on_progress, **asked)
+        result = accuracy.evaluate(target, data=data, on_progress=on_progress, **asked)
     if as_json:
         _echo_json(result)
     else:
@@ -236,9 +236,9 @@ def evaluate(target: str, data: str, as_json: bool, **asked: Any) -> None:
 @click.argument("run_directory", metavar="RUN", type=FILE)
 def report(run_directory: Path) -> None:
     """Write report.html again, from what RUN holds."""
-    import zeroq.pipeline as pipeline
+    import zeroq.conclusion as conclusion
 
-    click.echo(pipeline.report(run_directory))
+    click.echo(conclusion.write_report(run_directory))
 
 
 @commands.command()

@@ -61,7 +61,7 @@ class Images:
         return self.all[-(len(self.all) // HELD_OUT) :] if len(self.all) >= HELD_OUT else self.all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidates:
     """Every layer rounded at every width that it may have, on inputs of unrounded weights; computed when first asked."""
 
