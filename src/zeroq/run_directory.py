@@ -86,7 +86,7 @@ class RunDirectory:
         self._write_record()
 
     def decide(self, name: str, key_parts: Mapping[str, Any], measure: Callable[[], Any]) -> Any:
-        """What `measure` found (plain JSON), written to run.json under `name` before it is used; a resumed run keeps it.
+        """What `measure` found (plain JSON), in run.json under `name` before it is used; a resumed run keeps it.
 
         It is measured again when `key_parts` change, and then every stage that follows is computed again.
         """
