@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,12 @@ def evaluate(
 
 
 def find_subject(
-    target: str, weights: Path | None, override: Preprocessing | None, threads: int | None, reference: str | None, simulation: bool
+    target: str,
+    weights: Path | None,
+    override: Preprocessing | None,
+    threads: int | None,
+    reference: str | None,
+    simulation: bool,
 ) -> Subject:
     """RUN is a directory, FILE.onnx a file; anything else is a MODEL."""
     path = Path(target)
@@ -89,14 +94,20 @@ def find_subject(
     if path.is_dir():
         return run_subject(path, threads, against, simulation, weights)
     if simulation:
-        raise OptionError(f"--simulation is about a run, and {target} is none: leave it out, or name the run directory.")
+        raise OptionError(
+            f"--simulation is about a run, and {target} is none: leave it out, or name the run directory."
+        )
     if path.suffix == ".onnx":
         return file_subject(path, threads, against, override)
     model = load_model(target, weights=weights)
-    return Subject(in_inference(model.module), classes_of(model), model.preprocessing, model.task or "classification", against)
+    return Subject(
+        in_inference(model.module), classes_of(model), model.preprocessing, model.task or "classification", against
+    )
 
 
-def run_subject(directory: Path, threads: int | None, against: LoadedModel | None, simulation: bool, weights: Path | None) -> Subject:
+def run_subject(
+    directory: Path, threads: int | None, against: LoadedModel | None, simulation: bool, weights: Path | None
+) -> Subject:
     """A run's file in onnxruntime, or its simulation."""
     if not (directory / RECORD).is_file():
         raise ModelError(f"{directory} is no run directory, as it holds no {RECORD}: give what --out named.")
@@ -107,7 +118,9 @@ def run_subject(directory: Path, threads: int | None, against: LoadedModel | Non
     predict: Predict = onnx_file
     if simulation:
         predict = in_inference(load_network(directory / FILES["model"])[0])
-    return Subject(predict, int(onnx_file.output_shape[1]), preprocessing, record["task"], against)
+    return Subject(
+        predict, classes_in(onnx_file.output_shape, directory / FILES["onnx"]), preprocessing, record["task"], against
+    )
 
 
 def float_network(record: dict[str, Any], weights: Path | None) -> LoadedModel | None:
@@ -128,14 +141,23 @@ def float_network(record: dict[str, Any], weights: Path | None) -> LoadedModel |
     return model
 
 
-def file_subject(path: Path, threads: int | None, against: LoadedModel | None, override: Preprocessing | None) -> Subject:
+def file_subject(
+    path: Path, threads: int | None, against: LoadedModel | None, override: Preprocessing | None
+) -> Subject:
     """An ONNX file, of ours or not."""
     predict = onnx_predictor(path, threads)
     preprocessing = override or preprocessing_of(path)
     if preprocessing is None:
         raise DataError(f"{path} does not say how pictures become its input: add --preprocess FILE.json.")
     task = metadata_of(path).get("task", "classification")
-    return Subject(predict, int(predict.output_shape[1]), preprocessing, task, against)
+    return Subject(predict, classes_in(predict.output_shape, path), preprocessing, task, against)
+
+
+def classes_in(shape: Sequence[int | str | None], path: Path) -> int:
+    """Number of classes of a file's output, [N, K]."""
+    if len(shape) != 2 or not isinstance(shape[1], int):
+        raise DataError(f"{path} does not give class scores [N, K]: other tasks cannot be evaluated yet.")
+    return shape[1]
 
 
 def classes_of(model: LoadedModel) -> int:

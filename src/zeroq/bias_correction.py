@@ -12,7 +12,9 @@ from zeroq.graph import Network, replay
 from zeroq.graph.walk import CHUNK, Walk
 
 
-def correct_biases(network: Network, graph: fx.Graph, tensors: Mapping[str, Tensor], layers: tuple[str, ...], images: Tensor) -> dict[str, Tensor]:
+def correct_biases(
+    network: Network, graph: fx.Graph, tensors: Mapping[str, Tensor], layers: tuple[str, ...], images: Tensor
+) -> dict[str, Tensor]:
     """b + E[float output] - E[quantized output] per channel, layer after layer (DFQ, arXiv:1906.04721, section 4.2).
 
     Differs from the paper: expectations from images in place of BatchNorm statistics, and each layer's inputs are

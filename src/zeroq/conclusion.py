@@ -51,7 +51,9 @@ def conclude(
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
         divergence=compare(prepared, network, images.held_out),
         verification=verification,
-        precision="fp32" if (decided := run.decided("precision")) is None else f"{decided['dtype']} {decided['layout']}",
+        precision="fp32"
+        if (decided := run.decided("precision")) is None
+        else f"{decided['dtype']} {decided['layout']}",
     )
     seconds: dict[str, float | None] = {name: run.seconds.get(name) for name in STAGES}
     seconds["capture"] = prepared.seconds

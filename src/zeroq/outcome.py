@@ -108,7 +108,9 @@ class Outcome:
             (node.name, "the network's output leaves its integer kernel in floating point, which costs nothing")
             for node in float_outputs(self.quantized.graph)
         ]
-        return found + [(name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()]
+        return found + [
+            (name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()
+        ]
 
     def left_float(self) -> list[str]:
         """Quantized layers that onnxruntime did not fuse."""

@@ -25,13 +25,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from torch import Tensor
 
 from zeroq.errors import RunError
 from zeroq.numbers.tensor_file import read_tensor_file, tensor_file_bytes
 
+S = TypeVar("S")
 T = TypeVar("T")
 RECORD = "run.json"
 ELSEWHERE = "name another directory with --out"
@@ -109,8 +110,8 @@ class RunDirectory:
         key_parts: Mapping[str, Any],
         files: Sequence[str],
         *,
-        compute: Callable[[], T],
-        save: Callable[[T], None],
+        compute: Callable[[], S],
+        save: Callable[[S], None],
         load: Callable[[], T],
     ) -> T:
         """The value of a stage: loaded, if its key is unchanged and its files are whole, else computed and saved.
@@ -136,7 +137,7 @@ class RunDirectory:
             self._stages[name] = key
         self._visited.append(name)
         self._write_record()
-        return load() if files else value
+        return load() if files else cast(T, value)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:

@@ -42,7 +42,9 @@ def select(
     names = [layer.name for layer in plan.layers]
     widths = [plan.widths[name] for name in names]
     sizes = [[bits * layer.parameters for bits in plan.widths[layer.name]] for layer in plan.layers]
-    costs = [[cost(table, name, bits) if len(plan.widths[name]) > 1 else 0.0 for bits in plan.widths[name]] for name in names]
+    costs = [
+        [cost(table, name, bits) if len(plan.widths[name]) > 1 else 0.0 for bits in plan.widths[name]] for name in names
+    ]
     frontier = pareto_frontier(sizes, costs)
     limit = budget_in_weight_bits(
         least=int(frontier.sizes[0]), weights=sum(plan.parameters.values()), other_bytes=other_bytes,
@@ -61,7 +63,11 @@ def select(
     chosen = min(records, key=lambda record: record["divergence"] or 0.0)
     points = list(zip(frontier.sizes.tolist(), frontier.costs.tolist(), strict=True)) if table else []
     return {
-        "limit": {name: value for name in ("average_bits", "compression", "size_mb") if (value := getattr(options, name)) is not None},
+        "limit": {
+            name: value
+            for name in ("average_bits", "compression", "size_mb")
+            if (value := getattr(options, name)) is not None
+        },
         "points": [list(point) for point in thinned(points)],
         "chosen": chosen,
         "candidates": records,

@@ -44,7 +44,9 @@ def plan_layers(network: Network, options: Options) -> LayerPlan:
     widths, input_bits = {}, {}
     for layer in layers:
         edge = options.edges if layer.name in edges else None
-        widths[layer.name] = (fixed.get(layer.name) or edge,) if layer.name in fixed or edge else options.candidate_widths
+        widths[layer.name] = (
+            (fixed.get(layer.name) or edge,) if layer.name in fixed or edge else options.candidate_widths
+        )
         reads_input = any(is_input(network, site) for site in layer.sites)
         input_bits[layer.name] = WIDE_BITS if reads_input else edge or options.activation_bits
     return LayerPlan(layers, widths, input_bits, tuple(name for name in names if name in floating))  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -190,12 +191,13 @@ class Stages:
             if not open_layers:
                 return None
             return measure_sensitivity(
-                prepared.folded, candidates.images.held_out, widths, candidates.weight(MEASURES[measure]), layers=open_layers,
-                measure=measure, on_step=self.step("sensitivity"),
+                prepared.folded, candidates.images.held_out, widths, candidates.weight(MEASURES[measure]),
+                layers=open_layers, measure=measure, on_step=self.step("sensitivity"),
             )  # fmt: skip
 
+        key = {"measure": measure, "widths": {name: list(each) for name, each in plan.widths.items()}}
         return self.run.stage(
-            "sensitivity", {"measure": measure, "widths": {n: list(w) for n, w in plan.widths.items()}}, ["sensitivity.json"],
+            "sensitivity", key, ["sensitivity.json"],
             compute=compute,
             save=lambda table: self.run.write_json("sensitivity.json", sensitivity_to_json(table, measure)),
             load=lambda: sensitivity_from_json(self.run.read_json("sensitivity.json")),
@@ -221,7 +223,8 @@ class Stages:
         plan = self.prepared.plan
         most = 0
         for width in self.prepared.options.candidate_widths:
-            setting = BitSetting({name: width if width in widths else widths[0] for name, widths in plan.widths.items()})
+            bits = {name: width if width in widths else widths[0] for name, widths in plan.widths.items()}
+            setting = BitSetting(bits)
             weights = {name: candidates.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
             data = self.onnx_bytes(self.assemble(candidates.ranges, weights, {}), setting)
             most = max(most, len(data) - setting.weight_bits(plan.parameters) // 8)
@@ -245,7 +248,8 @@ class Stages:
             corrected = self.assemble(ranges, weights, biases)
             before, after = (compare(prepared, each, images.held_out)["mean"] for each in (plain, corrected))
             chosen, rounding = (corrected, f"{METHOD}, bias corrected") if after < before else (plain, METHOD)
-            return serialise(chosen, weight_widths(plan, setting), {"rounding": dict.fromkeys(weights, rounding), **self.metadata(setting)})
+            metadata = {"rounding": dict.fromkeys(weights, rounding), **self.metadata(setting)}
+            return serialise(chosen, weight_widths(plan, setting), metadata)
 
         return self.run.stage(
             "rounding", {"method": METHOD, "portable": prepared.options.portable}, [FILES["model"]], compute=compute,
@@ -295,12 +299,10 @@ class Stages:
         """The file against its simulation. Always done, as it is about the machine at hand."""
         options = self.prepared.options
         self.on_progress("verify", 0, 1)
-        found = self.run.stage(
-            "verify", {}, [], save=lambda found: None, load=lambda: None,  # type: ignore[arg-type, return-value]
-            compute=lambda: verify(
-                model, network, images.held_out[:VERIFIED_IMAGES], strict=options.portable, threads=options.threads or 0
-            ),
-        )  # fmt: skip
+        start = time.perf_counter()
+        part = images.held_out[:VERIFIED_IMAGES]
+        found = verify(model, network, part, strict=options.portable, threads=options.threads or 0)
+        self.run.seconds["verify"] = round(time.perf_counter() - start, 3)
         self.on_progress("verify", 1, 1)
         return found
 

@@ -29,7 +29,17 @@ OPERANDS: dict[str, tuple[tuple[int, ...], int]] = {
     "QLinearGlobalAveragePool": ((0,), 3),
 }
 CONCATENATION = "QLinearConcat"  # its output's scale first, then (data, scale, zero point) of each input
-MOVING = {"QuantizeLinear", "DequantizeLinear", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Identity"}
+MOVING = {
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "Transpose",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Cast",
+    "Identity",
+}
 
 
 @dataclass(frozen=True)
@@ -172,7 +182,10 @@ def channels_last(operator: FusedOperator, integers: Mapping[str, Integers]) -> 
 
 
 def compare(
-    operators: list[FusedOperator], results: Iterator[NDArray[numpy.float32]], integers: Mapping[str, Integers], highs: Mapping[str, int]
+    operators: list[FusedOperator],
+    results: Iterator[NDArray[numpy.float32]],
+    integers: Mapping[str, Integers],
+    highs: Mapping[str, int],
 ) -> Iterator[tuple[FusedOperator, NDArray[numpy.int16]]]:
     """Difference in steps between each operator that writes integers and the simulation."""
     for operator, result in zip(operators, results, strict=True):

@@ -35,7 +35,10 @@ def serialise(network: QuantizedNetwork, weight_bits: Mapping[str, int], metadat
         "graph": json.dumps(graph_to_data(network.graph), separators=(",", ":")),
         "packed": json.dumps(packed, sort_keys=True),
         "quantizers": json.dumps(network.quantizers),
-        **{key: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for key, value in metadata.items()},
+        **{
+            key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+            for key, value in metadata.items()
+        },
     }
     return save(stored, metadata=description)
 
@@ -45,13 +48,16 @@ def load_network(path: Path) -> tuple[QuantizedNetwork, dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise RunError(f"{path} cannot be read as a quantized network ({error}): quantize again.") from error
     if metadata.get("format") != FORMAT:
         raise RunError(f"{path} holds no network quantized by this version of zeroq: quantize again.")
     for name, entry in json.loads(metadata["packed"]).items():
-        planes = [Plane(field, shift, tensors.pop(f"{name}.{index}")) for index, (field, shift) in enumerate(planes_of(entry["bits"]))]
+        planes = [
+            Plane(field, shift, tensors.pop(f"{name}.{index}"))
+            for index, (field, shift) in enumerate(planes_of(entry["bits"]))
+        ]
         tensors[name] = unpack(planes, entry["bits"], tuple(entry["shape"]))
     graph = graph_from_data(json.loads(metadata.pop("graph")))
     return QuantizedNetwork(graph, tensors, json.loads(metadata.pop("quantizers"))), metadata

@@ -41,7 +41,9 @@ def export_onnx(
     strip(model)
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "zeroq", str(metadata.get("version", ""))
-    helper.set_model_props(model, {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()})
+    helper.set_model_props(
+        model, {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    )
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -75,7 +77,9 @@ def quantize_dequantize(values: Any, scale: Any, zero_point: Any, high: int) -> 
     integers = opset.QuantizeLinear(values, scale, zero_point)
     if high < UNCLIPPED:
         low = opset.Constant(value=numpy_helper.from_array(numpy.array(0, numpy.uint8)))
-        integers = opset.Clip(integers, low, opset.Constant(value=numpy_helper.from_array(numpy.array(high, numpy.uint8))))
+        integers = opset.Clip(
+            integers, low, opset.Constant(value=numpy_helper.from_array(numpy.array(high, numpy.uint8)))
+        )
     return opset.DequantizeLinear(integers, scale, zero_point)
 
 
@@ -129,7 +133,9 @@ def name_scales(model: ModelProto) -> None:
     made: set[str] = set()
     for node in model.graph.node:
         integers = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or not integers.endswith((".integers", ".clipped")):
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or not integers.endswith(
+            (".integers", ".clipped")
+        ):
             continue
         name = f"{integers.rsplit('.', 1)[0]}.scale"
         if name not in made:
@@ -162,7 +168,11 @@ def merge_padding(model: ModelProto) -> None:
     gone: list[NodeProto] = []
     for convolution in [node for node in model.graph.node if node.op_type == "Conv"]:
         between, source = [], producer.get(convolution.input[0])
-        while source is not None and source.op_type in ("DequantizeLinear", "QuantizeLinear") and len(users[source.output[0]]) == 1:
+        while (
+            source is not None
+            and source.op_type in ("DequantizeLinear", "QuantizeLinear")
+            and len(users[source.output[0]]) == 1
+        ):
             between.append(source)
             source = producer.get(source.input[0])
         if source is None or source.op_type != "Pad" or len(users[source.output[0]]) != 1:
@@ -176,7 +186,9 @@ def merge_padding(model: ModelProto) -> None:
         before = list(own.ints) if own is not None else [0] * len(extra)
         if own is not None:
             convolution.attribute.remove(own)
-        convolution.attribute.append(helper.make_attribute("pads", [one + other for one, other in zip(before, extra, strict=True)]))
+        convolution.attribute.append(
+            helper.make_attribute("pads", [one + other for one, other in zip(before, extra, strict=True)])
+        )
         convolution.input[0] = source.input[0]
         gone += [source, *between]
     for node in gone:

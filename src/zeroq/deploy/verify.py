@@ -43,14 +43,16 @@ class Verification:
     load_seconds: float
 
 
-def verify(model: ModelProto, network: QuantizedNetwork, images: Tensor, *, strict: bool = True, threads: int = 0) -> Verification:
+def verify(
+    model: ModelProto, network: QuantizedNetwork, images: Tensor, *, strict: bool = True, threads: int = 0
+) -> Verification:
     """Compare a file with its simulation; see Verification.
 
     images: [N, C, H, W], the network's inputs.  strict: a difference beyond the limits is a VerificationError that
     names operator and value, as it is a defect; otherwise it is only counted.
     """
     with torch.inference_mode():
-        integers, highs, output = simulated(network, images)
+        integers, highs, outputs = simulated(network, images)
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "optimised.onnx"
         open_session(model, threads, keep=kept)
@@ -62,14 +64,14 @@ def verify(model: ModelProto, network: QuantizedNetwork, images: Tensor, *, stri
     steps = operator_steps(optimised, operators, integers, highs, threads)
     if strict:
         refuse_differences(steps)
-    result, plain = run(session, images), run(open_session(model, threads, optimised=False), images)
+    results, plain = run(session, images), run(open_session(model, threads, optimised=False), images)
     integer_nodes, float_nodes = count_nodes(optimised)
     return Verification(
         largest_steps=max((int(difference.max()) for _, difference in steps), default=0),
         share_over_one_step=sum(int((d > STEPS).sum()) for _, d in steps) / max(sum(d.size for _, d in steps), 1),
         largest_share=max((float((difference > 0).mean()) for _, difference in steps), default=0.0),
-        agreement=agreement(output, result),
-        optimised_equals_plain=agreement(plain, result),
+        agreement=agreement_of(outputs, results),
+        optimised_equals_plain=agreement_of(plain, results),
         integer_nodes=integer_nodes,
         float_nodes=float_nodes,
         integer_weights=frozenset(name for operator in operators for name in operator.node.input),
@@ -77,8 +79,8 @@ def verify(model: ModelProto, network: QuantizedNetwork, images: Tensor, *, stri
     )
 
 
-def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Integers], dict[str, int], Tensor]:
-    """Integers behind every quantizer and its highest integer, by node, and the network's output."""
+def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Integers], dict[str, int], list[Tensor]]:
+    """Integers behind every quantizer and its highest integer, by node, and the network's outputs."""
     tensors = network.tensors()
     integers: dict[str, Integers] = {}
     highs: dict[str, int] = {}
@@ -91,7 +93,7 @@ def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Inte
 
     first = next(node.name for node in network.graph.nodes if node.op == "placeholder")
     output = replay(network.graph, tensors, {first: images}, visit=note)["output"]
-    return integers, highs, output
+    return integers, highs, torch.utils._pytree.tree_leaves(output)
 
 
 def operator_steps(
@@ -127,11 +129,26 @@ def open_session(model: ModelProto, threads: int, *, optimised: bool = True, kee
     options.log_severity_level = 3
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+    unwanted = []
     if keep is not None:
         options.optimized_model_filepath = str(keep)
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        unwanted = ["ConstantSharing"]  # would give equal scales one name; nothing else changes with it
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=unwanted
+    )
 
 
-def run(session: Any, images: Tensor) -> Tensor:
-    """Output of a session with one input and one output."""
-    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
+def run(session: Any, images: Tensor) -> list[Tensor]:
+    """Outputs of a session with one input."""
+    return [torch.from_numpy(value) for value in session.run(None, {session.get_inputs()[0].name: images.numpy()})]
+
+
+def agreement_of(references: list[Tensor], outputs: list[Tensor]) -> float:
+    """Agreement, the mean over all outputs; of maps [N, K, H, W] at every place."""
+    pairs = zip(references, outputs, strict=True)
+    return sum(agreement(scores(one), scores(other)) for one, other in pairs) / len(references)
+
+
+def scores(output: Tensor) -> Tensor:
+    """[N, K, ...] as [places, K]."""
+    return output.reshape(*output.shape[:2], -1).movedim(1, -1).flatten(0, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,7 +22,14 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     """Apply every rewriting below, in order, to the graph as torch.export gave it (which is used up)."""
     remove_guards(graph)
     make_pure(graph)
-    for rewrite in (remove_no_operations, free_batch, name_rectifiers, merge_rectifiers, spatial_mean, explicit_padding):
+    for rewrite in (
+        remove_no_operations,
+        free_batch,
+        name_rectifiers,
+        merge_rectifiers,
+        spatial_mean,
+        explicit_padding,
+    ):
         rewrite(graph)
     fold_constants(graph, tensors)
     unwrap_output(graph)
@@ -68,7 +74,8 @@ def make_pure(graph: fx.Graph) -> None:
 def is_view(node: fx.Node) -> bool:
     """Whether a value shares memory with one that others still read."""
     aliases = getattr(node.target, "_schema", None) is not None and any(
-        argument.alias_info is not None for argument in node.target._schema.arguments  # type: ignore[union-attr]
+        argument.alias_info is not None
+        for argument in node.target._schema.arguments  # type: ignore[union-attr]
     )
     return aliases and not is_inplace(node) and len(node.args[0].users) > 1  # type: ignore[union-attr]
 
@@ -94,7 +101,9 @@ CASTS = {aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten._to_copy.defa
 def same_kind(first: fx.Node, second: Any) -> bool:
     """Whether two values have the same type and shape."""
     one, other = first.meta.get("val"), second.meta.get("val")
-    return isinstance(one, Tensor) and isinstance(other, Tensor) and one.dtype == other.dtype and one.shape == other.shape
+    return (
+        isinstance(one, Tensor) and isinstance(other, Tensor) and one.dtype == other.dtype and one.shape == other.shape
+    )
 
 
 RESHAPING = {
@@ -109,7 +118,10 @@ def free_batch(graph: fx.Graph) -> None:
         value = node.meta.get("val")
         if node.target not in RESHAPING or not isinstance(value, Tensor):
             continue
-        sizes = [-1 if isinstance(size, torch.SymInt) and size.node.maybe_as_int() is None else int(size) for size in value.shape]
+        sizes = [
+            -1 if isinstance(size, torch.SymInt) and size.node.maybe_as_int() is None else int(size)
+            for size in value.shape
+        ]
         if sizes.count(-1) <= 1:
             node.target, node.args = aten.reshape.default, (node.args[0], sizes)
     for node in reversed(list(graph.nodes)):
@@ -122,7 +134,9 @@ def name_rectifiers(graph: fx.Graph) -> None:
     for node in graph.nodes:
         if node.target == aten.relu6.default:
             node.target, node.args = aten.hardtanh.default, (node.args[0], 0.0, 6.0)
-        elif node.target in (aten.clamp_min.default, aten.threshold.default) and all(bound == 0 for bound in node.args[1:]):
+        elif node.target in (aten.clamp_min.default, aten.threshold.default) and all(
+            bound == 0 for bound in node.args[1:]
+        ):
             node.target, node.args = aten.relu.default, (node.args[0],)
         elif node.target == aten.clamp.default:
             low, high = (list(node.args[1:]) + [None, None])[:2]
@@ -192,12 +206,16 @@ def explicit_padding(graph: fx.Graph) -> None:
 
 def fold_constants(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
     """Compute once what depends on stored tensors alone (weight normalisation, position tables)."""
+
+    def stored(source: fx.Node) -> Tensor:
+        return tensors[str(source.target)]
+
     for node in list(graph.nodes):
         sources = node.all_input_nodes
         if node.op != "call_function" or not sources or any(source.op != "get_attr" for source in sources):
             continue
-        read: Callable[[fx.Node], Any] = lambda source: tensors[str(source.target)]
-        value = node.target(*fx.node.map_arg(node.args, read), **fx.node.map_arg(node.kwargs, read))
+        operator: Any = node.target
+        value = operator(*fx.node.map_arg(node.args, stored), **fx.node.map_arg(node.kwargs, stored))
         if not isinstance(value, Tensor):
             continue
         name = f"{sources[0].target}.{node.name}"
@@ -218,4 +236,3 @@ def unwrap_output(graph: fx.Graph) -> None:
     result = output.args[0]
     if isinstance(result, (tuple, list)) and len(result) == 1:
         output.args = (result[0],)
-

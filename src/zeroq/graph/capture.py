@@ -80,7 +80,9 @@ def check_same(network: Network, module: nn.Module, inputs: tuple[Tensor, ...]) 
         expected, actual = flat(module(*inputs)), flat(network.run(*inputs))
     for reference, value in zip(expected, actual, strict=True):
         if reference.is_floating_point() and not torch.isfinite(reference).all():
-            raise CaptureError("The network gives NaN or infinity on a plain input: check that its weights were loaded.")
+            raise CaptureError(
+                "The network gives NaN or infinity on a plain input: check that its weights were loaded."
+            )
         if (reference - value).abs().max() > TOLERANCE * reference.abs().max().clamp(min=1e-12):
             raise CaptureError(
                 "The captured graph gives other outputs than the module: its forward pass draws random numbers or "

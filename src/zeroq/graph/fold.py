@@ -46,7 +46,9 @@ def affine(network: Network, norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
     weight, bias = node.args[1], node.args[2]
     deviation = torch.sqrt(norm.variance.double() + norm.epsilon)
     gain = (network.tensors[str(weight.target)].double() if isinstance(weight, fx.Node) else 1.0) / deviation
-    shift = (network.tensors[str(bias.target)].double() if isinstance(bias, fx.Node) else 0.0) - norm.mean.double() * gain
+    shift = (
+        network.tensors[str(bias.target)].double() if isinstance(bias, fx.Node) else 0.0
+    ) - norm.mean.double() * gain
     return gain, shift
 
 
@@ -58,5 +60,3 @@ def remove_unused(graph: fx.Graph, tensors: dict[str, torch.Tensor]) -> None:
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     for name in set(tensors) - used:
         del tensors[name]
-
-

@@ -120,11 +120,15 @@ def find_layers(
             if node.target in LAYER_OPERATORS and position == 1:
                 sites.setdefault(str(argument.target), []).append(node)
             elif node.target in TRANSPOSED and position == 1:
-                others[layer_name(str(argument.target))] = "a transposed convolution has no integer kernel in onnxruntime"
+                others[layer_name(str(argument.target))] = (
+                    "onnxruntime has no integer kernel for a transposed convolution"
+                )
             elif node.target == BATCH_NORM:
                 others[node.name] = "a BatchNorm that follows no convolution is an affine step in floating point"
             elif not (node.target in LAYER_OPERATORS | TRANSPOSED and position == 2):
-                others[layer_name(str(argument.target))] = f"{operator_name(node)} with a stored tensor has no integer kernel"
+                others[layer_name(str(argument.target))] = (
+                    f"{operator_name(node)} with a stored tensor has no integer kernel"
+                )
     layers = tuple(make_layer(weight, nodes, tensors, shapes) for weight, nodes in sites.items())
     return layers, tuple(others.items())
 
@@ -184,4 +188,5 @@ def layer_name(attribute: str) -> str:
 
 def operator_name(node: fx.Node) -> str:
     """An ATen operator's plain name: aten.conv2d.default -> "conv2d"."""
-    return str(getattr(node.target, "_schema").name).split("::")[1] if hasattr(node.target, "_schema") else str(node.target)
+    schema = getattr(node.target, "_schema", None)
+    return str(node.target) if schema is None else str(schema.name).split("::")[1]

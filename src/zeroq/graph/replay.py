@@ -52,7 +52,8 @@ def replay(
         elif node.op == "output":
             value = fx.node.map_arg(node.args[0], value_of)
         else:
-            value = node.target(*fx.node.map_arg(node.args, value_of), **fx.node.map_arg(node.kwargs, value_of))  # type: ignore[operator]
+            operator: Any = node.target
+            value = operator(*fx.node.map_arg(node.args, value_of), **fx.node.map_arg(node.kwargs, value_of))
         if visit is not None:
             replaced = visit(node, value)
             value = value if replaced is None else replaced
@@ -65,7 +66,7 @@ def replay(
 
 def is_batch_size(node: fx.Node) -> bool:
     """Whether a node asks for the number of images: computed anew in every run, for runs may stack images."""
-    return node.target == torch.ops.aten.sym_size.int and node.args[1] == 0
+    return node.target == torch.ops.aten.sym_size.int and bool(node.args[1] == 0)
 
 
 def leading(values: Mapping[str, Any]) -> int:

@@ -13,7 +13,8 @@ from zeroq.errors import RunError
 def graph_to_data(graph: fx.Graph) -> list[list[Any]]:
     """Nodes in order, each [kind, name, target, arguments, keywords]; a node as an argument is {"node": name}."""
     return [
-        [node.op, node.name, target_name(node), encode(list(node.args)), encode(dict(node.kwargs))] for node in graph.nodes
+        [node.op, node.name, target_name(node), encode(list(node.args)), encode(dict(node.kwargs))]
+        for node in graph.nodes
     ]
 
 

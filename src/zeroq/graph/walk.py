@@ -39,7 +39,8 @@ class Walk:
 
     def source(self, site: str) -> str:
         """The node whose value a layer's site reads."""
-        return self.nodes[site].args[0].name  # type: ignore[union-attr]
+        read: Any = self.nodes[site].args[0]
+        return str(read.name)
 
     def to(self, name: str) -> None:
         """Compute up to a node; nothing is done if the walk is already behind it."""

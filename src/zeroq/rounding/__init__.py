@@ -5,4 +5,4 @@ from zeroq.rounding.layers import Rounded, round_layers
 from zeroq.rounding.methods import METHODS, round_weight
 from zeroq.rounding.statistics import HessianSum
 
-__all__ = ["METHODS", "HessianSum", "round_weight", "violating_pairs"]
+__all__ = ["METHODS", "HessianSum", "Rounded", "round_layers", "round_weight", "violating_pairs"]

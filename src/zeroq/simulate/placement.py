@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -108,7 +109,7 @@ def is_passing(node: fx.Node) -> bool:
 
 def is_rectifier(node: fx.Node) -> bool:
     """Whether a node is a ReLU or a clamp from 0 on, which a range can take in."""
-    return node.target == aten.relu.default or (node.target == aten.hardtanh.default and node.args[1] == 0)
+    return node.target == aten.relu.default or (node.target == aten.hardtanh.default and bool(node.args[1] == 0))
 
 
 def is_quantized(node: fx.Node, floating: set[str]) -> bool:
@@ -128,7 +129,8 @@ def is_quantized(node: fx.Node, floating: set[str]) -> bool:
 def taken_by_kernel(node: fx.Node, floating: set[str]) -> bool:
     """Whether an integer kernel reads a value, perhaps through operators that pass it on."""
     return any(
-        has_integer_kernel(user, floating) or (is_passing(user) and taken_by_kernel(user, floating)) for user in node.users
+        has_integer_kernel(user, floating) or (is_passing(user) and taken_by_kernel(user, floating))
+        for user in node.users
     )
 
 
@@ -172,8 +174,8 @@ def quantizer_bits(network: Network, placement: Placement, input_bits: Mapping[s
     for layer in network.layers:
         if layer.name in input_bits:
             for site in layer.sites:
-                source = network.node(site).args[0].name  # type: ignore[union-attr]
-                wanted.setdefault(of_value[source].name, set()).add(input_bits[layer.name])
+                source: Any = network.node(site).args[0]
+                wanted.setdefault(of_value[source.name].name, set()).add(input_bits[layer.name])
     for quantizer in placement.quantizers:
         widths = wanted.get(quantizer.name, set())
         bits[quantizer.name] = WIDE_BITS if quantizer.wide or not widths else max(widths)

@@ -56,7 +56,9 @@ def quantize_activations(
     graph, tensors = copy.deepcopy(network.graph), dict(network.tensors)
     names: dict[str, str] = {}
     of_value = placement.of_value
-    narrow = {site: input_bits[layer.name] for layer in network.layers if layer.name in input_bits for site in layer.sites}
+    narrow = {
+        site: input_bits[layer.name] for layer in network.layers if layer.name in input_bits for site in layer.sites
+    }
     for node in list(graph.nodes):
         if node.name not in of_value:
             continue
@@ -124,7 +126,9 @@ def quantize_network(
     nodes = {node.name: node for node in graph.nodes}
     for layer in network.layers:
         if layer.name in weights:
-            quantize_layer(graph, tensors, layer, [nodes[site] for site in layer.sites], weights[layer.name], biases or {})
+            quantize_layer(
+                graph, tensors, layer, [nodes[site] for site in layer.sites], weights[layer.name], biases or {}
+            )
     remove_unused(graph, tensors)
     graph.lint()
     return QuantizedNetwork(graph, tensors, names)
@@ -146,12 +150,18 @@ def quantize_layer(
         values = constant(graph, site, f"{key}_integers", f"{key}_scale")
         arguments = [site.args[0], values, *site.args[2:]]
         if bias is not None:
-            input_scale = tensors[str(site.args[0].args[1].target)]
+            quantizer: Any = site.args[0]
+            input_scale = tensors[str(quantizer.args[1].target)]
             scale = input_scale * weight.scale
             name = f"{layer.name}.bias{index if len(sites) > 1 else ''}"
             tensors[f"{name}_integers"] = torch.round(bias.double() / scale.double()).clamp(-MOST_BIAS, MOST_BIAS).int()
             tensors[f"{name}_scale"] = scale
-            arguments = [site.args[0], values, constant(graph, site, f"{name}_integers", f"{name}_scale"), *site.args[3:]]
+            arguments = [
+                site.args[0],
+                values,
+                constant(graph, site, f"{name}_integers", f"{name}_scale"),
+                *site.args[3:],
+            ]
         site.args = tuple(arguments)
 
 
