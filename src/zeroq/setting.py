@@ -57,7 +57,8 @@ def matching(pattern: str, names: Iterable[str], option: str) -> list[str]:
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
         raise OptionError(
-            f"{option} {pattern} matches no layer: names are like {', '.join(list(names)[:3])}, and * stands for any text."
+            f"{option} {pattern} matches no layer: names are like {', '.join(list(names)[:3])}, "
+            "and * stands for any text."
         )
     return found
 

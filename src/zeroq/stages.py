@@ -64,7 +64,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Every layer rounded at every width that it may have, on inputs of unrounded weights; computed when first asked."""
+    """Every layer rounded at every width that it may have, on inputs of unrounded weights; computed when asked."""
 
     prepared: Prepared
     images: Images

@@ -128,7 +128,7 @@ def name_values(model: ModelProto, network: QuantizedNetwork) -> None:
 
 
 def name_scales(model: ModelProto) -> None:
-    """Give each quantizer a scale of its own name, NODE.scale: fused operators keep it when all other names are lost."""
+    """Give each quantizer a scale of its own name, NODE.scale: fused operators keep it when other names are lost."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     made: set[str] = set()
     for node in model.graph.node:

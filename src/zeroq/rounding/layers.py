@@ -62,7 +62,7 @@ def round_layers(
 
 
 def second_moments(walk: Walk, layer: Layer) -> Tensor:
-    """Of a layer's inputs over all images, [groups, columns, columns]: at its first site, and looking ahead at others."""
+    """Of a layer's inputs over all images and sites, [groups, columns, columns]; the walk stops at its first site."""
     total = HessianSum(layer)
     walk.to(walk.source(layer.sites[0]))
     for live in walk.live:

@@ -142,7 +142,7 @@ def quantize_layer(
     weight: IntegerWeight,
     biases: Mapping[str, Tensor],
 ) -> None:
-    """Put a layer's integers, and per site its bias on the grid (input scale x weight scale), in place of its tensors."""
+    """Put a layer's integers in place of its weight, and per site its bias in steps of input scale x weight scale."""
     key = layer.weight
     bias = biases.get(layer.name, tensors[layer.bias] if layer.bias else None)
     tensors[f"{key}_integers"], tensors[f"{key}_scale"] = weight.integers, weight.scale
