@@ -11,7 +11,9 @@ from zeroq.numbers.grid import Grid, dequantize, quantize
 from zeroq.numbers.values import ActivationRange
 from zeroq.ranges.histogram import Histogram
 
-POWER = 2.4
+# Three networks at 8, 6 and 4 bits, activations alone, mean ratio of the divergence to that at 2.4: 0.82 at 1.5 (but
+# half as much again as at 2 on small networks at 8 bits), 0.85 at 2, 1.25 at 3, 1.39 at 8.
+POWER = 2.0
 LEAST_SCALE = 1e-9  # a value that hardly differs from 0 needs none finer
 LEAST_FACTOR = 0.02  # of the extremes
 SINGLE, DOUBLE = 24, 10  # candidates of the first pass: for one end, for each of two ends
