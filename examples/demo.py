@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from zeroq import pipeline, terminal
+from zeroq import accuracy, pipeline, terminal
 from zeroq.models import load_model
 from zeroq.options import Options
 
@@ -18,9 +18,9 @@ OUT = Path("runs/demo")
 def main() -> None:
     """What `zeroq quantize digits --average-bits 4 --out runs/demo` and `zeroq evaluate` do."""
     with terminal.progress(quiet=False) as on_progress:
-        run = pipeline.quantize(load_model("digits"), Options(average_bits=4), OUT, on_progress=on_progress)
-        before = pipeline.evaluate("digits", data="digits", on_progress=on_progress)
-        after = pipeline.evaluate(str(OUT), data="digits", on_progress=on_progress)
+        run = pipeline.quantize_model(load_model("digits"), Options(average_bits=4), OUT, on_progress=on_progress)
+        before = accuracy.evaluate("digits", data="digits", on_progress=on_progress)
+        after = accuracy.evaluate(str(OUT), data="digits", on_progress=on_progress)
     console = Console(highlight=False)
     console.print(comparison(run.result, before, after))
     console.print(f"time: {terminal.stage_times(run.result)}")

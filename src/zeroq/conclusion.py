@@ -56,7 +56,7 @@ def conclude(
         else f"{decided['dtype']} {decided['layout']}",
     )
     seconds: dict[str, float | None] = {name: run.seconds.get(name) for name in STAGES}
-    seconds["capture"] = prepared.seconds
+    seconds |= {"capture": prepared.seconds, "load": round(verification.load_seconds, 4)}
     result = outcome.to_json(seconds)
     start = time.perf_counter()
     run.write_json("result.json", result)

@@ -24,6 +24,7 @@ from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Layer
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
+from zeroq.options import TARGETS
 from zeroq.preparation import Prepared
 from zeroq.ranges import observe
 from zeroq.rounding import Rounded, round_layers
@@ -41,7 +42,7 @@ MEASURES = {"kl": "nearest", "rounded": "gptq"}  # sensitivity: the rounding und
 DEFAULT_MEASURE = "rounded"
 METHOD = "gptq"
 CALIBRATION_PICTURES = 64
-UNPACKING_TABLES = 4096  # bytes of the tables that unpack weights of several widths in one file, at most
+UNPACKING_TABLES = 8192  # bytes of the tables that unpack weights of several widths in one file, at most
 FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distilled.safetensors"}
 
 
@@ -149,10 +150,23 @@ class Stages:
         """Images, in the run directory unless --no-keep-images says otherwise."""
         name = FILES["images"]
         return self.run.stage(
-            "distill", key, [name] if self.prepared.options.keep_images else [], compute=compute,
+            "distill", {**self.origin(), **key}, [name] if self.prepared.options.keep_images else [], compute=compute,
             save=lambda images: self.run.write_tensors(name, {"images": images.contiguous()}),
             load=lambda: self.run.read_tensors(name)["images"],
         )  # fmt: skip
+
+    def origin(self) -> dict[str, Any]:
+        """What every stage depends on; later keys contain the earlier ones."""
+        model, options = self.prepared.model, self.prepared.options
+        return {
+            "version": __version__,
+            "torch": torch.__version__,
+            "weights": model.weights_sha256,
+            "input_shape": list(model.input_shape),
+            "preprocess": model.preprocessing.to_dict(),
+            "device": "cpu",
+            "threads": options.threads,
+        }
 
     def precision(self) -> Precision:
         """The fastest for distillation, measured once and kept."""
@@ -162,7 +176,7 @@ class Stages:
             self.run.seconds |= {f"step {name}": round(value, 4) for name, value in seconds.items()}
             return {"dtype": best.name, "layout": best.layout}
 
-        decided = self.run.decide("precision", {"asked": self.prepared.options.precision}, measure)
+        decided = self.run.decide("precision", {**self.origin(), "asked": self.prepared.options.precision}, measure)
         return Precision(DTYPES[decided["dtype"]], decided["layout"] == "channels-last")
 
     def ranges(self, images: Images) -> Ranges:
@@ -213,7 +227,8 @@ class Stages:
             )
 
         return Selection(self.run.stage(
-            "allocate", {}, ["frontier.json"], compute=compute,
+            "allocate", {name: getattr(self.prepared.options, name) for name in TARGETS}, ["frontier.json"],
+            compute=compute,
             save=lambda record: self.run.write_json("frontier.json", record),
             load=lambda: self.run.read_json("frontier.json"),
         ))  # fmt: skip

@@ -86,6 +86,7 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for layer in result["not_quantized"]:
         yield "stays in float", f"{layer['name']}: {layer['reason']}"
     yield "file equals simulation", share(result["verification"]["agreement"])
+    yield "load time of the file", f"{1000 * result['seconds']['load']:.0f} ms"
     yield "time", stage_times(result)
 
 
@@ -117,7 +118,7 @@ def layers_by_width(result: Mapping[str, Any]) -> str:
 
 def stage_times(result: Mapping[str, Any]) -> str:
     """Seconds of every stage and their sum."""
-    seconds = {stage: value for stage, value in result["seconds"].items() if value is not None}
+    seconds = {stage: value for stage, value in result["seconds"].items() if value is not None and stage != "load"}
     parts = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
     return f"{sum(seconds.values()):.1f} s ({parts})"
 

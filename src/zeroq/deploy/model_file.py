@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from zeroq.errors import RunError
 from zeroq.graph.text import graph_from_data, graph_to_data
 from zeroq.numbers.packing import Plane, pack, planes_of, unpack
+from zeroq.numbers.tensor_file import read_tensor_file, tensor_file_bytes
 from zeroq.simulate.quantized_network import QuantizedNetwork
 
 FORMAT = "zeroq 1"
@@ -40,17 +39,12 @@ def serialise(network: QuantizedNetwork, weight_bits: Mapping[str, int], metadat
             for key, value in metadata.items()
         },
     }
-    return save(stored, metadata=description)
+    return tensor_file_bytes(stored, description)
 
 
 def load_network(path: Path) -> tuple[QuantizedNetwork, dict[str, str]]:
     """The quantized network of a model.safetensors, and its metadata. Raises RunError for any other file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} cannot be read as a quantized network ({error}): quantize again.") from error
+    tensors, metadata = read_tensor_file(path)
     if metadata.get("format") != FORMAT:
         raise RunError(f"{path} holds no network quantized by this version of zeroq: quantize again.")
     for name, entry in json.loads(metadata["packed"]).items():

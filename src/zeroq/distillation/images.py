@@ -11,20 +11,14 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.devices import Precision
+from zeroq.distillation.measuring import is_measured, measuring_graph, moments_by_autograd
 from zeroq.distillation.starts import column, natural_noise
-from zeroq.distillation.statistics import (
-    InputStatistic,
-    Targets,
-    is_measured,
-    make_targets,
-    measuring_graph,
-    moments_by_autograd,
-)
+from zeroq.distillation.statistics import InputStatistic, Targets, make_targets
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, replay
 
-LEARNING_RATE = 0.1  # of the input's deviation
-MOMENTUM, SQUARES = 0.9, 0.99  # of Adam
+LEARNING_RATE = 0.2  # of the input's deviation
+MOMENTUM, SQUARES = 0.8, 0.9  # of Adam
 FULL_PRECISION = Precision()
 BATCH_BYTES = 3e9  # values that the backward pass keeps, at most
 
@@ -105,7 +99,7 @@ class Matching:
 
 def prepare(network: Network, statistic: InputStatistic, precision: Precision) -> Matching:
     """The network's tensors in the precision of the computation; those of BatchNorms stay in 32 bits."""
-    graph = measuring_graph(network, network.norms)
+    graph = measuring_graph(network)
     of_norms = {
         str(node.target)
         for node in graph.nodes
@@ -115,7 +109,7 @@ def prepare(network: Network, statistic: InputStatistic, precision: Precision) -
     tensors = {
         name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used
     }
-    targets = make_targets(network, network.norms, statistic)
+    targets = make_targets(network, statistic)
     return Matching(graph, tensors, network.inputs[0], targets, statistic, precision)
 
 

@@ -36,7 +36,7 @@ def pink(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def frequencies(sides: tuple[int, ...]) -> Tensor:
-    """Length of the frequency of each coefficient of rfftn, in periods per image, at least 1: [..., sides[-1] // 2 + 1]."""
+    """Length of each of rfftn's frequencies in periods per image, at least 1: [..., sides[-1] // 2 + 1]."""
     axes = [torch.fft.fftfreq(side) * max(sides) for side in sides[:-1]] + [torch.fft.rfftfreq(sides[-1]) * max(sides)]
     grid = torch.meshgrid(*axes, indexing="ij")
     return torch.stack(grid).square().sum(0).sqrt().clamp(min=1.0)

@@ -1,0 +1,104 @@
+"""The network with BatchNorms that also tell the statistics of what they are given."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from zeroq.graph import Network
+
+
+class NormaliseAndMeasure(torch.autograd.Function):
+    """BatchNorm with stored statistics, which also gives the mean and biased variance of its input per channel.
+
+    One backward pass serves both: with n values a channel,
+    dx = gain dy + dmean / n + 2 dvariance (x - mean) / n.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any,
+        value: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        variance: Tensor,
+        epsilon: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """value: [N, C, ...] -> the same normalised, [C], [C] in 32 bits."""
+        normalised = torch.nn.functional.batch_norm(value, mean, variance, weight, bias, False, 0.0, epsilon)
+        found_mean, found_variance = moments(value)
+        gain = torch.rsqrt(variance + epsilon) * (1.0 if weight is None else weight)
+        context.save_for_backward(value, found_mean, gain)
+        context.set_materialize_grads(False)
+        return normalised, found_mean, found_variance
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Gradients of the three results -> gradient of the value; stored tensors get none."""
+        of_normalised, of_mean, of_variance = gradients
+        value, mean, gain = context.saved_tensors
+        count = value.numel() // value.shape[1]
+        slope = torch.zeros_like(mean) if of_variance is None else 2 * of_variance / count
+        offset = (0.0 if of_mean is None else of_mean / count) - slope * mean
+        result = torch.addcmul(along(offset, value), along(slope, value), value)
+        if of_normalised is not None:
+            result = result.addcmul_(along(gain, value), of_normalised)
+        return result, None, None, None, None, None
+
+
+def moments(value: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over everything but axis 1, in 32 bits: [N, C, ...] -> [C], [C].
+
+    By the kernel of BatchNorm's own training, 3 to 15 times faster than torch.var_mean in channels-last layout on a
+    CPU; the running statistics that it would update are there for their type, which is that of the result.
+    """
+    unused = torch.zeros(value.shape[1], device=value.device)
+    mean, variance = torch.batch_norm_update_stats(value, unused, unused.clone(), 0.0)
+    return mean, variance
+
+
+def moments_by_autograd(value: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for a small value, differentiable."""
+    variance, mean = torch.var_mean(value, [axis for axis in range(value.dim()) if axis != 1], correction=0)
+    return mean, variance
+
+
+def along(vector: Tensor, value: Tensor) -> Tensor:
+    """A vector per channel in the shape that multiplies a value [N, C, ...], and in its type."""
+    return vector.to(value.dtype).reshape(1, -1, *[1] * (value.dim() - 2))
+
+
+def normalise_and_measure(value: Tensor, weight: Any, bias: Any, mean: Tensor, variance: Tensor, *rest: Any) -> Any:
+    """The stand-in for aten.batch_norm, with its arguments: normalised value, mean and variance of the input."""
+    return NormaliseAndMeasure.apply(value, weight, bias, mean, variance, rest[2])
+
+
+def is_measured(node: fx.Node) -> bool:
+    """Whether a node is such a stand-in."""
+    return node.target is normalise_and_measure
+
+
+def measuring_graph(network: Network) -> fx.Graph:
+    """The part of the network that its BatchNorms need, with the statistics of their inputs as its output.
+
+    Output: per BatchNorm a pair (mean, variance). The graph reads the network's own tensors.
+    """
+    graph = copy.deepcopy(network.graph)
+    nodes = {node.name: node for node in graph.nodes}
+    pairs = []
+    for norm in network.norms:
+        node = nodes[norm.node]
+        node.target = normalise_and_measure
+        with graph.inserting_after(node):
+            parts = [graph.call_function(operator.getitem, (node, index)) for index in range(3)]
+        node.replace_all_uses_with(parts[0], delete_user_cb=lambda user, parts=parts: user not in parts)
+        pairs.append((parts[1], parts[2]))
+    output = next(node for node in graph.nodes if node.op == "output")
+    output.args = (tuple(pairs),)
+    graph.eliminate_dead_code()
+    return graph
