@@ -6,10 +6,12 @@ example = example_of("residual")               # [2, C, H, W]
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 SHAPES = {"one_channel": (1, 8, 8), "one_pixel_maps": (3, 2, 2), "wide_input": (3, 8, 12), "five_channels": (5, 8, 8)}
 
@@ -74,6 +76,161 @@ class PreActivation(nn.Module):
         return self.head(torch.relu(self.last(stem + self.body(stem))).mean((2, 3)))
 
 
+class Forked(nn.Module):
+    """Makes values that several operators read, in the way that `forward` says."""
+
+    def __init__(self, joined: int = 8) -> None:
+        super().__init__()
+        self.stem, self.left, self.right = block(3, 8), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.last, self.head = block(joined, 8), nn.Linear(8, 4)
+
+    def end(self, joined: Tensor) -> Tensor:
+        """Scores of the joined branches."""
+        return self.head(self.last(joined).mean((2, 3)))
+
+
+class InPlaceOnShared(Forked):
+    """Operators in place on values that others read, before and after."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images)
+        left = self.left(stem)
+        right = self.right(left)  # reads it before the change
+        functional.relu_(left)
+        left += stem
+        right.add_(left).mul_(left)  # reads it after both changes
+        return self.end(right)
+
+
+class RectifiedOnce(Forked):
+    """A layer's output that a ReLU reads, and others without it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        left = self.left(self.stem(images))
+        return self.end(functional.relu(left) + self.right(left) + left)
+
+
+class SharedConcatenation(Forked):
+    """A value concatenated twice and read by a layer and by a sum as well."""
+
+    def __init__(self) -> None:
+        super().__init__(24)
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images)
+        left = self.left(stem)
+        return self.end(torch.cat([stem, self.right(stem) + left, stem], 1))
+
+
+class RectifiedConcatenation(Forked):
+    """ReLU behind a concatenation, as in DenseNet; one part also goes elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(16)
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images)
+        left, right = self.left(stem), self.right(stem)
+        return self.end(functional.relu(torch.cat([left, right], 1))) + self.head(left.mean((2, 3)))
+
+
+class EqualSums(Forked):
+    """Two sums of the same values, one of them behind a ReLU, and one sum of a value with itself."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images)
+        left, right = self.left(stem), self.right(stem)
+        first, second = left + right, functional.relu(left + right)
+        return self.end(first + first) + self.head((second + stem).mean((2, 3)))
+
+
+class IdenticalLayers(Forked):
+    """Two layers of equal weights that read one value, and two that read another."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images)
+        return self.end(self.left(stem) + self.right(stem) * self.last(stem))
+
+
+class ReusedModule(Forked):
+    """One convolution that runs twice, on its own rectified output the second time: one layer, two sites."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.end(functional.relu(self.left(functional.relu(self.left(self.stem(images))))))
+
+
+class SharedNorm(Forked):
+    """One BatchNorm behind two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images)
+        return self.end(functional.relu(self.norm(self.left(stem))) + self.norm(self.right(stem)))
+
+
+class Moved(Forked):
+    """Chains of what only moves values: max-pooling, slices, zero padding, reshape, nearest upsampling."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images)
+        small = functional.max_pool2d(stem, 3, 2, 1)[:, :, 1:, :3]
+        padded = functional.pad(small.flatten(2).unflatten(2, (3, 3)), (0, 1, 1, 0))
+        grown = functional.interpolate(padded, scale_factor=2.0, mode="nearest")
+        return self.end(self.left(grown) + stem) + self.head(padded.flatten(2)[..., 0])
+
+
+class Split(Forked):
+    """Channels split in halves, of which one is passed on as it is, then shuffled: ShuffleNet V2."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        kept, used = self.stem(images).chunk(2, 1)
+        mixed = self.left(torch.cat([kept, used * 1.0], 1))
+        return self.end(functional.channel_shuffle(torch.cat([kept, mixed[:, 4:]], 1), 2))
+
+
+class SqueezeExcite(Forked):
+    """Channels weighted by a gate of their own means, with hard-swish, as in MobileNetV3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze, self.excite = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = functional.hardswish(self.left(self.stem(images)))
+        gate = functional.relu(self.squeeze(functional.adaptive_avg_pool2d(stem, 1)))
+        return self.end(stem * torch.sigmoid(self.excite(gate)))
+
+
+class Gated(Forked):
+    """LeakyReLU, SiLU, PReLU, a difference and a scalar between layers: functions that stay in floating point."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slopes = nn.PReLU(8, 0.2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images)
+        left = functional.leaky_relu(self.left(stem), 0.1)
+        return self.end(self.slopes(self.last(functional.silu(left) * 2) - functional.silu(self.right(stem))) + left)
+
+
+class Tokens(nn.Module):
+    """Pictures as sequences: a linear layer on [N, T, C], a position table, a 1-d convolution, a linear without bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.position = nn.Linear(3, 8), nn.Parameter(torch.randn(64, 8))
+        self.mix = nn.Sequential(nn.Conv1d(8, 8, 3, padding=1), nn.BatchNorm1d(8), nn.ReLU())
+        self.head = nn.Linear(8, 4, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.embed(images.flatten(2).transpose(1, 2)) + self.position
+        return self.head(self.mix(tokens.transpose(1, 2)).mean(2))
+
+
 class OneConvolution(nn.Module):
     """A single layer: it is the first and the last at once."""
 
@@ -109,6 +266,56 @@ def norm_after_relu() -> nn.Module:
     )
 
 
+def asymmetric_padding() -> nn.Module:
+    """Zeros on two sides only before strided convolutions, as TensorFlow's "same" has them; one padded twice."""
+    return classifier(
+        nn.ZeroPad2d((0, 1, 0, 1)), block(3, 8, stride=2), nn.ZeroPad2d((0, 1, 2, 0)),
+        nn.Conv2d(8, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU6(),
+    )  # fmt: skip
+
+
+def same_padding() -> nn.Module:
+    """padding="same" with odd, even and dilated kernels."""
+    kernels = ((3, 1), (2, 1), (4, 1), ((5, 2), 1), (2, 3))
+    made = [nn.Conv2d(8, 8, kernel, padding="same", dilation=dilation) for kernel, dilation in kernels]
+    return classifier(block(3, 8), *(part for layer in made for part in (layer, nn.ReLU())))
+
+
+def pooling() -> nn.Module:
+    """Average pooling with padding counted and not, windows beyond the edge, and adaptive pooling to several sizes."""
+    return classifier(
+        block(3, 8), nn.AvgPool2d(3, 2, 1), nn.Conv2d(8, 8, 1), nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+        nn.Conv2d(8, 8, 1), nn.AvgPool2d(3, 2, ceil_mode=True), block(8, 8), nn.AdaptiveAvgPool2d(2), block(8, 8, 1),
+        nn.AdaptiveAvgPool2d((1, 1)), block(8, 8, 1),
+    )  # fmt: skip
+
+
+def weight_norm() -> nn.Module:
+    """Weights computed from a direction and a length, in both of PyTorch's ways."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        old = nn.utils.weight_norm(nn.Conv2d(3, 8, 3))
+    return classifier(old, nn.ReLU(), nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3)), nn.ReLU())
+
+
+def tiny_weights() -> nn.Module:
+    """Channels whose weights are 1e-9 beside a bias of 5, and a linear layer that has one as well."""
+    network = classifier(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+    with torch.no_grad():
+        for layer in (network[0], network[2], network[-1]):
+            layer.weight[1] *= 1e-9
+            layer.bias[1] = 5.0
+    return network
+
+
+def identical_layers() -> nn.Module:
+    """Two 1x1 convolutions with the same numbers."""
+    network = IdenticalLayers()
+    network.left = nn.Conv2d(8, 8, 1)
+    network.left.load_state_dict(network.right.state_dict())
+    return network
+
+
 def dead_channels() -> nn.Module:
     """Two channels of the first BatchNorm never saw anything: zero weights, variance near 0 and 0."""
     network = classifier(block(3, 8), block(8, 8))
@@ -141,6 +348,29 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "five_channels": lambda: classifier(block(5, 8), block(8, 8)),
     "one_pixel_maps": lambda: classifier(block(3, 8, stride=2), block(8, 8)),
     "wide_input": lambda: classifier(block(3, 8), block(8, 8)),
+    "in_place_on_shared": InPlaceOnShared,
+    "rectified_once": RectifiedOnce,
+    "shared_concatenation": SharedConcatenation,
+    "rectified_concatenation": RectifiedConcatenation,
+    "equal_sums": EqualSums,
+    "identical_layers": identical_layers,
+    "reused_module": ReusedModule,
+    "shared_norm": SharedNorm,
+    "moved": Moved,
+    "split": Split,
+    "squeeze_excite": SqueezeExcite,
+    "gated": Gated,
+    "tokens": Tokens,
+    "asymmetric_padding": asymmetric_padding,
+    "same_padding": same_padding,
+    "pooling": pooling,
+    "weight_norm": weight_norm,
+    "tiny_weights": tiny_weights,
+    "norm_first": lambda: classifier(nn.BatchNorm2d(3), block(3, 8), nn.BatchNorm2d(8), block(8, 8)),
+    "multiplied_depth": lambda: classifier(block(3, 6, groups=3), nn.Conv2d(6, 12, 3, groups=6), nn.ReLU(), block(12, 8, 1)),
+    "dropout": lambda: nn.Sequential(classifier(block(3, 8), nn.Dropout2d(), block(8, 8), nn.Dropout())[:-1], nn.Dropout(), nn.Linear(8, 4)),
+    "pooled_by_size": lambda: nn.Sequential(block(3, 8), block(8, 8), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(8, 4)),
+    "convolution_as_head": lambda: nn.Sequential(block(3, 8), nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1), nn.Flatten()),
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 import zeroq.devices as devices
@@ -95,10 +96,11 @@ class Outcome:
         return sum(packed_bytes(layer.parameters, self.setting[layer.name]) for layer in self.plan.layers)
 
     def other_bytes(self) -> int:
-        """Bytes of scales, zero points, biases and what stays in floating point."""
-        quantized = {f"{layer.weight}_integers" for layer in self.plan.layers}
+        """Bytes of scales, zero points, biases and what stays in floating point; scales of biases are not stored."""
         tensors: dict[str, Tensor] = self.quantized.tensors()
-        return sum(t.numel() * t.element_size() for name, t in tensors.items() if name not in quantized)
+        left_out = {f"{layer.weight}_integers" for layer in self.plan.layers}
+        left_out |= {f"{name.removesuffix('_integers')}_scale" for name, t in tensors.items() if t.dtype == torch.int32}
+        return sum(t.numel() * t.element_size() for name, t in tensors.items() if name not in left_out)
 
     def not_quantized(self) -> list[tuple[str, str]]:
         """What stays in floating point, each with its reason."""

@@ -36,6 +36,7 @@ def export_onnx(
     model = translate(network, example)
     name_values(model, network)
     merge_padding(model)
+    derive_bias_scales(model)
     explicit_zero_points(model)
     unpack_initializers(model, weight_bits)
     strip(model)
@@ -193,6 +194,29 @@ def merge_padding(model: ModelProto) -> None:
         gone += [source, *between]
     for node in gone:
         model.graph.node.remove(node)
+
+
+def derive_bias_scales(model: ModelProto) -> None:
+    """A bias's scales are the product of its input's and its weight's: computed when the file is loaded, not stored.
+
+    They would take four bytes for each output channel, and a node takes about a hundred.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    producer = {name: node for node in model.graph.node for name in node.output}
+    products: list[NodeProto] = []
+    for node in model.graph.node:
+        operands = [producer.get(name) for name in node.input[:3]] if node.op_type in ("Conv", "Gemm") else []
+        if len(operands) < 3 or any(each is None or each.op_type != "DequantizeLinear" for each in operands):
+            continue
+        source, weight, bias = (each.input for each in operands if each is not None)
+        if source[1] not in constants or weight[1] not in constants:
+            continue
+        name = f"{bias[0]}.scale"
+        products.append(helper.make_node("Mul", [source[1], weight[1]], [name]))
+        bias[1] = name
+    others = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*products, *others])
 
 
 def explicit_zero_points(model: ModelProto) -> None:

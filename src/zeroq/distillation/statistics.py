@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zeroq.errors import NumericalError
+from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, Norm
 from zeroq.preprocessing import Preprocessing
 
@@ -52,8 +52,16 @@ def natural_statistic(
 ) -> InputStatistic:
     """The statistic of natural pictures, or of pixels in 0..1 as given, carried through the model's normalisation.
 
-    Other than three channels are taken for grey ones.
+    Other than three channels are taken for grey ones. Raises OptionError where a value per channel is missing.
     """
+    for option, given in (("input-mean", input_mean), ("input-std", input_std)):
+        if given is not None and len(given) != preprocessing.channel_count:
+            raise OptionError(
+                f"--{option} has {len(given)} values, the network's input {preprocessing.channel_count} channels: "
+                "give one value per channel."
+            )
+    if input_std is not None and min(input_std) <= 0:
+        raise OptionError(f"--input-std holds {min(input_std):g}: deviations of pixels in 0..1 are positive.")
     colours = NATURAL.get(preprocessing.channels or "L", NATURAL["L"])
     means, deviations = (
         values if len(values) == preprocessing.channel_count else values * preprocessing.channel_count
