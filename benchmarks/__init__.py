@@ -1,0 +1,1 @@
+"""Measurements on real networks and pictures: one script a question."""

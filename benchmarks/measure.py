@@ -1,0 +1,142 @@
+"""One row, in a process of its own so that peak memory and threads are its own:
+
+    python -m benchmarks.measure NETWORK SETTING IMAGES --data FOLDER --out FILE.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.halves import CONFIRMATION, Half, calibration, float_scores, halves, scores
+from benchmarks.rows import CACHE, Row
+from zeroq import devices
+from zeroq.accuracy import in_inference
+from zeroq.divergence import agreement, kl_divergence
+from zeroq.evaluate import onnx_predictor
+from zeroq.graph import capture
+from zeroq.models import LoadedModel, load_model
+from zeroq.options import Options
+from zeroq.pipeline import Run, quantize_model
+from zeroq.run_directory import json_bytes, read_json
+
+UNIT_IMAGES = 32  # a unit of time: one pass forward and backward of so many pictures
+UNIT_REPEATS = 3
+SIMULATED = 300  # images of the confirmation half on which file and simulation are compared, at most
+KEPT = (  # entries of result.json
+    *("version", "seed", "effort", "precision", "float_bytes", "weight_bytes", "other_bytes", "onnx_bytes"),
+    *("average_bits", "not_quantized", "divergence", "verification", "integer_nodes", "float_nodes", "integer_share"),
+    *("seconds", "peak_memory_mb", "warnings"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.measure", description="Measure one row; see benchmarks.accuracy.")
+    for name in ("network", "setting", "images"):
+        parser.add_argument(name)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--threads", type=int)
+    asked = parser.parse_args()
+    row = Row(asked.network, asked.setting, asked.images)
+    model = load_model(f"{asked.data / 'networks' / row.network}.py:{row.network}")
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        pictures = calibration(row, model, asked.data, Path(folder))
+        options = row.options(calibration=pictures, threads=asked.threads)
+        record = measure(model, options, halves(row.network, model, asked.data), Path(folder) / "run", CACHE)
+    asked.out.write_bytes(json_bytes(record))
+
+
+def measure(model: LoadedModel, options: Options, pictures: list[Half], out: Path, cache: Path) -> dict[str, Any]:
+    """Quantize into the directory `out`, then everything that the tables say of it, as plain JSON."""
+    begin = time.perf_counter()
+    run = quantize_model(model, options, out)
+    total = time.perf_counter() - begin  # nothing else before it: peak_memory_mb is of the whole process
+    with devices.threads(options.threads):
+        begin = time.perf_counter()
+        predict = onnx_predictor(out / "model.onnx", torch.get_num_threads())
+        load_seconds = time.perf_counter() - begin
+        found = {half.role: scores(predict, half.data) for half in pictures}
+        expected = {half.role: float_scores(model.name, model, half, cache) for half in pictures}
+        confirmation = next(half for half in pictures if half.role == CONFIRMATION)
+        unit = unit_seconds(model, run.result["precision"])
+        return {
+            **{name: run.result[name] for name in KEPT},
+            "sets": {half.role: compared(half, expected[half.role], found[half.role]) for half in pictures},
+            "simulation": simulated(run, confirmation, found[CONFIRMATION]),
+            "layers": len(run.result["layers"]),
+            "layers_by_bits": layers_by_bits(run.result),
+            "chosen": read_json(out / "frontier.json")["chosen"]["name"],
+            "total_seconds": round(total, 2),
+            "unit_seconds": round(unit, 4),
+            "units": round(total / unit, 1),
+            "load_seconds": round(load_seconds, 4),
+            "weights_sha256": model.weights_sha256,
+            "versions": read_json(out / "run.json")["versions"],
+            "cpu": devices.processor(),
+            "integer_instructions": devices.integer_instructions(),
+            "threads": torch.get_num_threads(),
+        }
+
+
+def compared(half: Half, expected: Tensor, found: Tensor) -> dict[str, Any]:
+    """Which pictures of a half the float and the quantized network have right, and how near they are."""
+    before, after = (each.argmax(dim=1) == half.data.labels for each in (expected, found))
+    return {
+        "name": half.name,
+        "images": len(half.data),
+        "float_top1": int(before.sum()),
+        "top1": int(after.sum()),
+        "float_correct": to_hex(before.numpy()),
+        "correct": to_hex(after.numpy()),
+        "agreement": agreement(expected, found),
+        "mean_divergence": float(kl_divergence(expected, found).mean()),
+    }
+
+
+def simulated(run: Run, half: Half, found: Tensor) -> dict[str, Any]:
+    """The file's classes against those of the simulation, on images spread evenly over a half."""
+    count = min(SIMULATED, len(half.data))
+    places = np.linspace(0, len(half.data) - 1, count).round().astype(np.intp)
+    simulation = scores(in_inference(run.model), half.data, places)
+    same = int((simulation.argmax(dim=1) == found[torch.from_numpy(places)].argmax(dim=1)).sum())
+    return {"images": count, "same_class": same}
+
+
+def unit_seconds(model: LoadedModel, precision: str) -> float:
+    """One plain pass forward and backward in the run's precision, "bf16 channels-last" or the like; median."""
+    dtype, _, layout = precision.partition(" ")
+    chosen = devices.Precision(devices.DTYPES[dtype], layout != "channels-first")
+    network = capture(model.module, torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)))
+    devices.step_seconds(network, chosen, UNIT_IMAGES)  # the first pass allocates and chooses kernels
+    passes = [devices.step_seconds(network, chosen, UNIT_IMAGES) for _ in range(UNIT_REPEATS)]
+    return UNIT_IMAGES * statistics.median(passes)
+
+
+def layers_by_bits(result: dict[str, Any]) -> dict[str, int]:
+    """Number of layers of each weight width."""
+    widths = [layer["weight_bits"] for layer in result["layers"]]
+    return {str(width): widths.count(width) for width in sorted(set(widths))}
+
+
+def to_hex(correct: NDArray[np.bool_]) -> str:
+    """Truth values [N], eight a byte, the first in the highest bit."""
+    return np.packbits(correct).tobytes().hex()
+
+
+def from_hex(text: str, images: int) -> NDArray[np.bool_]:
+    """The inverse of to_hex()."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=images).astype(np.bool_)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""What is measured: networks, settings, image sources; and the key that tells whether a result still holds."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zeroq.options import Options
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "zeroq"
+RESULTS = ROOT / "benchmarks" / "results" / "accuracy"
+CACHE = ROOT / "benchmarks" / ".cache"  # float scores; ignored by git
+
+# Network -> the pictures that it is for.
+NETWORKS = {
+    "mobilenet_v2": "imagenet",
+    "efficientnet_lite0": "imagenet",
+    "mobilenet_v1_025": "imagenet",
+    "etinynet": "imagenet",
+    "resnet18_cifar10": "cifar10",
+    "resnet20_cifar10": "cifar10",
+    "resnet20_cifar100": "cifar100",
+    "shufflenet_cifar10": "cifar10",
+    "squeezenext_cifar10": "cifar10",
+}
+W8, W8_NOT_PORTABLE, W4, MIXED = "w8a8", "w8a8-no-portable", "w4a8", "avg4-a8"
+SETTINGS: dict[str, dict[str, Any]] = {  # options of `zeroq quantize`
+    W8: {},
+    W8_NOT_PORTABLE: {"portable": False},
+    W4: {"weight_bits": 4, "edge_bits": "same"},
+    MIXED: {"average_bits": 4},
+}
+DISTILLED, REAL, RANDOM = "distilled", "real", "random"
+IMAGES = {W8: (DISTILLED,), W8_NOT_PORTABLE: (DISTILLED,), W4: (DISTILLED,), MIXED: (DISTILLED, REAL, RANDOM)}
+
+# Where a change may change a network's accuracy, its file, or the time that it takes.
+METHOD = (
+    *("graph", "numbers", "simulate", "distillation", "ranges", "allocate", "rounding", "deploy"),
+    *("sensitivity.py", "bias_correction.py", "selection.py", "stages.py"),
+    *("setting.py", "preparation.py", "divergence.py"),
+)
+FORMAT = 1  # of a row's file; a new one makes every row stale
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network in one setting, fitted on images of one source."""
+
+    network: str
+    setting: str
+    images: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}-{self.setting}-{self.images}"
+
+    @property
+    def file(self) -> Path:
+        return RESULTS / f"{self.name}.json"
+
+    def options(self, **further: Any) -> Options:
+        return Options.of(**SETTINGS[self.setting], **further)
+
+    def key(self, code: str) -> str:
+        """Of everything that decides the result; code: `method_code()`."""
+        parts = [FORMAT, self.name, self.options().to_dict(), code]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def all_rows() -> list[Row]:
+    """In the order in which they are measured: what the limits need comes first."""
+    pairs = [(setting, images) for setting in SETTINGS for images in IMAGES[setting]]
+    order = sorted(pairs, key=lambda pair: (pair[1] != DISTILLED, pair[0] == W8_NOT_PORTABLE))
+    return [Row(network, setting, images) for setting, images in order for network in NETWORKS]
+
+
+def method_code() -> str:
+    """Hash of the method's program, comments and docstrings left out: wording makes no result stale."""
+    digest = hashlib.sha256()
+    for part in METHOD:
+        path = SOURCE / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(f"{file.relative_to(SOURCE)}\n{program(file.read_text(encoding='utf-8'))}\n".encode())
+    return digest.hexdigest()
+
+
+def program(source: str) -> str:
+    """A Python text as its syntax tree, the same in every version of Python that can read it."""
+    return json.dumps(list(_flat(ast.parse(source))))
+
+
+def _flat(node: Any) -> Iterator[str]:
+    if isinstance(node, list):
+        yield "["
+        for each in node:
+            yield from _flat(each)
+        yield "]"
+    elif isinstance(node, ast.AST):
+        yield type(node).__name__
+        for field, value in ast.iter_fields(node):
+            if field == "body" and isinstance(value, list):
+                value = [each for each in value if not _is_text(each)]
+            if value not in (None, []):  # fields that only some versions have are empty
+                yield field
+                yield from _flat(value)
+    else:
+        yield repr(node)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

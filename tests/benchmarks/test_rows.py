@@ -1,0 +1,44 @@
+"""Rows and their keys: what makes a result stale, and what does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import rows
+from benchmarks.rows import DISTILLED, MIXED, W4, W8, W8_NOT_PORTABLE, Row, all_rows, method_code, program
+
+
+def test_every_row_has_a_name_of_its_own_and_valid_options() -> None:
+    names = [row.name for row in all_rows()]
+    assert len(set(names)) == len(names) == 6 * len(rows.NETWORKS)
+    labels = {setting: Row("etinynet", setting, DISTILLED).options().label for setting in rows.SETTINGS}
+    assert labels == {W8: "w8a8", W8_NOT_PORTABLE: "w8a8", W4: "w4a8", MIXED: "avg4-a8"}
+
+
+def test_keys_differ_by_row_and_by_method() -> None:
+    keys = {row.key(code) for row in all_rows() for code in ("one", "another")}
+    assert len(keys) == 2 * len(all_rows())
+    assert Row("etinynet", W8, DISTILLED).key("one") == Row("etinynet", W8, DISTILLED).key("one")
+
+
+def test_wording_does_not_change_a_program_and_everything_else_does() -> None:
+    text = '"""A module."""\n\ndef double(value):\n    """Twice."""\n    return 2 * value\n'
+    assert program(text) == program("def double(value):  # why\n    return (2 *\n        value)\n")
+    for old, new in {"2 *": "3 *", "* value": "+ value", "(value)": "(value=1)", "2": "2.0", "double": "twice"}.items():
+        assert program(text) != program(text.replace(old, new))
+
+
+def test_code_of_the_method_is_read_from_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in rows.METHOD:
+        assert (rows.SOURCE / part).exists()
+        file = tmp_path / part / "one.py" if (rows.SOURCE / part).is_dir() else tmp_path / part
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("value = 1\n")
+    monkeypatch.setattr(rows, "SOURCE", tmp_path)
+    seen = {method_code()}
+    for file in tmp_path.rglob("*.py"):
+        file.write_text("value = 2\n")
+        seen.add(method_code())
+    assert len(seen) == 1 + len(rows.METHOD)
