@@ -9,8 +9,10 @@ from torch import Tensor
 from tests.oracles.obq import least_error, round_by_inverse
 from zeroq.errors import NumericalError
 from zeroq.numbers.grid import Grid
+from zeroq.rounding.filters import saturating
 from zeroq.rounding.gptq import round_gptq
 from zeroq.rounding.nearest import round_nearest
+from zeroq.rounding.scales import search_scales
 
 
 def correlated_hessian(groups: int, columns: int, seed: int) -> Tensor:
@@ -98,3 +100,15 @@ def test_an_indefinite_hessian_is_damped_more_and_in_the_end_refused() -> None:
     assert torch.isfinite(round_gptq(filters, scale, grid, slightly, limited=False)).all()
     with pytest.raises(NumericalError, match="The second moments of a layer's inputs are not positive, so they cannot"):
         round_gptq(filters, scale, grid, torch.tensor([[[1.0, 9.0], [9.0, 1.0]]]), limited=False)
+
+
+@pytest.mark.parametrize("columns", [8, 27, 150])
+def test_the_limit_on_pairs_is_held_where_carried_errors_would_break_it(columns: int) -> None:
+    grid, hessian = Grid(8, signed=True), correlated_hessian(2, columns, 5)
+    filters = 1 + 0.02 * torch.randn(2, 30, columns, generator=torch.Generator().manual_seed(0))
+    scale = search_scales(filters, grid, limited=True)
+    assert not saturating(round_nearest(filters, scale, grid, None, limited=True)).any()
+    free = round_gptq(filters, scale, grid, hessian, limited=False)
+    held = round_gptq(filters, scale, grid, hessian, limited=True)
+    assert saturating(free).any() and not saturating(held).any()
+    assert (held - free).abs().max() < 20  # a neighbour gives way, and what it misses is carried on
