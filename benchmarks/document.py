@@ -18,11 +18,12 @@ HEAD = """# Benchmarks
 
 Written by `python -m benchmarks.accuracy --data ../shared/data`; change nothing here by hand.
 
-Top-1 in per cent. Every choice of the method was made on the *selection* half; limits are on the *confirmation* half
-(ImageNet networks: another source of pictures; CIFAR networks: odd places of the test images). A difference is in
-points, quantized minus float on the same pictures, with its paired 90 % interval. A limit is missed where that
-interval lies wholly beyond it; the mean over the networks must hold as it stands. What is evaluated is the ONNX file
-in onnxruntime. A result marked `stale` was measured with other options or another version of the method.
+Top-1 in per cent. The *selection* half is for choices of the method, limits are on the *confirmation* half (ImageNet
+networks: another source of pictures; CIFAR networks: odd places of the test images). A difference is in points,
+quantized minus float on the same pictures, with its paired 90 % interval. A limit is missed where that interval lies
+wholly beyond it; the mean over all networks must hold as it stands, and is not judged before all are there. What is
+evaluated is the ONNX file in onnxruntime. A result marked `stale` was measured with other options or another version
+of the method.
 """
 
 
@@ -46,7 +47,11 @@ class Results:
         """What a row says, marked if it no longer holds."""
         if row not in self.records:
             return NOTHING
-        return text(self.records[row]) + (" `stale`" if row in self.stale else "")
+        return text(self.records[row]) + self.mark(row)
+
+    def mark(self, *rows: Row) -> str:
+        """What follows a value that is made of these rows."""
+        return " `stale`" if self.stale.intersection(rows) else ""
 
     def pair(self, first: Row, second: Row, role: str) -> PairedDifference | None:
         """Second minus first; None where one is missing."""
@@ -105,7 +110,8 @@ def versus_float(role: str) -> list[Callable[[Record], str]]:
 
 def mean_row(results: Results, setting: str, limit: float) -> list[list[str]]:
     """Means over the networks that were measured, and whether the limit of the confirmation half holds."""
-    records = [results.records[row] for row in shown(results, setting)]
+    rows = shown(results, setting)
+    records = [results.records[row] for row in rows]
     if not records:
         return []
     cells = []
@@ -113,8 +119,8 @@ def mean_row(results: Results, setting: str, limit: float) -> list[list[str]]:
         for entry in ("float_top1", "top1"):
             cells.append(f"{statistics.mean(share(record, role, entry) for record in records):.2f}")
         cells.append(f"{statistics.mean(limits.against_float(record, role).difference for record in records):+.2f}")
-    held = limits.mean_kept([limits.against_float(record, CONFIRMATION).difference for record in records], limit)
-    return [[f"mean of {len(records)}", *cells, kept(held)]]
+    differences = [limits.against_float(record, CONFIRMATION).difference for record in records]
+    return [[f"mean of {len(records)}{results.mark(*rows)}", *cells, judged(differences, limit)]]
 
 
 def mixed(results: Results) -> list[str]:
@@ -122,8 +128,8 @@ def mixed(results: Results) -> list[str]:
     parts = [
         "## 2. Mixed 2, 4, 8 bits at an average of 4, A8",
         "Beside it: all weights at 4 bits (`--weight-bits 4 --edge-bits same`), and the mixed setting fitted on 64 "
-        "real pictures, and on 64 of uniformly random pixels, in place of distilled ones. Limits, confirmation: not worse "
-        "than uniform 4, each and in the mean; average bits at most 4 (exactly, not as printed).",
+        "real pictures, and on 64 of uniformly random pixels, in place of distilled ones. Limits, confirmation: not "
+        "worse than uniform 4, each and in the mean; average bits at most 4 (exactly, not as printed).",
     ]
     for role in (CONFIRMATION, SELECTION):
         rows = [*mixed_rows(results, role), *mixed_mean(results, role)]
@@ -152,7 +158,7 @@ def mixed_rows(results: Results, role: str) -> list[list[str]]:
                 results.cell(row, widths),
                 *(results.cell(row, text) for text in versus_float(role)),
                 results.cell(uniform, versus_float(role)[1]),
-                NOTHING if pair is None else interval(pair),
+                NOTHING if pair is None else interval(pair) + results.mark(row, uniform),
                 *others,
                 held,
             ]
@@ -178,9 +184,10 @@ def mixed_mean(results: Results, role: str) -> list[list[str]]:
     differences = [pair.difference for pair in pairs.values()]
     there = [results.records[Row(network, MIXED, DISTILLED)] for network in pairs]
     to_float = [limits.against_float(record, role).difference for record in there]
-    held = kept(limits.mean_kept(differences, limits.MIXED_MEAN)) if role == CONFIRMATION else NOTHING
+    held = judged(differences, limits.MIXED_MEAN) if role == CONFIRMATION else NOTHING
+    mark = results.mark(*(Row(network, setting, DISTILLED) for network in pairs for setting in (MIXED, W4)))
     return [[
-        f"mean of {len(pairs)}", "", "", mean(MIXED, DISTILLED, "float_top1"), mean(MIXED, DISTILLED),
+        f"mean of {len(pairs)}{mark}", "", "", mean(MIXED, DISTILLED, "float_top1"), mean(MIXED, DISTILLED),
         f"{statistics.mean(to_float):+.2f}", mean(W4, DISTILLED), f"{statistics.mean(differences):+.2f}",
         mean(MIXED, REAL), mean(MIXED, RANDOM), held,
     ]]  # fmt: skip
@@ -246,7 +253,7 @@ def portability(results: Results) -> list[str]:
         for role in (SELECTION, CONFIRMATION):
             pair = results.pair(plain, portable, role)
             cells += [results.cell(row, versus_float(role)[1]) for row in (plain, portable)]
-            cells.append(NOTHING if pair is None else interval(pair))
+            cells.append(NOTHING if pair is None else interval(pair) + results.mark(plain, portable))
         rows.append([network, *cells])
     header = ["network"]
     for role in (SELECTION, CONFIRMATION):
@@ -296,6 +303,11 @@ def kept(held: bool) -> str:
 def widths(record: Record) -> str:
     """Number of layers at 2, 4 and 8 bits."""
     return ", ".join(str(record["layers_by_bits"].get(width, 0)) for width in ("2", "4", "8"))
+
+
+def judged(differences: list[float], least: float) -> str:
+    """Whether the mean over the networks keeps its limit; nothing as long as one is missing."""
+    return kept(limits.mean_kept(differences, least)) if len(differences) == len(NETWORKS) else NOTHING
 
 
 def counted(nodes: Mapping[str, int]) -> str:

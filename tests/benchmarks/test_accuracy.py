@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import accuracy, rows
 from benchmarks.document import document
-from benchmarks.halves import SELECTION, calibration, even_and_odd, halves
+from benchmarks.halves import CONFIRMATION, SELECTION, calibration, even_and_odd, halves
 from benchmarks.limits import against_float, in_integers, size_kept
 from benchmarks.measure import from_hex, measure, to_hex
 from benchmarks.rows import DISTILLED, MIXED, RANDOM, REAL, W4, W8, W8_NOT_PORTABLE, Row
@@ -73,6 +73,24 @@ def test_document_marks_what_is_stale_missed_and_failed(record: dict[str, Any]) 
     text = document(found | {row: {"key": "", "error": "it took longer than 1 s"}}, set())
     assert line_of(text, "## 1.")[1:] == ["–"] * 7
     assert "| resnet20_cifar10-w8a8-distilled | it took longer than 1 s |" in text
+
+
+def test_a_mean_is_judged_when_every_network_is_there(record: dict[str, Any]) -> None:
+    found = {Row(network, W8, DISTILLED): record | {"key": "", "error": None} for network in rows.NETWORKS}
+    assert mean_of(document(found, set())) == ["mean of 9", "met" if worth_it(record) else "**missed**"]
+    assert mean_of(document(found, {Row("etinynet", W8, DISTILLED)}))[0] == "mean of 9 `stale`"
+    found.pop(Row("etinynet", W8, DISTILLED))
+    assert mean_of(document(found, set())) == ["mean of 8", "–"]
+
+
+def worth_it(record: dict[str, Any]) -> bool:
+    return against_float(record, CONFIRMATION).difference >= -0.5
+
+
+def mean_of(text: str) -> list[str]:
+    """First and last cell of the first line of means."""
+    cells = next(line for line in text.splitlines() if line.startswith("| mean of ")).strip("| ").split(" | ")
+    return [cells[0], cells[-1]]
 
 
 def line_of(text: str, title: str) -> list[str]:
