@@ -41,7 +41,7 @@ class Outcome:
         return self.prepared.plan
 
     def to_json(self, seconds: Mapping[str, float | None]) -> dict[str, Any]:
-        """The dictionary of result.json; see docs/reading.md for its entries."""
+        """The dictionary of result.json; the README says how to read it."""
         parameters = self.plan.parameters
         average = self.setting.average(parameters)
         return {
