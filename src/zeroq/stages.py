@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import onnx
@@ -19,15 +18,14 @@ from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
 from zeroq.distillation import EFFORTS, distill
 from zeroq.divergence import agreement, kl_divergence
-from zeroq.errors import DataError, OptionError
-from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Layer
+from zeroq.graph.text import graph_to_data
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
-from zeroq.options import TARGETS
+from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
 from zeroq.ranges import observe
-from zeroq.rounding import Rounded, round_layers
+from zeroq.rounding import Rounded, round_weights
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import measure_sensitivity
@@ -38,10 +36,9 @@ from zeroq.version import __version__
 
 HELD_OUT = 4  # one image of so many is held out from all fitting
 VERIFIED_IMAGES = 8
-MEASURES = {"kl": "nearest", "rounded": "gptq"}  # sensitivity: the rounding under which it is measured
+MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
 METHOD = "gptq"
-CALIBRATION_PICTURES = 64
 UNPACKING_TABLES = 8192  # bytes of the tables that unpack weights of several widths in one file, at most
 FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distilled.safetensors"}
 
@@ -71,13 +68,19 @@ class Candidates:
     images: Images
     ranges: Ranges
     on_step: Callable[[int, int], None]
+    _by_method: dict[str, Rounded] = field(default_factory=dict)
 
-    @cache  # noqa: B019 - lives as long as the run
     def rounded(self, method: str) -> Rounded:
+        """By layer and width; what was computed is kept as long as this object."""
+        if method not in self._by_method:
+            self._by_method[method] = self.round(method)
+        return self._by_method[method]
+
+    def round(self, method: str) -> Rounded:
         """By layer and width."""
         plan, prepared = self.prepared.plan, self.prepared
         graph, tensors, _ = quantize_activations(prepared.folded, prepared.placement, self.ranges, plan.input_bits)
-        return round_layers(
+        return round_weights(
             graph, tensors, plan.layers, plan.widths, self.images.fitting, method=method,
             portable=prepared.options.portable, settle=False, on_step=self.on_step,
         )  # fmt: skip
@@ -116,10 +119,10 @@ class Stages:
         return lambda done, total: self.on_progress(stage, done, total)
 
     def distil(self) -> Images:
-        """Distilled images, or the user's own pictures."""
+        """Distilled images, or the user's own pictures of --calibration."""
         options, prepared = self.prepared.options, self.prepared
-        if options.calibration is not None:
-            return self.pictures()
+        if (pictures := prepared.pictures) is not None:
+            return Images(self.stored_images({"pictures": fingerprint(pictures)}, lambda: pictures), "calibration")
         effort = EFFORTS[options.effort]
         count = effort.images if options.images is None else options.images
         iterations = effort.iterations if options.iterations is None else options.iterations
@@ -134,17 +137,6 @@ class Stages:
 
         key = {"count": count, "iterations": iterations, "seed": options.seed, "statistic": asdict(prepared.statistic)}
         return Images(self.stored_images(key, compute), source)
-
-    def pictures(self) -> Images:
-        """--calibration: as many of the user's pictures as images would be distilled."""
-        options = self.prepared.options
-        assert options.calibration is not None
-        folder, count = options.calibration, options.images or CALIBRATION_PICTURES
-        preprocessing = self.prepared.model.preprocessing
-        found = calibration_pictures(folder, preprocessing, count, options.seed)
-        if len(found) < HELD_OUT:
-            raise DataError(f"{folder} holds {len(found)} pictures: give at least {HELD_OUT}, better {count}.")
-        return Images(self.stored_images({"pictures": fingerprint(found)}, lambda: found), "calibration")
 
     def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Tensor]) -> Tensor:
         """Images, in the run directory unless --no-keep-images says otherwise."""
@@ -162,6 +154,7 @@ class Stages:
             "version": __version__,
             "torch": torch.__version__,
             "weights": model.weights_sha256,
+            "graph": graph_to_data(self.prepared.network.graph),  # the same weights may stand in another network
             "input_shape": list(model.input_shape),
             "preprocess": model.preprocessing.to_dict(),
             "device": "cpu",
@@ -196,8 +189,6 @@ class Stages:
         """Sensitivities of the layers that have a choice; None where none has."""
         prepared, plan = self.prepared, self.prepared.plan
         measure = prepared.options.sensitivity or DEFAULT_MEASURE
-        if measure not in MEASURES:
-            raise OptionError(f"--sensitivity {measure}: choose {' or '.join(MEASURES)}.")
         open_layers = [layer.name for layer in plan.layers if len(plan.widths[layer.name]) > 1]
         widths = prepared.options.candidate_widths
 
@@ -252,7 +243,7 @@ class Stages:
         def compute() -> bytes:
             graph, tensors, _ = quantize_activations(prepared.folded, prepared.placement, ranges, plan.input_bits)
             widths = {name: (bits,) for name, bits in setting.bits.items()}
-            rounded = round_layers(
+            rounded = round_weights(
                 graph, tensors, plan.layers, widths, images.fitting, method=METHOD, portable=prepared.options.portable,
                 on_step=self.step("rounding"),
             )  # fmt: skip
@@ -267,7 +258,8 @@ class Stages:
             return serialise(chosen, weight_widths(plan, setting), metadata)
 
         return self.run.stage(
-            "rounding", {"method": METHOD, "portable": prepared.options.portable}, [FILES["model"]], compute=compute,
+            "rounding", {"method": METHOD, "portable": prepared.options.portable, "says": self.metadata(setting)},
+            [FILES["model"]], compute=compute,
             save=lambda data: self.run.write_bytes(FILES["model"], data),
             load=lambda: load_network(self.run.path / FILES["model"])[0],
         )  # fmt: skip

@@ -1,8 +1,8 @@
 """Weights to integers: scales by search, rounding by one of several methods, statistics of a layer's inputs."""
 
 from zeroq.rounding.filters import violating_pairs
-from zeroq.rounding.layers import Rounded, round_layers
+from zeroq.rounding.layers import Rounded, round_weights
 from zeroq.rounding.methods import METHODS, round_weight
 from zeroq.rounding.statistics import HessianSum
 
-__all__ = ["METHODS", "HessianSum", "Rounded", "round_layers", "round_weight", "violating_pairs"]
+__all__ = ["METHODS", "HessianSum", "Rounded", "round_weight", "round_weights", "violating_pairs"]

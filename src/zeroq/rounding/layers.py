@@ -18,7 +18,7 @@ from zeroq.simulate.quantized_network import least_scales
 Rounded = dict[str, dict[int, IntegerWeight]]  # by layer and width
 
 
-def round_layers(
+def round_weights(
     graph: fx.Graph,
     tensors: Mapping[str, Tensor],
     layers: tuple[Layer, ...],
