@@ -8,9 +8,19 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.errors import CaptureError
+from zeroq.graph.operators import (
+    adaptive_pooling,
+    explicit_padding,
+    matrix_products,
+    merge_rectifiers,
+    name_rectifiers,
+    spatial_mean,
+    split_into_slices,
+)
 
 aten = torch.ops.aten
 
+END = torch.iinfo(torch.int64).max  # of a slice that takes everything
 NO_OPERATION = {
     aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alpha_dropout.default,
     aten.alias.default, aten.contiguous.default, aten.detach.default, aten.detach_.default, aten.clone.default,
@@ -19,19 +29,17 @@ NO_OPERATION = {
 
 
 def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph, dict[str, Tensor]]:
-    """Apply every rewriting below, in order, to the graph as torch.export gave it (which is used up)."""
+    """Apply every rewriting, in order, to the graph as torch.export gave it (which is used up)."""
+    graph.owning_module = None  # it knows nothing of tensors that are made here, and warns of them
     remove_guards(graph)
     make_pure(graph)
-    for rewrite in (
-        remove_no_operations,
-        free_batch,
-        name_rectifiers,
-        merge_rectifiers,
-        spatial_mean,
-        explicit_padding,
-    ):
-        rewrite(graph)
+    remove_no_operations(graph)
     fold_constants(graph, tensors)
+    for rewrite in (free_batch, name_rectifiers, spatial_mean, adaptive_pooling, explicit_padding, split_into_slices):
+        rewrite(graph)
+    matrix_products(graph, tensors)
+    merge_equals(graph)
+    merge_rectifiers(graph)
     unwrap_output(graph)
     for node in graph.nodes:
         node.meta = {}
@@ -85,8 +93,8 @@ def remove_no_operations(graph: fx.Graph) -> None:
     for node in list(graph.nodes):
         nothing = node.target in NO_OPERATION and not (node.target in DROPOUTS and node.args[2] is True)
         if node.target == aten.slice.Tensor:
-            start, stop, step = (list(node.args[2:]) + [None, None, 1])[:3] if len(node.args) < 5 else node.args[2:5]
-            nothing = (start in (None, 0)) and (stop is None or stop == torch.iinfo(torch.int64).max) and step == 1
+            start, stop, step = [*node.args[2:], None, None, 1][:3] if len(node.args) < 5 else node.args[2:5]
+            nothing = start in (None, 0) and stop in (None, END) and step in (None, 1)
         if node.target in CASTS:
             nothing = same_kind(node, node.args[0])
         if nothing:
@@ -129,83 +137,25 @@ def free_batch(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def name_rectifiers(graph: fx.Graph) -> None:
-    """Write every ReLU as aten.relu, every clamp between two constants as aten.hardtanh."""
-    for node in graph.nodes:
-        if node.target == aten.relu6.default:
-            node.target, node.args = aten.hardtanh.default, (node.args[0], 0.0, 6.0)
-        elif node.target in (aten.clamp_min.default, aten.threshold.default) and all(
-            bound == 0 for bound in node.args[1:]
-        ):
-            node.target, node.args = aten.relu.default, (node.args[0],)
-        elif node.target == aten.clamp.default:
-            low, high = (list(node.args[1:]) + [None, None])[:2]
-            if low == 0 and high is None:
-                node.target, node.args = aten.relu.default, (node.args[0],)
-            elif low is not None and high is not None:
-                node.target, node.args = aten.hardtanh.default, (node.args[0], float(low), float(high))
+def merge_equals(graph: fx.Graph) -> None:
+    """Compute once what several nodes ask for alike, such as two sums of the same values.
 
-
-def merge_rectifiers(graph: fx.Graph) -> None:
-    """ReLU of a ReLU is a ReLU; ReLU of a concatenation is the concatenation of ReLUs, which layers can take in."""
+    The exporter and onnxruntime would do so later, and between quantizers that costs an integer kernel.
+    """
+    seen: dict[tuple[Any, ...], fx.Node] = {}
     for node in list(graph.nodes):
-        if node.target != aten.relu.default:
+        random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if node.op not in ("call_function", "get_attr") or random:
             continue
-        source = node.args[0]
-        if source.target == aten.relu.default or (source.target == aten.hardtanh.default and source.args[1] >= 0):
-            node.replace_all_uses_with(source)
+        first = seen.setdefault((node.target, str(node.args), str(node.kwargs)), node)
+        if first is not node:
+            node.replace_all_uses_with(first)
             graph.erase_node(node)
-        elif source.target == aten.cat.default and len(source.users) == 1:
-            with graph.inserting_before(source):
-                parts = [graph.call_function(aten.relu.default, (part,)) for part in source.args[0]]
-            source.args = (parts, *source.args[1:])
-            node.replace_all_uses_with(source)
-            graph.erase_node(node)
-
-
-def spatial_mean(graph: fx.Graph) -> None:
-    """The mean over height and width is global average pooling, which has an integer kernel."""
-    for node in list(graph.nodes):
-        if node.target != aten.mean.dim or (value := node.args[0].meta.get("val")) is None or value.dim() != 4:
-            continue
-        axes = sorted(axis % 4 for axis in node.args[1])
-        if axes != [2, 3]:
-            continue
-        keep = len(node.args) > 2 and node.args[2]
-        with graph.inserting_before(node):
-            pooled = graph.call_function(aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1]))
-            channels = int(value.shape[1])
-            result = pooled if keep else graph.call_function(aten.reshape.default, (pooled, [-1, channels]))
-        node.replace_all_uses_with(result)
-        graph.erase_node(node)
-
-
-def explicit_padding(graph: fx.Graph) -> None:
-    """Convolutions with padding "same" or "valid" become those with numbers; an odd rest becomes a pad before them."""
-    plain = {
-        aten.conv1d.padding: aten.conv1d.default,
-        aten.conv2d.padding: aten.conv2d.default,
-        aten.conv3d.padding: aten.conv3d.default,
-    }
-    for node in list(graph.nodes):
-        if node.target not in plain:
-            continue
-        kernel = node.args[1].meta["val"].shape[2:]
-        filled = list(node.args) + [None, [1], "valid", [1], 1][len(node.args) - 2 :]
-        source, weight, bias, stride, mode, dilation, groups = filled
-        stride, dilation = ([*value] * len(kernel) if len(value) == 1 else [*value] for value in (stride, dilation))
-        total = [step * (size - 1) if mode == "same" else 0 for step, size in zip(dilation, kernel, strict=True)]
-        if any(surplus % 2 for surplus in total):
-            sides = [side for surplus in reversed(total) for side in (surplus // 2, surplus - surplus // 2)]
-            with graph.inserting_before(node):
-                source = graph.call_function(aten.pad.default, (source, sides))
-            total = [0] * len(kernel)
-        node.target = plain[node.target]
-        node.args = (source, weight, bias, stride, [surplus // 2 for surplus in total], dilation, groups)
 
 
 def fold_constants(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
     """Compute once what depends on stored tensors alone (weight normalisation, position tables)."""
+    origin: dict[str, str] = {}  # computed tensor -> the stored one that it comes from first
 
     def stored(source: fx.Node) -> Tensor:
         return tensors[str(source.target)]
@@ -218,15 +168,39 @@ def fold_constants(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
         value = operator(*fx.node.map_arg(node.args, stored), **fx.node.map_arg(node.kwargs, stored))
         if not isinstance(value, Tensor):
             continue
-        name = f"{sources[0].target}.{node.name}"
+        name = f"computed/{node.name}"
         tensors[name] = value.detach()
+        origin[name] = origin.get(str(sources[0].target), str(sources[0].target))
         with graph.inserting_before(node):
             attribute = graph.get_attr(name)
+        attribute.meta = dict(node.meta)
         node.replace_all_uses_with(attribute)
         graph.erase_node(node)
     for node in reversed(list(graph.nodes)):
         if node.op == "get_attr" and not node.users:
             graph.erase_node(node)
+    name_computed(graph, tensors, origin)
+
+
+def name_computed(graph: fx.Graph, tensors: dict[str, Tensor], origin: dict[str, str]) -> None:
+    """Name computed tensors like the parameters of the user's module: those of weight_norm become "conv.weight"."""
+    taken = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    for node in graph.nodes:
+        if node.op != "get_attr" or node.target not in origin:
+            continue
+        wanted = parameter_name(origin[node.target])
+        name = wanted if wanted not in taken else f"{wanted}_{str(node.target).partition('/')[2]}"
+        taken.add(name)
+        tensors[name] = tensors.pop(node.target)
+        node.target = name
+
+
+def parameter_name(stored: str) -> str:
+    """The parameter that PyTorch's parametrizations compute from a stored tensor; other names as they are."""
+    module, parametrized, rest = stored.partition("parametrizations.")
+    if parametrized:
+        return module + rest.partition(".")[0]
+    return next((stored.removesuffix(end) for end in ("_orig", "_g", "_v") if stored.endswith(f"weight{end}")), stored)
 
 
 def unwrap_output(graph: fx.Graph) -> None:

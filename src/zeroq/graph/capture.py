@@ -47,7 +47,7 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     dynamic = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     try:
         with torch.no_grad():
-            program = torch.export.export(module, inputs, dynamic_shapes=(dynamic if len(dynamic) > 1 else dynamic))
+            program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
             return program.module(check_guards=False)
     except Exception as error:
         raise CaptureError(explain(error)) from error
@@ -85,8 +85,8 @@ def check_same(network: Network, module: nn.Module, inputs: tuple[Tensor, ...]) 
             )
         if (reference - value).abs().max() > TOLERANCE * reference.abs().max().clamp(min=1e-12):
             raise CaptureError(
-                "The captured graph gives other outputs than the module: its forward pass draws random numbers or "
-                "keeps state between calls; remove both for inference."
+                "The captured graph gives other outputs than the module: its forward pass draws random numbers, keeps "
+                "state between calls, or changes in place what a view shows; remove that for inference."
             )
 
 
@@ -103,6 +103,11 @@ def explain(error: Exception) -> str:
         if "/torch/" not in frame.filename and "/zeroq/" not in frame.filename and not frame.filename.startswith("<")
     ]
     where = f" at {frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else user_line(str(error))
+    if "specialized it to be a constant" in str(error):
+        return (
+            f"The network cannot be captured{where}: its forward pass fixes the number of images; take it from "
+            "x.shape[0] or x.size(0), not from len(x) or a number."
+        )
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return (
         f"The network cannot be captured{where}: {reason.rstrip('.')}; "

@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import fx
 
-from zeroq.graph.network import Network, Norm, describe
+from zeroq.graph.network import Network, Norm, describe, foldable
 
 
 def fold(network: Network) -> Network:
     """Merge each BatchNorm into the layer before it, exactly: w' = w g / sigma, b' = (b - mu) g / sigma + beta.
 
-    A layer with several sites is folded only if it has one; a BatchNorm whose input has other consumers, or follows
-    something else than a layer, stays an affine step. Sums are taken in 64 bits.
+    A layer with several sites is folded if the same BatchNorm follows each of them; a BatchNorm whose input has other
+    consumers, or follows something else than a layer, stays an affine step. Sums are taken in 64 bits.
     """
     graph, tensors = copy.deepcopy(network.graph), dict(network.tensors)
     nodes = {node.name: node for node in graph.nodes}
-    single = {layer.name: layer for layer in network.layers if len(layer.sites) == 1}
-    for norm in network.norms:
-        if norm.layer not in single:
-            continue
-        layer = single[norm.layer]
-        site, batch_norm = nodes[layer.sites[0]], nodes[norm.node]
-        gain, shift = affine(network, norm)
-        weight = tensors[layer.weight]
-        bias = tensors[layer.bias].double() if layer.bias else torch.zeros(weight.shape[0], dtype=torch.float64)
-        bias_name = layer.bias if layer.bias else f"{layer.name}.bias"
-        if layer.bias is None:
-            with graph.inserting_before(site):
-                attribute = graph.get_attr(bias_name)
-            site.args = (site.args[0], site.args[1], attribute, *site.args[3:])
+    for name, norms in foldable(network).items():
+        layer = network.layer(name)
+        gain, shift = affine(network, norms[0])
+        weight = network.tensors[layer.weight]
+        before = network.tensors[layer.bias].double() if layer.bias else torch.zeros_like(gain)
         tensors[layer.weight] = (weight.double() * gain.reshape(-1, *[1] * (weight.dim() - 1))).to(weight.dtype)
-        tensors[bias_name] = (bias * gain + shift).to(weight.dtype)
-        batch_norm.replace_all_uses_with(site)
-        graph.erase_node(batch_norm)
+        bias = f"{name}.folded_bias"
+        tensors[bias] = (before * gain + shift).to(weight.dtype)
+        first = nodes[layer.sites[0]]
+        with graph.inserting_before(first):
+            attribute = graph.get_attr(bias)
+        for norm in norms:
+            batch_norm = nodes[norm.node]
+            site: Any = batch_norm.args[0]
+            site.args = (*site.args[:2], attribute, *site.args[3:])
+            batch_norm.replace_all_uses_with(site)
+            graph.erase_node(batch_norm)
     remove_unused(graph, tensors)
     return describe(graph, tensors, network.example)
 

@@ -101,36 +101,60 @@ def describe(graph: fx.Graph, tensors: Mapping[str, Tensor], example: tuple[Tens
     names = [node.name for node in graph.nodes if node.op == "placeholder"]
     with torch.inference_mode():
         replay(graph, tensors, dict(zip(names, example, strict=True)), visit=note)
-    layers, not_quantized = find_layers(graph, tensors, shapes)
-    return Network(graph, tensors, example, shapes, layers, find_norms(graph, tensors, layers), not_quantized)
+    layers, others = find_layers(graph, tensors, shapes)
+    norms = find_norms(graph, tensors, layers)
+    network = Network(graph, tensors, example, shapes, layers, norms, ())
+    return replace(network, not_quantized=(*others, *unfolded_norms(network)))
 
 
 def find_layers(
     graph: fx.Graph, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[tuple[Layer, ...], tuple[tuple[str, str], ...]]:
-    """Layers that can run in integers, and every other use of a tensor of weights with the reason why not."""
+    """Layers that can run in integers, and every other use of a stored tensor with the reason why not."""
     sites: dict[str, list[fx.Node]] = {}
     others: dict[str, str] = {}
     for node in graph.nodes:
-        if node.op != "call_function":
+        if node.op != "call_function" or is_norm(node):
             continue
-        for position, argument in enumerate(node.args):
-            if not (isinstance(argument, fx.Node) and argument.op == "get_attr"):
+        weighted = node.target in LAYER_OPERATORS | TRANSPOSED
+        for argument in node.all_input_nodes:
+            if argument.op != "get_attr" or (weighted and argument in node.args[2:]):
                 continue
-            if node.target in LAYER_OPERATORS and position == 1:
+            if weighted and argument is node.args[1] and node.target in LAYER_OPERATORS:
                 sites.setdefault(str(argument.target), []).append(node)
-            elif node.target in TRANSPOSED and position == 1:
-                others[layer_name(str(argument.target))] = (
-                    "onnxruntime has no integer kernel for a transposed convolution"
-                )
-            elif node.target == BATCH_NORM:
-                others[node.name] = "a BatchNorm that follows no convolution is an affine step in floating point"
-            elif not (node.target in LAYER_OPERATORS | TRANSPOSED and position == 2):
-                others[layer_name(str(argument.target))] = (
-                    f"{operator_name(node)} with a stored tensor has no integer kernel"
-                )
+            elif weighted and argument is node.args[1]:
+                reason = "onnxruntime has no integer kernel for a transposed convolution"
+                others[layer_name(str(argument.target))] = reason
+            else:
+                reason = f"{operator_name(node)} with a stored tensor has no integer kernel"
+                others[layer_name(str(argument.target))] = reason
     layers = tuple(make_layer(weight, nodes, tensors, shapes) for weight, nodes in sites.items())
     return layers, tuple(others.items())
+
+
+def unfolded_norms(network: Network) -> list[tuple[str, str]]:
+    """BatchNorms that no layer can take in, by the path of their module, with the reason."""
+    folded = {norm.node for norms in foldable(network).values() for norm in norms}
+    reason = "a BatchNorm that the layer before it cannot take in is an affine step in floating point"
+    found = [network.node(norm.node) for norm in network.norms if norm.node not in folded]
+    return [(str(node.args[3].target).removesuffix(".running_mean"), reason) for node in found]  # type: ignore[union-attr]
+
+
+def foldable(network: Network) -> dict[str, tuple[Norm, ...]]:
+    """Layers that can take in the BatchNorms behind them, with these: one behind each site, all of the same numbers.
+
+    The layer's weight must have no other reader.
+    """
+    nodes = {node.name: node for node in network.graph.nodes}
+    found = {}
+    for layer in network.layers:
+        norms = tuple(norm for norm in network.norms if norm.layer == layer.name)
+        sites = [nodes[site] for site in layer.sites]
+        alike = len({str((nodes[norm.node].args[1:5], norm.epsilon)) for norm in norms}) == 1
+        readers = {user for site in sites for user in site.args[1].users}
+        if alike and len(norms) == len(sites) and readers == set(sites):
+            found[layer.name] = norms
+    return found
 
 
 def make_layer(

@@ -1,0 +1,187 @@
+"""Operators in one form: each rewriting turns the ways to write a thing into the one that later stages know."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from zeroq.errors import CaptureError
+
+aten = torch.ops.aten
+
+
+def name_rectifiers(graph: fx.Graph) -> None:
+    """Write every ReLU as aten.relu, every clamp between two constants as aten.hardtanh."""
+    for node in graph.nodes:
+        if node.target == aten.relu6.default:
+            node.target, node.args = aten.hardtanh.default, (node.args[0], 0.0, 6.0)
+        elif node.target in (aten.clamp_min.default, aten.threshold.default) and all(
+            bound == 0 for bound in node.args[1:]
+        ):
+            node.target, node.args = aten.relu.default, (node.args[0],)
+        elif node.target == aten.clamp.default:
+            low, high = (list(node.args[1:]) + [None, None])[:2]
+            if low == 0 and high is None:
+                node.target, node.args = aten.relu.default, (node.args[0],)
+            elif low is not None and high is not None:
+                node.target, node.args = aten.hardtanh.default, (node.args[0], float(low), float(high))
+
+
+def merge_rectifiers(graph: fx.Graph) -> None:
+    """ReLU of a ReLU is a ReLU; ReLU of a concatenation is the concatenation of ReLUs, which layers can take in."""
+    for node in list(graph.nodes):
+        if node.target != aten.relu.default:
+            continue
+        source = node.args[0]
+        if source.target == aten.relu.default or (source.target == aten.hardtanh.default and source.args[1] >= 0):
+            node.replace_all_uses_with(source)
+            graph.erase_node(node)
+        elif source.target == aten.cat.default and len(source.users) == 1:
+            with graph.inserting_before(source):
+                parts = [graph.call_function(aten.relu.default, (part,)) for part in source.args[0]]
+            source.args = (parts, *source.args[1:])
+            node.replace_all_uses_with(source)
+            graph.erase_node(node)
+
+
+def spatial_mean(graph: fx.Graph) -> None:
+    """The mean over height and width is global average pooling, which has an integer kernel."""
+    for node in list(graph.nodes):
+        if node.target != aten.mean.dim or (value := node.args[0].meta.get("val")) is None or value.dim() != 4:
+            continue
+        axes = sorted(axis % 4 for axis in node.args[1])
+        if axes != [2, 3]:
+            continue
+        keep = len(node.args) > 2 and node.args[2]
+        with graph.inserting_before(node):
+            pooled = graph.call_function(aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1]))
+            channels = int(value.shape[1])
+            result = pooled if keep else graph.call_function(aten.reshape.default, (pooled, [-1, channels]))
+        result.meta = dict(node.meta)
+        node.replace_all_uses_with(result)
+        graph.erase_node(node)
+
+
+def explicit_padding(graph: fx.Graph) -> None:
+    """Convolutions with padding "same" or "valid" become those with numbers; an odd rest becomes a pad before them."""
+    plain = {
+        aten.conv1d.padding: aten.conv1d.default,
+        aten.conv2d.padding: aten.conv2d.default,
+        aten.conv3d.padding: aten.conv3d.default,
+    }
+    for node in list(graph.nodes):
+        if node.target not in plain:
+            continue
+        kernel = node.args[1].meta["val"].shape[2:]
+        filled = list(node.args) + [None, [1], "valid", [1], 1][len(node.args) - 2 :]
+        source, weight, bias, stride, mode, dilation, groups = filled
+        stride, dilation = ([*value] * len(kernel) if len(value) == 1 else [*value] for value in (stride, dilation))
+        total = [step * (size - 1) if mode == "same" else 0 for step, size in zip(dilation, kernel, strict=True)]
+        if any(surplus % 2 for surplus in total):
+            sides = [side for surplus in reversed(total) for side in (surplus // 2, surplus - surplus // 2)]
+            with graph.inserting_before(node):
+                source = graph.call_function(aten.pad.default, (source, sides))
+            total = [0] * len(kernel)
+        node.target = plain[node.target]
+        node.args = (source, weight, bias, stride, [surplus // 2 for surplus in total], dilation, groups)
+
+
+def adaptive_pooling(graph: fx.Graph) -> None:
+    """Adaptive pooling whose windows are all alike is ordinary pooling; to 1 x 1 it stays, as global pooling.
+
+    Average pooling with unlike windows stays as well. Raises CaptureError for max-pooling with unlike windows.
+    """
+    for node in list(graph.nodes):
+        if node.target not in ADAPTIVE:
+            continue
+        source, sizes = node.args[0], list(node.args[1])
+        have = [int(size) for size in source.meta["val"].shape[-len(sizes) :]]
+        average = node.target in (aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default)
+        uneven = any(size % wanted for size, wanted in zip(have, sizes, strict=True))
+        if uneven and not average:
+            raise CaptureError(
+                f"Adaptive max-pooling from {have} to {sizes} has windows of several sizes, which ONNX does not know: "
+                "choose sizes that divide the input's."
+            )
+        if uneven or (node.target == aten.adaptive_avg_pool2d.default and sizes == [1, 1] and have != [1, 1]):
+            continue
+        window = [size // wanted for size, wanted in zip(have, sizes, strict=True)]
+        result = source
+        if set(window) != {1}:
+            with graph.inserting_before(node):
+                result = graph.call_function(ADAPTIVE[node.target], (source, window, window))
+            result.meta = {"val": node.meta["val"] if average else node.meta["val"][0]}
+        for user in list(node.users) if not average else []:  # (values, indices): the values alone are read
+            if user.args[1] != 0:
+                raise CaptureError("The network reads where adaptive max-pooling found its values: ONNX cannot tell.")
+            user.replace_all_uses_with(result)
+            graph.erase_node(user)
+        node.replace_all_uses_with(result)
+        graph.erase_node(node)
+
+
+ADAPTIVE = {
+    aten.adaptive_avg_pool1d.default: aten.avg_pool1d.default,
+    aten.adaptive_avg_pool2d.default: aten.avg_pool2d.default,
+    aten.adaptive_max_pool1d.default: aten.max_pool1d.default,
+    aten.adaptive_max_pool2d.default: aten.max_pool2d.default,
+}
+
+
+def split_into_slices(graph: fx.Graph) -> None:
+    """Parts of a split or chunk become slices, each a value that is moved as others are."""
+    for node in list(graph.nodes):
+        if node.target not in SPLITS or any(user.target != operator.getitem for user in node.users):
+            continue
+        axis = node.args[2] if len(node.args) > 2 else 0
+        axis %= node.args[0].meta["val"].dim()
+        sizes = [int(part.shape[axis]) for part in node.meta["val"]] if axis else []  # the batch is not ours to split
+        for user in list(node.users) if axis else []:
+            index = user.args[1] % len(sizes)
+            bounds = (sum(sizes[:index]), sum(sizes[: index + 1]))
+            user.target, user.args = aten.slice.Tensor, (node.args[0], axis, *bounds)
+        if not node.users:
+            graph.erase_node(node)
+
+
+SPLITS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, aten.split.sizes}
+
+
+def matrix_products(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
+    """Products with a stored matrix are linear layers, with or without a stored vector that is added."""
+    products = [node for node in graph.nodes if is_matrix_product(node, tensors)]
+    turned: dict[str, fx.Node] = {}
+
+    def turn(before: fx.Node, value: Tensor) -> fx.Node:
+        """A node for the other form of a stored tensor, by the same name if nothing reads the first form."""
+        name = str(before.target)
+        if name not in turned:
+            key = name if set(before.users) <= set(products) else f"{name}_turned"
+            tensors[key] = value.contiguous()
+            with graph.inserting_after(before):
+                turned[name] = graph.get_attr(key)
+        return turned[name]
+
+    for node in products:
+        *bias, source, matrix = node.args
+        arguments = [source, turn(matrix, tensors[matrix.target].T)]
+        arguments += [turn(each, tensors[each.target].flatten()) for each in bias]
+        node.target, node.args = aten.linear.default, tuple(arguments)
+    for node in reversed(list(graph.nodes)):
+        if node.op == "get_attr" and not node.users:
+            graph.erase_node(node)
+
+
+def is_matrix_product(node: Any, tensors: dict[str, Tensor]) -> bool:
+    """Whether a node is x W or b + x W with a stored matrix W and a stored vector b, [out] or [1, out]."""
+    if node.target not in (aten.matmul.default, aten.mm.default, aten.addmm.default) or node.kwargs:
+        return False
+    *bias, source, matrix = node.args
+    if matrix.op != "get_attr" or source.op == "get_attr" or tensors[matrix.target].dim() != 2:
+        return False
+    return all(
+        each.op == "get_attr" and tensors[each.target].numel() == tensors[matrix.target].shape[1] for each in bias
+    )
