@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.halves import CONFIRMATION, Half, calibration, float_scores, halves, scores
-from benchmarks.rows import CACHE, Row
+from benchmarks.rows import CACHE, Row, method_code
 from zeroq import devices
 from zeroq.accuracy import in_inference
 from zeroq.divergence import agreement, kl_divergence
@@ -52,15 +52,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         pictures = calibration(row, model, asked.data, Path(folder))
         options = row.options(calibration=pictures, threads=asked.threads)
-        record = measure(model, options, halves(row.network, model, asked.data), Path(folder) / "run", CACHE)
+        out = shared_run(row) if pictures is None else Path(folder) / "run"
+        record = measure(model, options, halves(row.network, model, asked.data), out, CACHE)
     asked.out.write_bytes(json_bytes(record))
 
 
 def measure(model: LoadedModel, options: Options, pictures: list[Half], out: Path, cache: Path) -> dict[str, Any]:
     """Quantize into the directory `out`, then everything that the tables say of it, as plain JSON."""
-    begin = time.perf_counter()
-    run = quantize_model(model, options, out)
-    total = time.perf_counter() - begin  # nothing else before it: peak_memory_mb is of the whole process
+    run = quantize_model(model, options, out)  # nothing else before it: peak_memory_mb is of the whole process
+    total = sum(spent or 0.0 for spent in run.result["seconds"].values())
     with devices.threads(options.threads):
         begin = time.perf_counter()
         predict = onnx_predictor(out / "model.onnx", torch.get_num_threads())
@@ -86,6 +86,11 @@ def measure(model: LoadedModel, options: Options, pictures: list[Half], out: Pat
             "integer_instructions": devices.integer_instructions(),
             "threads": torch.get_num_threads(),
         }
+
+
+def shared_run(row: Row) -> Path:
+    """One run directory for all settings of a network: they have the same distilled images, whose seconds it keeps."""
+    return CACHE / "runs" / method_code()[:12] / row.network
 
 
 def compared(half: Half, expected: Tensor, found: Tensor) -> dict[str, Any]:
