@@ -57,7 +57,7 @@ def evaluate(
     """
     override = None if preprocess is None else read_preprocessing(preprocess)
     with devices.threads(threads):
-        subject = find_subject(target, weights, override, threads, reference, simulation)
+        subject = find_subject(target, weights, preprocess, threads, reference, simulation)
         task_named(subject.task)
         preprocessing = override or subject.preprocessing
         source = load_test_split() if data == "digits" else Path(data)
@@ -83,14 +83,14 @@ def evaluate(
 def find_subject(
     target: str,
     weights: Path | None,
-    override: Preprocessing | None,
+    preprocess: Path | None,
     threads: int | None,
     reference: str | None,
     simulation: bool,
 ) -> Subject:
     """RUN is a directory, FILE.onnx a file; anything else is a MODEL."""
     path = Path(target)
-    against = load_model(reference, weights=weights) if reference is not None else None
+    against = load_model(reference, weights=weights, preprocess=preprocess) if reference is not None else None
     if path.is_dir():
         return run_subject(path, threads, against, simulation, weights)
     if simulation:
@@ -98,8 +98,8 @@ def find_subject(
             f"--simulation is about a run, and {target} is none: leave it out, or name the run directory."
         )
     if path.suffix == ".onnx":
-        return file_subject(path, threads, against, override)
-    model = load_model(target, weights=weights)
+        return file_subject(path, threads, against, None if preprocess is None else read_preprocessing(preprocess))
+    model = load_model(target, weights=weights, preprocess=preprocess)
     return Subject(
         in_inference(model.module), classes_of(model), model.preprocessing, model.task or "classification", against
     )
@@ -130,7 +130,7 @@ def float_network(record: dict[str, Any], weights: Path | None) -> LoadedModel |
     """
     stored = weights or (Path(record["weights"]) if record["weights"] else None)
     try:
-        model = load_model(record["model"], weights=stored)
+        model = load_model(record["model"], weights=stored, input_shape=tuple(record["input_shape"]))
     except ModelError:
         return None
     if model.weights_sha256 != record["weights_sha256"]:

@@ -28,7 +28,7 @@ from zeroq.stages import FILES, Images, compare
 
 STAGES = ("capture", "distill", "ranges", "sensitivity", "allocate", "rounding", "export", "verify", "report")
 SHOWN = 32  # images in the report
-REPORT = "report.html"
+RESULT, REPORT = "result.json", "report.html"
 
 
 def conclude(
@@ -59,10 +59,10 @@ def conclude(
     seconds |= {"capture": prepared.seconds, "load": round(verification.load_seconds, 4)}
     result = outcome.to_json(seconds)
     start = time.perf_counter()
-    run.write_json("result.json", result)
+    run.write_json(RESULT, result)
     run.write_bytes(REPORT, page(run.path).encode())
     result["seconds"]["report"] = round(time.perf_counter() - start, 3)
-    run.write_json("result.json", result)
+    run.write_json(RESULT, result)
     return result
 
 

@@ -17,6 +17,7 @@ LARGEST_SEED = 2**63 - 1  # of torch.manual_seed
 TARGETS = ("average_bits", "compression", "size_mb")
 LATER = ("bit_operations", "activation_mb", "latency_ms", "memory_limit")
 EFFORTS = ("fast", "balanced", "best")
+SENSITIVITIES = ("kl", "rounded")
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -187,6 +188,8 @@ class Options:
 
     def _check_computation(self) -> None:
         _check_one_of("effort", self.effort, EFFORTS)
+        if self.sensitivity is not None:
+            _check_one_of("sensitivity", self.sensitivity, SENSITIVITIES)
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("device", self.device, DEVICES)
         _check_at_least("threads", self.threads, 1)

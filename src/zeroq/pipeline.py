@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 import zeroq.devices as devices
-from zeroq.conclusion import conclude
+from zeroq.conclusion import REPORT, RESULT, conclude
 from zeroq.deploy.model_file import load_network
+from zeroq.errors import RunError
 from zeroq.models import LoadedModel, from_module
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
@@ -42,8 +43,13 @@ class Run:
         return load_network(self.directory / "model.safetensors")[0]
 
     def save(self, out: str | Path) -> Path:
-        """Copy all files of the run to a directory that does not exist yet."""
-        return Path(shutil.copytree(self.directory, out))
+        """Copy all files of the run to a directory that does not exist yet. Raises RunError."""
+        try:
+            return Path(shutil.copytree(self.directory, out))
+        except FileExistsError as error:
+            raise RunError(f"{out} is there already: name a directory that does not exist yet.") from error
+        except OSError as error:
+            raise RunError(f"The run cannot be saved to {out} ({error}): name another directory.") from error
 
 
 def quantize(
@@ -80,10 +86,11 @@ def quantize_model(
         prepared = prepare(model, options)
         progress("capture", 1, 1)
         run.describe(facts(prepared))
+        run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done
         stages = Stages(run, prepared, progress)
         images = stages.distil()
         ranges = stages.ranges(images)
-        candidates = Candidates(prepared, images, ranges, stages.step("sensitivity"))
+        candidates = Candidates(prepared, images, ranges, stages.step("candidates"))
         table = stages.sensitivity(candidates)
         selection = stages.allocate(candidates, table)
         network = stages.round(images, ranges, selection.setting)

@@ -6,15 +6,20 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from zeroq.allocate import budget_in_weight_bits
 from zeroq.distillation import InputStatistic, can_match, natural_statistic
-from zeroq.errors import OptionError
-from zeroq.evaluate import guess_task, task_named
+from zeroq.errors import DataError, OptionError
+from zeroq.evaluate import calibration_pictures, guess_task, task_named
 from zeroq.graph import Network, capture, fold
 from zeroq.models import LoadedModel
 from zeroq.options import Options
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
+
+CALIBRATION_PICTURES = 64
+FEWEST_PICTURES = 4  # unless fewer are asked for: one of four is held out from all fitting
 
 
 @dataclass(frozen=True)
@@ -29,18 +34,23 @@ class Prepared:
     placement: Placement
     plan: LayerPlan
     statistic: InputStatistic
+    pictures: Tensor | None  # of --calibration, [N, C, H, W]
     warnings: tuple[str, ...]
     seconds: float
 
 
 def prepare(model: LoadedModel, options: Options) -> Prepared:
-    """Capture, fold, and resolve what the options say of tasks and layers. Raises what can be wrong with them."""
+    """Capture, fold, and resolve what the options say of tasks, layers and pictures.
+
+    Raises whatever can be wrong with them, before anything is written or takes long.
+    """
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(0)
     network = capture(model.module, torch.randn(2, *model.input_shape, generator=generator))
     folded = fold(network)
     task, guessed = resolve_task(model, network)
     plan = plan_layers(folded, options)
+    check_target(plan, options)
     warnings = [*model.warnings, *guessed]
     if not can_match(network) and options.calibration is None:
         warnings.append(
@@ -50,7 +60,33 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     statistic = input_statistic(model, options)
     placement = place(folded, plan.floating)
     seconds = round(time.perf_counter() - start, 3)
-    return Prepared(model, options, task, network, folded, placement, plan, statistic, tuple(warnings), seconds)
+    pictures = own_pictures(model, options)
+    return Prepared(
+        model, options, task, network, folded, placement, plan, statistic, pictures, tuple(warnings), seconds
+    )
+
+
+def check_target(plan: LayerPlan, options: Options) -> None:
+    """Refuse a mean width that no setting reaches; what a size in megabytes leaves is known when files can be made."""
+    budget_in_weight_bits(
+        least=sum(min(plan.widths[name]) * count for name, count in plan.parameters.items()),
+        weights=sum(plan.parameters.values()),
+        average_bits=options.average_bits,
+        compression=options.compression,
+    )
+
+
+def own_pictures(model: LoadedModel, options: Options) -> Tensor | None:
+    """Pictures of --calibration, as many as images would be distilled; None without that option."""
+    if (source := options.calibration) is None:
+        return None
+    count = options.images or CALIBRATION_PICTURES
+    found = calibration_pictures(source, model.preprocessing, count, options.seed)
+    if len(found) < min(count, FEWEST_PICTURES):
+        raise DataError(
+            f"{source} holds {len(found)} picture(s): give at least {FEWEST_PICTURES}, better {CALIBRATION_PICTURES}."
+        )
+    return found
 
 
 def resolve_task(model: LoadedModel, network: Network) -> tuple[str, list[str]]:

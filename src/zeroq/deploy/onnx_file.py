@@ -22,6 +22,7 @@ from zeroq.simulate.quantized_network import UNCLIPPED, QuantizedNetwork
 
 OPSET = 18  # the first with BitwiseAnd, which unpacks weights of fewer than 8 bits
 IR_VERSION = 8
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def export_onnx(
@@ -36,6 +37,7 @@ def export_onnx(
     model = translate(network, example)
     name_values(model, network)
     merge_padding(model)
+    shield_float_layers(model)
     derive_bias_scales(model)
     explicit_zero_points(model)
     unpack_initializers(model, weight_bits)
@@ -196,6 +198,25 @@ def merge_padding(model: ModelProto) -> None:
         model.graph.node.remove(node)
 
 
+def shield_float_layers(model: ModelProto) -> None:
+    """A layer kept in floating point reads its input through a Max of one operand, which changes nothing.
+
+    Between a DequantizeLinear and a QuantizeLinear, onnxruntime would round the layer's weights to 8 bits per tensor by
+    itself, and without any limit on pairs.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    producer = {name: node for node in model.graph.node for name in node.output}
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        source = producer.get(node.input[0]) if node.op_type in LAYERS and node.input[1] in constants else None
+        if source is not None and source.op_type == "DequantizeLinear":
+            nodes.append(helper.make_node("Max", [node.input[0]], [f"{node.output[0]}.input"]))
+            node.input[0] = nodes[-1].output[0]
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
 def derive_bias_scales(model: ModelProto) -> None:
     """A bias's scales are the product of its input's and its weight's: computed when the file is loaded, not stored.
 
@@ -211,7 +232,7 @@ def derive_bias_scales(model: ModelProto) -> None:
         source, weight, bias = (each.input for each in operands if each is not None)
         if source[1] not in constants or weight[1] not in constants:
             continue
-        name = f"{bias[0]}.scale"
+        name = f"{node.output[0]}.bias_scale"  # biases of equal integers are one constant by now
         products.append(helper.make_node("Mul", [source[1], weight[1]], [name]))
         bias[1] = name
     others = list(model.graph.node)
