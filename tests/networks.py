@@ -134,6 +134,30 @@ class RectifiedConcatenation(Forked):
         return self.end(functional.relu(torch.cat([left, right], 1))) + self.head(left.mean((2, 3)))
 
 
+class UnlikeParts(Forked):
+    """Concatenations of rectified parts and others: one range cannot both hold the others and cut the rectified off."""
+
+    def __init__(self) -> None:
+        super().__init__(40)
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images)
+        left, right = self.left(stem), self.right(stem)
+        signed = torch.cat([functional.relu(right), left], 1)
+        clipped = torch.cat([functional.relu(3 * left), functional.hardtanh(right, 0, 0.5)], 1)
+        return self.end(torch.cat([signed, clipped, functional.max_pool2d(functional.relu6(left), 3, 1, 1)], 1))
+
+
+class RectifiedLate(Forked):
+    """ReLU behind max-pooling and behind a slice; ReLU6 of a ReLU, ReLU of a ReLU6 and of a clamp to [-1, 1]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = functional.relu(functional.max_pool2d(self.left(self.stem(images)), 2))
+        right = functional.relu6(functional.relu(self.right(stem)))
+        clamped = functional.relu(functional.relu6(self.left(right))) + functional.relu(self.right(right).clamp(-1, 1))
+        return self.end(functional.relu(clamped[:, :, 1:]))
+
+
 class EqualSums(Forked):
     """Two sums of the same values, one of them behind a ReLU, and one sum of a value with itself."""
 
@@ -352,6 +376,8 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "rectified_once": RectifiedOnce,
     "shared_concatenation": SharedConcatenation,
     "rectified_concatenation": RectifiedConcatenation,
+    "unlike_parts": UnlikeParts,
+    "rectified_late": RectifiedLate,
     "equal_sums": EqualSums,
     "identical_layers": identical_layers,
     "reused_module": ReusedModule,

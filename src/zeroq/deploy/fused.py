@@ -27,6 +27,9 @@ OPERANDS: dict[str, tuple[tuple[int, ...], int]] = {
     "QLinearMul": ((0, 3), 6),
     "QLinearAveragePool": ((0,), 3),
     "QLinearGlobalAveragePool": ((0,), 3),
+    "QLinearSigmoid": ((0,), 3),
+    "QLinearLeakyRelu": ((0,), 3),
+    "QLinearSoftmax": ((0,), 3),
 }
 CONCATENATION = "QLinearConcat"  # its output's scale first, then (data, scale, zero point) of each input
 MOVING = {
@@ -39,6 +42,8 @@ MOVING = {
     "Unsqueeze",
     "Cast",
     "Identity",
+    "ReorderInput",
+    "ReorderOutput",
 }
 
 
@@ -70,7 +75,10 @@ def fused_operators(optimised: ModelProto, graph: fx.Graph) -> list[FusedOperato
         scale = node.input[output] if len(node.input) > output else ""
         writes = made_by_operator(nodes[scale.removesuffix(".scale")]) if scale else None
         simulated = writes.args[0] if writes is not None else site_of(node, graph)
-        reads = tuple(zip(data_positions(node), quantized_arguments(simulated), strict=True))
+        arguments = quantized_arguments(simulated)
+        if takes_padding_in(node, simulated):
+            arguments = [arguments[0].args[0].args[0]]
+        reads = tuple(zip(data_positions(node), [argument.name for argument in arguments], strict=True))
         found.append(FusedOperator(node, reads, None if writes is None else writes.name))
     return found
 
@@ -103,9 +111,18 @@ def site_of(node: NodeProto, graph: fx.Graph) -> fx.Node:
     )
 
 
-def quantized_arguments(node: Any) -> list[str]:
-    """Names of the quantizers that an operator reads, in order."""
-    return [argument.name for argument in torch.utils._pytree.tree_leaves(node.args) if is_quantizer(argument)]
+def quantized_arguments(node: Any) -> list[Any]:
+    """The quantizers that an operator reads, in order."""
+    return [argument for argument in torch.utils._pytree.tree_leaves(node.args) if is_quantizer(argument)]
+
+
+def takes_padding_in(fused: NodeProto, simulated: Any) -> bool:
+    """Whether the padding in front of a convolution became its own in the file (onnx_file.merge_padding)."""
+    if fused.op_type != "QLinearConv" or simulated.args[0].args[0].target != torch.ops.aten.pad.default:
+        return False
+    pads = next((attribute.ints for attribute in fused.attribute if attribute.name == "pads"), [0, 0])
+    own = list(simulated.args[4]) if len(simulated.args) > 4 else [0]
+    return sum(pads) != sum(own) * len(pads) // len(own)
 
 
 def is_quantizer(argument: Any) -> bool:
@@ -160,12 +177,16 @@ def feeds(operators: list[FusedOperator], integers: Mapping[str, Integers]) -> d
 
 
 def arranged(operator: FusedOperator, values: Integers, integers: Mapping[str, Integers]) -> Integers:
-    """Values [N, C, ...] as [N, ..., C] where the operator wants channels last."""
+    """Values [N, C, ...] as [N, ..., C] where the operator wants channels last, as rows for a product of matrices."""
+    if operator.node.op_type == "QGemm":
+        return values.reshape(-1, values.shape[-1])
     return numpy.ascontiguousarray(numpy.moveaxis(values, 1, -1)) if channels_last(operator, integers) else values
 
 
 def restored(operator: FusedOperator, values: Integers, integers: Mapping[str, Integers]) -> Integers:
     """The inverse of arranged(), for what the operator gives."""
+    if operator.node.op_type == "QGemm" and operator.writes is not None:
+        return values.reshape(integers[operator.writes].shape)
     return numpy.moveaxis(values, -1, 1) if channels_last(operator, integers) else values
 
 

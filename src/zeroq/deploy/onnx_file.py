@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy
 import onnx
-import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
-from onnxscript import opset18 as opset
 from torch import Tensor
 
+from zeroq.deploy.translate import translate
 from zeroq.deploy.unpack import unpack_initializers
-from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
-from zeroq.simulate.quantized_network import UNCLIPPED, QuantizedNetwork
+from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
+from zeroq.simulate.quantized_network import QuantizedNetwork
 
-OPSET = 18  # the first with BitwiseAnd, which unpacks weights of fewer than 8 bits
 IR_VERSION = 8
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+SMALL = 8  # numbers in a constant that is worth sharing
 
 
 def export_onnx(
@@ -40,6 +36,7 @@ def export_onnx(
     shield_float_layers(model)
     derive_bias_scales(model)
     explicit_zero_points(model)
+    share_small_integers(model)
     unpack_initializers(model, weight_bits)
     strip(model)
     model.ir_version = IR_VERSION
@@ -49,67 +46,6 @@ def export_onnx(
     )
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def translate(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> ModelProto:
-    """The graph as torch.onnx writes it, with our two operators and those that have a better twin."""
-    table: dict[Any, Callable[..., Any]] = {
-        QUANTIZE_DEQUANTIZE: quantize_dequantize,
-        DEQUANTIZE: dequantize,
-        torch.ops.aten.adaptive_avg_pool2d.default: adaptive_average_pool,
-    }
-    inputs = ["input"] if len(example) == 1 else [f"input{index}" for index in range(len(example))]
-    with quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            network.graph_module,
-            example,
-            dynamo=True,
-            custom_translation_table=table,
-            dynamic_shapes=tuple({0: "batch"} for _ in example),
-            input_names=inputs,
-            opset_version=OPSET,
-            optimize=True,
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
-
-
-def quantize_dequantize(values: Any, scale: Any, zero_point: Any, high: int) -> Any:
-    """QuantizeLinear to uint8 does not clip below 255; an integer Clip does, and keeps integer kernels."""
-    integers = opset.QuantizeLinear(values, scale, zero_point)
-    if high < UNCLIPPED:
-        low = opset.Constant(value=numpy_helper.from_array(numpy.array(0, numpy.uint8)))
-        integers = opset.Clip(
-            integers, low, opset.Constant(value=numpy_helper.from_array(numpy.array(high, numpy.uint8)))
-        )
-    return opset.DequantizeLinear(integers, scale, zero_point)
-
-
-def dequantize(integers: Any, scale: Any) -> Any:
-    """One scale per output channel."""
-    return opset.DequantizeLinear(integers, scale, axis=0)
-
-
-def adaptive_average_pool(values: Any, output_size: Sequence[int]) -> Any:
-    """Global pooling has an integer kernel; other sizes are refused (canonical graphs hold none that are left)."""
-    if list(output_size) != [1, 1]:
-        raise NotImplementedError(f"adaptive pooling to {list(output_size)}")
-    return opset.GlobalAveragePool(values)
-
-
-@contextmanager
-def quiet() -> Any:
-    """The exporter warns of packages that are not needed, and of its own deprecations."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def name_values(model: ModelProto, network: QuantizedNetwork) -> None:
@@ -159,43 +95,66 @@ def rename(model: ModelProto, new: Mapping[str, str]) -> None:
 def merge_padding(model: ModelProto) -> None:
     """Zero padding in front of a convolution becomes its own, which ONNX allows to differ from side to side.
 
-    Requires Pad between quantizers of the same parameters, or right behind DequantizeLinear; ensures that the
+    Requires a quantizer behind the padding, of the same parameters as that of what is padded; ensures that the
     convolution reads the value before the padding, so that it stays an integer kernel.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     producer = {name: node for node in model.graph.node for name in node.output}
-    users: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-    gone: list[NodeProto] = []
     for convolution in [node for node in model.graph.node if node.op_type == "Conv"]:
-        between, source = [], producer.get(convolution.input[0])
-        while (
-            source is not None
-            and source.op_type in ("DequantizeLinear", "QuantizeLinear")
-            and len(users[source.output[0]]) == 1
-        ):
-            between.append(source)
-            source = producer.get(source.input[0])
-        if source is None or source.op_type != "Pad" or len(users[source.output[0]]) != 1:
+        pad = padding_before(convolution, producer, constants)
+        if pad is None:
             continue
-        pads = numpy_helper.to_array(constants[source.input[1]]).tolist()
+        pads = numpy_helper.to_array(constants[pad.input[1]]).tolist()
         half = len(pads) // 2
         if any(pads[:2] + pads[half : half + 2]) or min(pads) < 0:
             continue
-        own = next((attribute for attribute in convolution.attribute if attribute.name == "pads"), None)
         extra = pads[2:half] + pads[half + 2 :]
-        before = list(own.ints) if own is not None else [0] * len(extra)
+        own = next((attribute for attribute in convolution.attribute if attribute.name == "pads"), None)
         if own is not None:
+            extra = [one + other for one, other in zip(own.ints, extra, strict=True)]
             convolution.attribute.remove(own)
-        convolution.attribute.append(
-            helper.make_attribute("pads", [one + other for one, other in zip(before, extra, strict=True)])
-        )
-        convolution.input[0] = source.input[0]
-        gone += [source, *between]
-    for node in gone:
-        model.graph.node.remove(node)
+        convolution.attribute.append(helper.make_attribute("pads", extra))
+        convolution.input[0] = pad.input[0]
+    remove_unread(model)
+
+
+def padding_before(
+    convolution: NodeProto, producer: Mapping[str, NodeProto], constants: Mapping[str, TensorProto]
+) -> NodeProto | None:
+    """The zero padding whose quantized value a convolution reads, if what it pads is quantized alike."""
+    chain = [convolution]
+    while len(chain) < 5 and chain[-1].input and chain[-1].input[0] in producer:
+        chain.append(producer[chain[-1].input[0]])
+    if [node.op_type for node in chain[1:]] != ["DequantizeLinear", "QuantizeLinear", "Pad", "DequantizeLinear"]:
+        return None
+    _, _, quantize, pad, before = chain
+    return pad if is_zero_padding(pad, constants) and alike(before, quantize, constants) else None
+
+
+def alike(one: NodeProto, other: NodeProto, constants: Mapping[str, TensorProto]) -> bool:
+    """Whether two quantizers have the same scale and zero point."""
+    pairs = zip(one.input[1:], other.input[1:], strict=True)
+    return all(numpy_helper.to_array(constants[a]) == numpy_helper.to_array(constants[b]) for a, b in pairs)
+
+
+def is_zero_padding(node: NodeProto, constants: Mapping[str, TensorProto]) -> bool:
+    """Whether a node pads with zeros on all axes, by constant widths."""
+    mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"constant")
+    value = node.input[2] if len(node.input) > 2 else ""
+    zero = not value or (value in constants and not numpy_helper.to_array(constants[value]).any())
+    return node.op_type == "Pad" and mode == b"constant" and zero and len(node.input) < 4 and node.input[1] in constants
+
+
+def remove_unread(model: ModelProto) -> None:
+    """Drop nodes whose values nothing reads."""
+    read = {output.name for output in model.graph.output}
+    kept: list[NodeProto] = []
+    for node in reversed(model.graph.node):
+        if read & set(node.output):
+            read |= set(node.input)
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(kept))
 
 
 def shield_float_layers(model: ModelProto) -> None:
@@ -252,6 +211,18 @@ def explicit_zero_points(model: ModelProto) -> None:
                 zeros = numpy.zeros(channels, numpy.int8)
                 model.graph.initializer.append(numpy_helper.from_array(zeros, made[channels]))
             node.input.append(made[channels])
+
+
+def share_small_integers(model: ModelProto) -> None:
+    """Zero points, bounds and shapes of equal value become one constant: hundreds of them stand in a file."""
+    first: dict[bytes, str] = {}
+    new: dict[str, str] = {}
+    kinds = (TensorProto.UINT8, TensorProto.INT64)
+    for tensor in model.graph.initializer:
+        if tensor.data_type in kinds and numpy.prod(tensor.dims) <= SMALL:
+            values = numpy_helper.to_array(tensor)
+            new[tensor.name] = first.setdefault(repr((tensor.data_type, values.tolist())).encode(), tensor.name)
+    rename(model, new)
 
 
 def strip(model: ModelProto) -> None:

@@ -40,6 +40,7 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     matrix_products(graph, tensors)
     merge_equals(graph)
     merge_rectifiers(graph)
+    merge_equals(graph)
     unwrap_output(graph)
     for node in graph.nodes:
         node.meta = {}

@@ -18,6 +18,8 @@ def name_rectifiers(graph: fx.Graph) -> None:
     for node in graph.nodes:
         if node.target == aten.relu6.default:
             node.target, node.args = aten.hardtanh.default, (node.args[0], 0.0, 6.0)
+        elif node.target == aten.hardtanh.default:
+            node.args = (*node.args, *(-1.0, 1.0)[len(node.args) - 1 :])
         elif node.target in (aten.clamp_min.default, aten.threshold.default) and all(
             bound == 0 for bound in node.args[1:]
         ):
@@ -31,20 +33,46 @@ def name_rectifiers(graph: fx.Graph) -> None:
 
 
 def merge_rectifiers(graph: fx.Graph) -> None:
-    """ReLU of a ReLU is a ReLU; ReLU of a concatenation is the concatenation of ReLUs, which layers can take in."""
-    for node in list(graph.nodes):
-        if node.target != aten.relu.default:
-            continue
+    """Bring rectifiers to the layers that can take them in: before what only moves values, before concatenations.
+
+    ReLU of what a rectifier gave is that; ReLU6 of a ReLU is a ReLU6.
+    """
+    waiting = [node for node in graph.nodes if node.target in RECTIFIERS]
+    while waiting:
+        node = waiting.pop()
         source = node.args[0]
-        if source.target == aten.relu.default or (source.target == aten.hardtanh.default and source.args[1] >= 0):
+        if source.target in RECTIFIERS and lowest(source) >= 0 and node.target == aten.relu.default:
             node.replace_all_uses_with(source)
             graph.erase_node(node)
-        elif source.target == aten.cat.default and len(source.users) == 1:
+        elif source.target == aten.relu.default and lowest(node) == 0:
+            node.args = (source.args[0], *node.args[1:])
+        elif (source.target == aten.cat.default or (source.target in MOVING and lowest(node) == 0)) and len(
+            source.users
+        ) == 1:
+            joined = source.target == aten.cat.default
             with graph.inserting_before(source):
-                parts = [graph.call_function(aten.relu.default, (part,)) for part in source.args[0]]
-            source.args = (parts, *source.args[1:])
+                parts = source.args[0] if joined else [source.args[0]]
+                made = [graph.call_function(node.target, (part, *node.args[1:])) for part in parts]
+            source.args = (made if joined else made[0], *source.args[1:])
+            source.meta = dict(node.meta)
             node.replace_all_uses_with(source)
             graph.erase_node(node)
+            waiting += made
+    for node in reversed(list(graph.nodes)):
+        if node.target in RECTIFIERS and not node.users:
+            graph.erase_node(node)
+
+
+RECTIFIERS = {aten.relu.default, aten.hardtanh.default}
+MOVING = {
+    aten.max_pool1d.default, aten.max_pool2d.default, aten.reshape.default, aten.transpose.int, aten.permute.default,
+    aten.slice.Tensor, aten.pixel_shuffle.default, aten.channel_shuffle.default,
+}  # fmt: skip
+
+
+def lowest(rectifier: fx.Node) -> float:
+    """The least value that a ReLU or clamp gives."""
+    return 0.0 if rectifier.target == aten.relu.default else float(rectifier.args[1])  # type: ignore[arg-type]
 
 
 def spatial_mean(graph: fx.Graph) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ PASSING = {
 }  # fmt: skip
 POOLING = {aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.avg_pool1d.default}
 BINARY = {aten.add.Tensor, aten.mul.Tensor}
+SIGMOIDS = {aten.sigmoid.default, aten.hardsigmoid.default, aten.softmax.int}
 CONCATENATION = aten.cat.default
 
 
@@ -56,36 +58,56 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     A value is quantized where an operator with an integer kernel makes it or takes it. A layer or sum whose only
     consumer is a ReLU or ReLU6 is quantized behind that, and the range takes the rectifier in. What only moves values
     (max-pooling, reshape, slices, zero padding) shares the quantizer of what it moves; so do the inputs of a
-    concatenation. A linear layer that gives the network's output leaves its sums in floating point, as its integer
+    concatenation, except a rectified one beside values below 0 or above its ceiling, which one range cannot both hold
+    and cut off. A linear layer that gives the network's output leaves its sums in floating point, as its integer
     kernel can.
     """
     floating = {site for layer in network.layers if layer.name in set(float_layers) for site in layer.sites}
     nodes = [node for node in network.graph.nodes if node.name in network.shapes and node.op != "get_attr"]
     chosen = [node for node in nodes if is_quantized(node, floating)]
-    names = {node.name for node in chosen}
-    groups = Groups(node.name for node in chosen)
+    limits = bounds(network)
+    groups = Groups(chosen, limits)
     for node in chosen:
-        if is_passing(node) and node.args[0].name in names:
+        if is_passing(node):
             groups.join(node.args[0].name, node.name)
         if node.target == CONCATENATION:
             for part in node.args[0]:
-                groups.join(node.name, part.name)
+                groups.join(part.name, node.name)
     by_name = {node.name: node for node in chosen}
-    quantizers = tuple(make_quantizer([by_name[name] for name in members], floating) for members in groups.members())
+    quantizers = tuple(
+        make_quantizer([by_name[name] for name in members], ceiling, floating) for members, ceiling in groups.members()
+    )
     return Placement(quantizers, frozenset(node.name for node in chosen if is_rectifier(node)))
 
 
-def make_quantizer(members: list[fx.Node], floating: set[str]) -> Quantizer:
+def make_quantizer(members: list[fx.Node], ceiling: float, floating: set[str]) -> Quantizer:
     """The quantizer that a group of values shares."""
     measured = [node for node in members if not is_passing(node) and node.target != CONCATENATION] or members[:1]
-    ceilings = [float(node.args[2]) if node.target == aten.hardtanh.default else None for node in measured]  # type: ignore[arg-type]
     return Quantizer(
         name=members[0].name,
         values=tuple(node.name for node in members),
         measured=tuple(node.name for node in measured),
-        ceiling=max(bound for bound in ceilings if bound is not None) if None not in ceilings else None,
+        ceiling=ceiling if math.isfinite(ceiling) else None,
         wide=any(node.op == "placeholder" or feeds_more_than_layers(node, floating) for node in members),
     )
+
+
+def bounds(network: Network) -> dict[str, tuple[float, float]]:
+    """Between what numbers each value must lie, whatever the input, as far as rectifiers and sigmoids say."""
+    found: dict[str, tuple[float, float]] = {}
+    for node in network.graph.nodes:
+        sources = [found[source.name] for source in node.all_input_nodes]
+        if node.target in SIGMOIDS:
+            found[node.name] = (0.0, 1.0)
+        elif is_rectifier(node):
+            found[node.name] = (0.0, float(node.args[2]) if node.target == aten.hardtanh.default else math.inf)
+        elif is_passing(node) or node.target in POOLING or node.target == CONCATENATION:
+            found[node.name] = (min(low for low, _ in sources), max(high for _, high in sources))
+        elif joins_two(node) and all(low == 0 for low, _ in sources):
+            found[node.name] = (0.0, math.inf)
+        else:
+            found[node.name] = (-math.inf, math.inf)
+    return found
 
 
 def is_layer(node: fx.Node, floating: set[str]) -> bool:
@@ -95,9 +117,13 @@ def is_layer(node: fx.Node, floating: set[str]) -> bool:
 
 def has_integer_kernel(node: fx.Node, floating: set[str]) -> bool:
     """Whether onnxruntime runs an operator in integers between quantizers."""
-    if node.target in BINARY:
-        return all(isinstance(argument, fx.Node) and argument.op != "get_attr" for argument in node.args[:2])
-    return is_layer(node, floating) or node.target in POOLING or node.target == CONCATENATION
+    return joins_two(node) or is_layer(node, floating) or node.target in POOLING or node.target == CONCATENATION
+
+
+def joins_two(node: fx.Node) -> bool:
+    """Whether a node is the plain sum or product of two values, neither of them stored."""
+    both = all(isinstance(argument, fx.Node) and argument.op != "get_attr" for argument in node.args[:2])
+    return node.target in BINARY and both and not node.kwargs
 
 
 def is_passing(node: fx.Node) -> bool:
@@ -140,11 +166,15 @@ def feeds_more_than_layers(node: fx.Node, floating: set[str]) -> bool:
 
 
 class Groups:
-    """Disjoint sets of names; joining keeps the earlier name as the set's."""
+    """Disjoint sets of values that can have one quantizer; the earliest value's name is the set's."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.parent = {name: name for name in names}
+    def __init__(self, values: list[fx.Node], limits: Mapping[str, tuple[float, float]]) -> None:
+        self.parent = {node.name: node.name for node in values}
         self.order = {name: index for index, name in enumerate(self.parent)}
+        self.limits = {name: limits[name] for name in self.parent}  # of all values of a set
+        rectified = {node.name for node in values if is_rectifier(node)}
+        # Of a set's range, which takes its rectifiers in.
+        self.allowed = {name: limits[name] if name in rectified else ANYTHING for name in self.parent}
 
     def find(self, name: str) -> str:
         while self.parent[name] != name:
@@ -152,15 +182,34 @@ class Groups:
         return name
 
     def join(self, first: str, second: str) -> None:
+        """Make one set of two, unless a value of one lies beyond what a rectifier of the other allows."""
+        if first not in self.parent or second not in self.parent:
+            return
         one, other = sorted((self.find(first), self.find(second)), key=self.order.__getitem__)
-        self.parent[other] = one
+        limits = wider(self.limits[one], self.limits[other])
+        allowed = narrower(self.allowed[one], self.allowed[other])
+        if narrower(limits, allowed) == limits:
+            self.parent[other], self.limits[one], self.allowed[one] = one, limits, allowed
 
-    def members(self) -> list[list[str]]:
-        """The sets, each in order, in order of their first names."""
+    def members(self) -> list[tuple[list[str], float]]:
+        """The sets, each in order, in order of their first names, with the ceiling of each set's range."""
         sets: dict[str, list[str]] = {}
         for name in self.parent:
             sets.setdefault(self.find(name), []).append(name)
-        return list(sets.values())
+        return [(names, self.allowed[root][1]) for root, names in sets.items()]
+
+
+ANYTHING = (-math.inf, math.inf)
+
+
+def wider(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """The least interval around both."""
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
+def narrower(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """What both intervals share."""
+    return max(one[0], other[0]), min(one[1], other[1])
 
 
 def quantizer_bits(network: Network, placement: Placement, input_bits: Mapping[str, int]) -> dict[str, int]:

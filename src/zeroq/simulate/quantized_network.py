@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from zeroq.graph.fold import remove_unused
+from zeroq.graph.balance import remove_unused
 from zeroq.graph.network import Layer, Network
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import ActivationRange, IntegerWeight, Ranges
@@ -94,7 +94,7 @@ def insert(
 
     moved: the value was quantized alike before it was moved, so that nothing needs clipping below 8 bits.
     """
-    key = name.replace("/", "_at_")
+    key = f"activations.{name.replace('/', '_at_')}"  # apart from the names of the network's own modules
     tensors[f"{key}.scale"] = torch.tensor(range_.scale, dtype=torch.float32)
     tensors[f"{key}.zero_point"] = torch.tensor(range_.zero_point, dtype=torch.uint8)
     scale, zero_point = graph.get_attr(f"{key}.scale"), graph.get_attr(f"{key}.zero_point")
