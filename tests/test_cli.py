@@ -31,7 +31,7 @@ RESULT: dict[str, Any] = {
     "integer_share": 0.999,
     "not_quantized": [{"name": "head[0]", "reason": "an output whose finer values matter"}],
     "verification": {"agreement": 1.0},
-    "seconds": {"capture": 1.25, "distill": 10.5},
+    "seconds": {"capture": 1.25, "distill": 10.5, "load": 0.5},
     "warnings": ["PREPROCESS was guessed [ImageNet]"],
 }
 EVALUATION = {"images": 596, "task": "classification", "top1": 0.985, "top5": 1.0, "agreement": None}
@@ -111,10 +111,18 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         record.append(("evaluate", target, given))
         return EVALUATION
 
-    pipeline, models = ModuleType("zeroq.pipeline"), ModuleType("zeroq.models")
-    vars(pipeline).update(quantize=quantize, evaluate=evaluate, report=lambda run: run / "report.html")
-    vars(models).update(load_model=load_model, model_names=lambda pattern: ["digits"] if pattern in "digits*" else [])
-    for module in (pipeline, models):
+    replaced: dict[str, dict[str, Callable[..., Any]]] = {
+        "pipeline": {"quantize_model": quantize},
+        "accuracy": {"evaluate": evaluate},
+        "conclusion": {"write_report": lambda run: run / "report.html"},
+        "models": {
+            "load_model": load_model,
+            "model_names": lambda pattern: ["digits"] if pattern in "digits*" else [],
+        },
+    }
+    for name, functions in replaced.items():
+        module = ModuleType(f"zeroq.{name}")
+        vars(module).update(functions)
         monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setattr("zeroq." + module.__name__.split(".")[1], module, raising=False)
     return record
@@ -163,7 +171,15 @@ def test_results_and_progress_have_a_stream_each(called: list[Any], capsys: pyte
     assert main(["quantize", "digits"]) == 0
     output, progress = capsys.readouterr()
     assert progress.splitlines() == ["a user's file prints", "distill: 2 of 2, 0.0 s"]
-    for text in ("0.400 MB", "0.080 MB, 1 / 5.0", "3.90, 1 layers at 2, 2 at 4", "98.50 %", "head[0]", "11.8 s"):
+    for text in (
+        "0.400 MB",
+        "0.080 MB, 1 / 5.0",
+        "3.90, 1 layers at 2, 2 at 4",
+        "98.50 %",
+        "head[0]",
+        "500 ms",
+        "11.8 s",
+    ):
         assert text in output
     assert output.splitlines()[-2:] == [
         "warning: PREPROCESS was guessed [ImageNet]",

@@ -44,8 +44,8 @@ def budget_in_weight_bits(
         if budget < least:
             bits = _rounded_up(Fraction(least, weights), digits=2)
             raise SizeError(
-                f"An average of {average_bits:g} bits cannot be reached, the smallest setting has {bits}: "
-                f"ask for --average-bits {bits} or more, {WAY_OUT}"
+                f"An average of {average_bits:g} bits cannot be reached, the smallest setting has {bits:g}: "
+                f"ask for --average-bits {bits:g} or more, {WAY_OUT}"
             )
         return budget
     if compression is not None:

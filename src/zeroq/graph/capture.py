@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import traceback
+from contextlib import redirect_stderr
 from typing import Any
 
 import torch
@@ -46,7 +48,7 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     """The module's graph of ATen operators, batch size free."""
     dynamic = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), redirect_stderr(io.StringIO()):  # of a refusal it prints the whole graph
             program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
             return program.module(check_guards=False)
     except Exception as error:

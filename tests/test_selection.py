@@ -1,0 +1,95 @@
+"""Which setting is chosen, and what frontier.json says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from zeroq.errors import SizeError
+from zeroq.graph import Layer
+from zeroq.numbers.values import BitSetting, SensitivityTable
+from zeroq.options import Options
+from zeroq.selection import Selection, select, thinned
+from zeroq.setting import LayerPlan
+
+
+def layer(name: str, parameters: int) -> Layer:
+    return Layer(
+        name=name, weight=f"{name}.weight", bias=None, operator="conv2d", sites=(name,),
+        shape=(parameters, 1, 1, 1), groups=1, multiply_accumulates=parameters,
+    )  # fmt: skip
+
+
+def plan_of(parameters: Mapping[str, int], widths: Mapping[str, tuple[int, ...]]) -> LayerPlan:
+    layers = tuple(layer(name, count) for name, count in parameters.items())
+    return LayerPlan(layers, dict(widths), dict.fromkeys(parameters, 8), ())
+
+
+OPEN = (2, 4, 8)
+PLAN = plan_of({"a": 100, "b": 300, "c": 100}, {"a": OPEN, "b": OPEN, "c": (8,)})
+TABLE = SensitivityTable("kl", ("a", "b"), OPEN, ((0.4, 0.2, 0.1), (0.3, 0.1, 0.05)))
+
+
+def run(options: Options, divergence: Mapping[tuple[int, ...], float] | None = None, other: int = 0) -> Selection:
+    """select() with divergences by bits; unknown ones are the mean width taken from 9."""
+
+    def measured(setting: BitSetting) -> float:
+        bits = tuple(setting.bits.values())
+        return (divergence or {}).get(bits, 9 - sum(bits) / 3)
+
+    return Selection(select(PLAN, TABLE, options, other, measured, lambda done, total: None))
+
+
+def test_the_verified_divergence_decides_not_the_table() -> None:
+    best = run(Options(average_bits=5))
+    assert dict(best.setting.bits)["c"] == 8
+    by_table = best.record["candidates"][0]
+    other = best.record["candidates"][-1]
+    turned = run(Options(average_bits=5), {tuple(other["bits"].values()): -1.0})
+    assert turned.record["chosen"]["name"] == other["name"] != by_table["name"]
+
+
+def test_candidates_hold_the_target_and_say_all_that_is_known_of_them() -> None:
+    record = run(Options(average_bits=5)).record
+    assert record["limit"] == {"average_bits": 5}
+    assert record["points"][0] == [2 * 400 + 800, pytest.approx(0.7)]
+    assert record["points"][-1] == [8 * 500, pytest.approx(0.15)]
+    for candidate in record["candidates"]:
+        assert list(candidate) == ["name", "bits", "average_bits", "weight_bytes", "sensitivity", "divergence"]
+        assert candidate["average_bits"] <= 5 and candidate["weight_bytes"] == candidate["average_bits"] * 500 / 8
+    names = [candidate["name"] for candidate in record["candidates"]]
+    assert names[0] == "frontier-1" and len(set(names)) == len(names)
+    assert record["chosen"] in record["candidates"]
+
+
+def test_a_size_counts_what_stands_beside_the_weights() -> None:
+    assert run(Options(size_mb=0.0006)).setting.bits == {"a": 8, "b": 8, "c": 8}
+    assert run(Options(size_mb=0.0006), other=400).record["chosen"]["weight_bytes"] <= 200
+    with pytest.raises(SizeError, match="the smallest file has 0.0006 MB, of which 0.0004 MB are not"):
+        run(Options(size_mb=0.0005), other=400)
+
+
+def test_without_a_choice_nothing_is_measured() -> None:
+    plan = plan_of({"a": 100, "b": 300}, {"a": (4,), "b": (8,)})
+
+    def never(setting: BitSetting) -> float:
+        raise AssertionError
+
+    record = select(plan, None, Options(weight_bits=(4,)), 0, never, lambda done, total: None)
+    assert record["limit"] == {} and record["points"] == []
+    assert record["candidates"] == [record["chosen"]] and record["chosen"]["name"] == "uniform-4"
+    assert record["chosen"]["bits"] == {"a": 4, "b": 8} and record["chosen"]["divergence"] is None
+
+
+def test_a_target_is_refused_where_no_layer_has_a_choice() -> None:
+    plan = plan_of({"a": 100}, {"a": (8,)})
+    with pytest.raises(SizeError, match="the smallest setting has 8"):
+        select(plan, None, Options(average_bits=4, weight_bits=(8,)), 0, lambda _: 0.0, lambda done, total: None)
+
+
+def test_a_long_frontier_is_thinned_and_keeps_its_ends() -> None:
+    points = [(size, 1.0 / (size + 1)) for size in range(4567)]
+    kept = thinned(points)
+    assert 1000 < len(kept) <= 2001 and (kept[0], kept[-1]) == (points[0], points[-1])
+    assert thinned(points[:3]) == points[:3] and thinned([]) == []

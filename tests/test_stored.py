@@ -1,0 +1,30 @@
+"""Values as JSON and back."""
+
+from __future__ import annotations
+
+import json
+
+from zeroq.numbers.values import ActivationRange, Ranges, SensitivityTable
+from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
+
+
+def test_ranges_come_back_to_the_last_bit() -> None:
+    ranges = Ranges(
+        {"input": ActivationRange(-0.1, 1 / 3, 8, "distilled"), "relu": ActivationRange(0.0, 6.0, 4, "neither")}
+    )
+    assert ranges_from_json(json.loads(json.dumps(ranges_to_json(ranges)))) == ranges
+
+
+def test_a_table_comes_back_to_the_last_bit() -> None:
+    table = SensitivityTable("kl", ("first", "last"), (2, 8), ((1 / 3, 1e-9), (0.1, 0.0)))
+    data = json.loads(json.dumps(sensitivity_to_json(table, "kl")))
+    assert data == {
+        "measure": "kl", "widths": [2, 8], "layers": {"first": {"2": 1 / 3, "8": 1e-9}, "last": {"2": 0.1, "8": 0.0}},
+    }  # fmt: skip
+    assert sensitivity_from_json(data) == table
+
+
+def test_without_a_choice_there_is_no_table() -> None:
+    data = sensitivity_to_json(None, "rounded")
+    assert data == {"measure": "rounded", "widths": [], "layers": {}}
+    assert sensitivity_from_json(data) is None
