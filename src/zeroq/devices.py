@@ -15,8 +15,8 @@ from torch import Tensor
 from zeroq.errors import OptionError
 from zeroq.graph import Network, replay
 
-PROBE_IMAGES = 4
-HOPELESS = 2.0  # a precision that takes this many times as long for one image is not measured further
+PROBE_IMAGES, PROBE_STEPS = 4, 2
+HOPELESS, COSTLY = 4.0, 1.0  # a first step of one image so many times as long as the best, and of so many seconds
 
 
 @dataclass(frozen=True)
@@ -51,25 +51,26 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def choose_precision(network: Network, asked: str = "auto") -> tuple[Precision, Mapping[str, float]]:
     """The precision and layout in which this machine runs the network forward and backward fastest, and the seconds.
 
-    One image tells what is hopeless (bf16 without hardware for it is 10 to 24 times slower, with it faster), so that
-    only rivals are measured on more. asked: "auto", "fp32" or "bf16".
-    Seconds: by "fp32 channels-last" and so on, per image.
+    The first step of each, which also chooses kernels, has one image: bf16 without hardware for it takes 10 to 24
+    times as long as fp32 (with it less), and nothing more is spent on it then.
+    asked: "auto", "fp32" or "bf16". Seconds: per image, by "fp32 channels-last" and so on.
     """
     if asked != "auto" and asked not in DTYPES:
         raise OptionError(f"Precision {asked!r} is unknown: choose auto, fp32 or bf16.")
     names = DTYPES if asked == "auto" else (asked,)
     candidates = [Precision(DTYPES[name], channels_last) for name in names for channels_last in (True, False)]
-    step_seconds(network, candidates[0], 1)  # the first step of a process allocates and chooses kernels
-    seconds = {candidates[0]: step_seconds(network, candidates[0], 1)}
-    for candidate in candidates[1:]:
-        twin = Precision(candidate.dtype, True)
-        lost = seconds.get(twin, 0.0) > HOPELESS * min(seconds.values())
-        if not lost:
-            seconds[candidate] = step_seconds(network, candidate, 1)
-    rivals = [candidate for candidate, taken in seconds.items() if taken <= HOPELESS * min(seconds.values())]
-    if len(rivals) > 1:
-        seconds |= {rival: step_seconds(network, rival, PROBE_IMAGES) for rival in rivals}
-    best = min(rivals, key=lambda rival: seconds[rival])
+    seconds: dict[Precision, float] = {}
+    hopeless: set[torch.dtype] = set()
+    for candidate in candidates:
+        if candidate.dtype in hopeless:
+            continue
+        first = step_seconds(network, candidate, 1)
+        if seconds and first > COSTLY and first > HOPELESS * min(seconds.values()):
+            hopeless.add(candidate.dtype)
+            seconds[candidate] = first
+        else:
+            seconds[candidate] = min(step_seconds(network, candidate, PROBE_IMAGES) for _ in range(PROBE_STEPS))
+    best = min(seconds, key=lambda candidate: seconds[candidate])
     return best, {f"{candidate.name} {candidate.layout}": taken for candidate, taken in seconds.items()}
 
 

@@ -75,7 +75,10 @@ def test_a_single_value_has_no_deviation_to_match() -> None:
 
 
 def test_the_sites_of_one_norm_are_matched_together() -> None:
-    found = [(torch.tensor([0.0, -3.0]), torch.tensor([3.0, 9.0])), (torch.tensor([2.0, 1.0]), torch.tensor([5.0, 9.0]))]
+    found = [
+        (torch.tensor([0.0, -3.0]), torch.tensor([3.0, 9.0])),
+        (torch.tensor([2.0, 1.0]), torch.tensor([5.0, 9.0])),
+    ]
     assert targets(sites=((0, 1),)).loss(found, images=2).item() == pytest.approx(0)
 
 
@@ -94,7 +97,11 @@ def test_every_norm_weighs_the_same_and_broken_or_dead_channels_nothing() -> Non
 
 def test_statistics_that_are_no_numbers_are_named() -> None:
     network = capture(NETWORKS["plain"](), example_of("plain"))
-    found = [(torch.zeros(8), torch.ones(8)), (torch.full((8,), float("inf")), torch.ones(8)), (torch.zeros(3), torch.ones(3))]
+    found = [
+        (torch.zeros(8), torch.ones(8)),
+        (torch.full((8,), float("inf")), torch.ones(8)),
+        (torch.zeros(3), torch.ones(3)),
+    ]
     with pytest.raises(NumericalError, match=r"The input of 1\.1 is NaN or infinite on distilled images: check"):
         make_targets(network, STATISTIC).check(found)
 

@@ -12,13 +12,14 @@ from torch import Tensor, fx
 
 from zeroq.devices import Precision
 from zeroq.distillation.measuring import is_measured, measuring_graph, moments_by_autograd
-from zeroq.distillation.starts import column, natural_noise
+from zeroq.distillation.starts import column, natural_noise, shape_spectrum
 from zeroq.distillation.statistics import InputStatistic, Targets, make_targets
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, replay
 
 LEARNING_RATE = 0.2  # of the input's deviation
 MOMENTUM, SQUARES = 0.8, 0.9  # of Adam
+SPECTRUM = 0.5
 FULL_PRECISION = Precision()
 BATCH_BYTES = 3e9  # values that the backward pass keeps, at most
 
@@ -53,9 +54,14 @@ def distill(
     on_step: called with steps done and steps in all. Raises NumericalError naming the BatchNorm, OptionError.
     """
     if count < 1 or iterations < 0:
-        raise OptionError(f"{count} images and {iterations} iterations: give at least 1 and 0.")
-    if len(network.example) != 1 or network.example[0].shape[1] != len(input_statistic.mean):
-        raise OptionError(f"Images are distilled for networks with one input of {len(input_statistic.mean)} channels.")
+        raise OptionError(f"{count} images and {iterations} iterations: give at least 1 image and 0 iterations.")
+    if len(network.example) != 1:
+        raise OptionError(f"The network has {len(network.example)} inputs: images can be distilled for one only.")
+    channels, known = network.example[0].shape[1], len(input_statistic.mean)
+    if channels != known:
+        raise OptionError(
+            f"The network's input has {channels} channels, the input statistic {known}: give one value per channel."
+        )
     generator = torch.Generator().manual_seed(seed)
     images = natural_noise((count, *network.example[0].shape[1:]), input_statistic, generator)
     if not can_match(network):
@@ -114,21 +120,27 @@ def prepare(network: Network, statistic: InputStatistic, precision: Precision) -
 
 
 def optimise(batch: Tensor, matching: Matching, iterations: int, report: Callable[[], None]) -> Tensor:
-    """One batch after `iterations` steps of Adam, whose step falls along half a cosine; one batch has one statistic."""
-    images = batch.clone().requires_grad_()
+    """One batch after `iterations` steps of Adam, their size falling along half a cosine.
+
+    Adam works on what a filter of spectrum f^-SPECTRUM turns into the images, so that its steps, which would be white
+    noise at first, move large areas together.
+    """
+    images = batch
     low, high, deviation = (column(getattr(matching.statistic, name), batch) for name in ("low", "high", "deviation"))
     first, second = torch.zeros_like(batch), torch.zeros_like(batch)
     for step in range(iterations):
+        images = images.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(matching.loss(images), images)
+        gradient = shape_spectrum(gradient, SPECTRUM)
         first.lerp_(gradient, 1 - MOMENTUM)
         second.lerp_(gradient.square(), 1 - SQUARES)
         size = LEARNING_RATE * (1 + math.cos(math.pi * step / iterations)) / 2 / (1 - MOMENTUM ** (step + 1))
-        change = first / (torch.sqrt(second / (1 - SQUARES ** (step + 1))) + 1e-12)
+        change = first / (torch.sqrt(second / (1 - SQUARES ** (step + 1))) + 1e-20)
         with torch.no_grad():
-            images -= size * deviation * change
-            images.clamp_(low, high)
+            images = images - size * deviation * shape_spectrum(change, SPECTRUM)
+            images = torch.clamp(images, low, high)
         report()
-    return images.detach()
+    return images
 
 
 def batch_size(network: Network, count: int, precision: Precision) -> int:

@@ -26,13 +26,24 @@ def natural_noise(shape: tuple[int, ...], statistic: InputStatistic, generator: 
 
 def pink(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Noise whose amplitude falls with the frequency, mean 0 and deviation 1 over all images: [N, C, ...]."""
-    white = torch.randn(shape, generator=generator)
-    axes = list(range(2, len(shape)))
-    if not axes or math.prod(shape[2:]) == 1:
-        return white
-    spectrum = torch.fft.rfftn(white, dim=axes) / frequencies(shape[2:])
-    noise = torch.fft.irfftn(spectrum, s=shape[2:], dim=axes)
-    return noise / noise.std(correction=0)
+    noise = shape_spectrum(torch.randn(shape, generator=generator), 1.0)
+    return noise / noise.std(correction=0).clamp(min=1e-12) if noise.numel() > 1 else noise
+
+
+def shape_spectrum(values: Tensor, exponent: float) -> Tensor:
+    """Multiply the amplitude of each frequency f by f^-exponent, so that white noise keeps its deviation.
+
+    Filters each channel of [N, C, ...] by itself, around its edges; a symmetric filter, and so its own adjoint.
+    """
+    sides = tuple(values.shape[2:])
+    if exponent == 0 or math.prod(sides) == 1:
+        return values
+    axes = list(range(2, values.dim()))
+    impulse = torch.zeros(1, 1, *sides)
+    impulse[(0,) * impulse.dim()] = 1
+    falloff = frequencies(sides) ** -exponent
+    gain = torch.fft.irfftn(torch.fft.rfftn(impulse, dim=axes) * falloff, s=sides, dim=axes).norm()
+    return torch.fft.irfftn(torch.fft.rfftn(values, dim=axes) * (falloff / gain), s=sides, dim=axes)
 
 
 def frequencies(sides: tuple[int, ...]) -> Tensor:

@@ -10,8 +10,6 @@ from torch import fx
 
 from zeroq.graph.network import Network, Norm, describe, foldable
 
-RELU = torch.ops.aten.relu.default
-
 
 def fold(network: Network) -> Network:
     """Merge each BatchNorm into the layer before it, exactly: w' = w g / sigma, b' = (b - mu) g / sigma + beta.
@@ -38,42 +36,6 @@ def fold(network: Network) -> Network:
             site.args = (*site.args[:2], attribute, *site.args[3:])
             batch_norm.replace_all_uses_with(site)
             graph.erase_node(batch_norm)
-    remove_unused(graph, tensors)
-    return move_gains(describe(graph, tensors, network.example))
-
-
-def move_gains(network: Network) -> Network:
-    """Leave the gain of a BatchNorm behind a ReLU in the layer before: relu(x) g + b = sign(g) relu(|g| x) + b, exactly.
-
-    The value between them is quantized with one scale for all channels, and the BatchNorm would enlarge the error of
-    its small channels: EtinyNet lost 4 points of top-1 at 8 bits to that.
-    """
-    graph, tensors = copy.deepcopy(network.graph), dict(network.tensors)
-    nodes = {node.name: node for node in graph.nodes}
-    layers = {layer.sites[0]: layer for layer in network.layers if len(layer.sites) == 1}
-    for norm in network.norms:
-        batch_norm: Any = nodes[norm.node]
-        relu = batch_norm.args[0]
-        site = relu.args[0] if relu.target == RELU and len(relu.users) == 1 else None
-        shared = sum(other.mean is norm.mean for other in network.norms) > 1
-        if site is None or site.name not in layers or len(site.users) > 1 or shared:
-            continue
-        layer = layers[site.name]
-        gain, shift = affine(network, norm)
-        factor = torch.where(gain == 0, 1.0, gain.abs())
-        for name in [layer.weight, *([layer.bias] if layer.bias else [])]:
-            tensors[name] = (tensors[name].double() * factor.reshape(-1, *[1] * (tensors[name].dim() - 1))).float()
-        path = str(batch_norm.args[3].target).removesuffix(".running_mean")
-        rest = {
-            f"{path}.weight": gain.sign(),
-            f"{path}.bias": shift,
-            f"{path}.running_mean": torch.zeros_like(gain),
-            f"{path}.running_var": torch.ones_like(gain),
-        }
-        with graph.inserting_before(batch_norm):
-            stored = [graph.get_attr(name) for name in rest]
-        tensors |= {name: value.float() for name, value in rest.items()}
-        batch_norm.args = (relu, *stored, False, 0.0, 0.0, False)
     remove_unused(graph, tensors)
     return describe(graph, tensors, network.example)
 

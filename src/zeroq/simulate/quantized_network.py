@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from zeroq.graph.balance import remove_unused
+from zeroq.graph.fold import remove_unused
 from zeroq.graph.network import Layer, Network
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import ActivationRange, IntegerWeight, Ranges

@@ -1,0 +1,42 @@
+"""Noise of natural spectrum."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from zeroq.distillation.starts import natural_noise, pink, shape_spectrum
+from zeroq.distillation.statistics import InputStatistic
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def test_the_amplitude_falls_with_the_frequency() -> None:
+    amplitude = torch.fft.fft2(pink((64, 1, 32, 32), generator())).abs().square().mean((0, 1)).sqrt()
+    assert (amplitude[0, 2] / amplitude[0, 8]).item() == pytest.approx(4, rel=0.3)
+    assert (amplitude[2, 0] / amplitude[8, 0]).item() == pytest.approx(4, rel=0.3)
+
+
+@pytest.mark.parametrize("shape", [(64, 2, 9, 9), (64, 2, 16, 6), (64, 2, 31), (256, 2, 1, 1), (256, 4)])
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_shaping_white_noise_keeps_its_deviation(shape: tuple[int, ...], exponent: float) -> None:
+    shaped = shape_spectrum(torch.randn(shape, generator=generator()), exponent)
+    assert shaped.shape == shape and shaped.std().item() == pytest.approx(1, rel=0.15)
+
+
+def test_shaping_is_its_own_adjoint() -> None:
+    one, other = torch.randn(2, 1, 1, 7, 10, generator=generator())
+    left, right = (shape_spectrum(one, 1.0) * other).sum(), (one * shape_spectrum(other, 1.0)).sum()
+    assert left.item() == pytest.approx(right.item(), rel=1e-4)
+
+
+def test_images_have_the_inputs_statistic_and_stay_within_bounds() -> None:
+    statistic = InputStatistic((0.5, -1.0, 0.0), (0.1, 0.2, 0.3), (0.0, -2.0, -0.2), (1.0, 0.0, 1.0))
+    images = natural_noise((256, 3, 16, 16), statistic, generator())
+    assert images.mean((0, 2, 3)).tolist()[:2] == pytest.approx([0.5, -1.0], abs=0.05)
+    assert images.std((0, 2, 3)).tolist()[:2] == pytest.approx([0.1, 0.2], rel=0.1)
+    assert images[:, 2].min() == pytest.approx(-0.2)
+    grey = torch.corrcoef(images[:, :2].transpose(0, 1).flatten(1))[0, 1]
+    assert grey.item() == pytest.approx(0.9, abs=0.05)
