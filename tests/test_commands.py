@@ -256,9 +256,9 @@ def test_evaluations_that_are_impossible(here: Path, refusal: Refusal) -> None:
     (here / "bare").mkdir()
     Path("cut.onnx").write_bytes(b"\x08\x08\x12")
     Path("half").mkdir()
-    record = {"preprocess": {"size": [6, 6], "mean": [0.5] * 3, "std": [0.2] * 3, "channels": "RGB"},
-              "model": "gone", "weights": None, "weights_sha256": "", "task": "classification", "input_shape": [3, 6, 6]}  # fmt: skip
-    Path("half/run.json").write_text(json.dumps(record))
+    preprocess = {"size": [6, 6], "mean": [0.5] * 3, "std": [0.2] * 3, "channels": "RGB"}
+    facts = {"model": "gone", "weights": None, "weights_sha256": "", "task": "classification", "input_shape": [3, 6, 6]}
+    Path("half/run.json").write_text(json.dumps(facts | {"preprocess": preprocess}))
     for arguments, part in {
         "nets.py:plain --data data": "bad.png is not a picture",
         "nets.py:plain --data gone": "gone",

@@ -150,8 +150,8 @@ def test_a_module_as_it_is_with_options_as_keywords(tmp_path: Path) -> None:
     run = zeroq.quantize(
         classifier(block(1, 8), block(8, 8)).eval(), torch.rand(1, 1, 6, 6), out=tmp_path / "run", name="mine",
         preprocess={"size": (6, 6), "mean": (0.5,), "std": (0.25,), "channels": "L"}, task="classification",
-        on_progress=lambda stage, done, total: seen.append(stage), weight_bits=4, layer_bits={"1.*": 3}, keep_float="0.*",
-        keep_images=False, **QUICK,
+        on_progress=lambda stage, done, total: seen.append(stage), weight_bits=4,
+        layer_bits={"1.*": 3}, keep_float="0.*", keep_images=False, **QUICK,
     )  # fmt: skip
     assert run.directory == tmp_path / "run"
     assert {path.name for path in run.directory.iterdir()} == FILES - {"distilled.safetensors"}
@@ -382,8 +382,8 @@ def test_one_seed_gives_the_same_bytes_and_another_one_other_images(monkeypatch:
     [
         (
             {"average_bits": 2, "edge_bits": 8},
-            "An average of 2 bits cannot be reached, the smallest setting has 3.07: ask for --average-bits 3.07 or more, "
-            "or allow fewer bits in --weight-bits, --edge-bits or --layer-bits.",
+            "An average of 2 bits cannot be reached, the smallest setting has 3.07: ask for --average-bits 3.07 or "
+            "more, or allow fewer bits in --weight-bits, --edge-bits or --layer-bits.",
         ),
         (
             {"average_bits": None, "compression": 16, "weight_bits": (4, 8)},
