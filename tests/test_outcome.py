@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 import zeroq
+import zeroq.stages
 from tests.networks import block, classifier, example_of
-from tests.runs import QUICK, quick_run, shared_run
+from tests.runs import QUICK, quick_run, sham_export, sham_verify, shared_run
 from zeroq.pipeline import Run
 
 STEP_SHARE = 0.02  # of the largest output: what file and simulation may differ by, a step or two of 8 bits
@@ -124,8 +125,10 @@ def test_no_pair_of_weights_saturates() -> None:
         assert rows.abs().max() > 64, "8 bits are used"
 
 
-def test_every_layer_is_quantized_or_listed() -> None:
+def test_every_layer_is_quantized_or_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     network = classifier(block(3, 8), block(8, 8, groups=2), block(8, 8, 1))
+    monkeypatch.setattr(zeroq.stages, "export_onnx", sham_export)
+    monkeypatch.setattr(zeroq.stages, "verify", sham_verify)
     result = quantized(network, torch.randn(2, 3, 8, 8), keep_float="1.*").result
     listed = {layer["name"] for layer in result["layers"]} | {entry["name"] for entry in result["not_quantized"]}
     layers = {name for name, module in network.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}

@@ -367,11 +367,12 @@ def test_files_say_the_name_under_which_the_network_was_given_last(quantize: Qua
 
 def test_one_seed_gives_the_same_bytes_and_another_one_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zeroq.stages, "choose_precision", lambda *_: (MEASURED, {}))
-    one, same, other = (quick_run("one_convolution", seed=seed, average_bits=4) for seed in (3, 3, 4))
-    assert_same(contents(one.directory), contents(same.directory))
-    assert (one.directory / "distilled.safetensors").read_bytes() != (
-        other.directory / "distilled.safetensors"
-    ).read_bytes()
+    one, same = (contents(quick_run("one_convolution", seed=3, average_bits=4).directory) for _ in range(2))
+    assert_same(one, same)
+    monkeypatch.setattr(zeroq.stages, "export_onnx", sham_export)
+    monkeypatch.setattr(zeroq.stages, "verify", sham_verify)
+    other = contents(quick_run("one_convolution", seed=4, average_bits=4).directory)
+    assert one["distilled.safetensors"] != other["distilled.safetensors"]
 
 
 # Targets
