@@ -41,7 +41,8 @@ IMAGES = {W8: (DISTILLED,), W8_NOT_PORTABLE: (DISTILLED,), W4: (DISTILLED,), MIX
 
 # Where a change may change a network's accuracy, its file, or the time that it takes.
 METHOD = (
-    *("graph", "numbers", "simulate", "distillation", "ranges", "allocate", "rounding", "deploy"),
+    *("graph", "numbers", "simulate", "distillation", "ranges", "allocate", "rounding"),
+    *("deploy/onnx_file.py", "deploy/translate.py", "deploy/unpack.py"),
     *("sensitivity.py", "bias_correction.py", "selection.py", "stages.py"),
     *("setting.py", "preparation.py", "divergence.py"),
 )
