@@ -17,15 +17,15 @@ STATISTIC = InputStatistic((0.0,) * 3, (1.0,) * 3, (-2.0,) * 3, (2.0,) * 3)
 
 def targets(**changed: object) -> Targets:
     """One BatchNorm of two channels on maps of one pixel."""
-    values = dict(
-        names=("norm",),
-        sites=((0,),),
-        positions=(1,),
-        mean=torch.tensor([1.0, -1.0]),
-        deviation=torch.tensor([2.0, 3.0]),
-        epsilon=torch.zeros(2),
-        weight=torch.ones(2),
-    )
+    values = {
+        "names": ("norm",),
+        "sites": ((0,),),
+        "positions": (1,),
+        "mean": torch.tensor([1.0, -1.0]),
+        "deviation": torch.tensor([2.0, 3.0]),
+        "epsilon": torch.zeros(2),
+        "weight": torch.ones(2),
+    }
     return Targets(**{**values, **changed})  # type: ignore[arg-type]
 
 
