@@ -14,6 +14,7 @@ import argparse
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,8 @@ def study(name: str, data: Path, efforts: list[str], seed: int) -> None:
 
 def layer_inputs(network: Network, images: Tensor) -> tuple[dict[str, tuple[float, float]], Tensor]:
     """Percentile 99.9 of the magnitude and deviation of each layer's input, and the network's scores."""
-    wanted = {network.node(layer.sites[0]).args[0].name for layer in network.layers}
+    nodes: list[Any] = [network.node(layer.sites[0]).args[0] for layer in network.layers]
+    wanted = {str(node.name) for node in nodes}
     samples: dict[str, list[Tensor]] = {name: [] for name in wanted}
 
     def visit(node: torch.fx.Node, value: Tensor) -> None:

@@ -242,7 +242,7 @@ class Gated(Forked):
 
 
 class Tokens(nn.Module):
-    """Pictures as sequences: a linear layer on [N, T, C], a position table, a 1-d convolution, a linear without bias."""
+    """Pictures as sequences: linear layers on [N, T, C], a position table, a 1-d convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -364,8 +364,12 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "pre_activation": PreActivation,
     "no_norm": lambda: classifier(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()),
     "one_convolution": OneConvolution,
-    "long_kernels": lambda: classifier(block(3, 8), nn.Conv2d(8, 8, (1, 3), padding="same"), nn.ReLU(), nn.Conv2d(8, 8, (3, 1))),
-    "linear_only": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4)),
+    "long_kernels": lambda: classifier(
+        block(3, 8), nn.Conv2d(8, 8, (1, 3), padding="same"), nn.ReLU(), nn.Conv2d(8, 8, (3, 1))
+    ),
+    "linear_only": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4)
+    ),
     "max_pool": lambda: classifier(block(3, 8), nn.MaxPool2d(2), block(8, 8), nn.AvgPool2d(2)),
     "dead_channels": dead_channels,
     "one_channel": lambda: classifier(block(1, 8), block(8, 8)),
@@ -393,10 +397,16 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "weight_norm": weight_norm,
     "tiny_weights": tiny_weights,
     "norm_first": lambda: classifier(nn.BatchNorm2d(3), block(3, 8), nn.BatchNorm2d(8), block(8, 8)),
-    "multiplied_depth": lambda: classifier(block(3, 6, groups=3), nn.Conv2d(6, 12, 3, groups=6), nn.ReLU(), block(12, 8, 1)),
-    "dropout": lambda: nn.Sequential(classifier(block(3, 8), nn.Dropout2d(), block(8, 8), nn.Dropout())[:-1], nn.Dropout(), nn.Linear(8, 4)),
+    "multiplied_depth": lambda: classifier(
+        block(3, 6, groups=3), nn.Conv2d(6, 12, 3, groups=6), nn.ReLU(), block(12, 8, 1)
+    ),
+    "dropout": lambda: nn.Sequential(
+        classifier(block(3, 8), nn.Dropout2d(), block(8, 8), nn.Dropout())[:-1], nn.Dropout(), nn.Linear(8, 4)
+    ),
     "pooled_by_size": lambda: nn.Sequential(block(3, 8), block(8, 8), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(8, 4)),
-    "convolution_as_head": lambda: nn.Sequential(block(3, 8), nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1), nn.Flatten()),
+    "convolution_as_head": lambda: nn.Sequential(
+        block(3, 8), nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 4, 1), nn.Flatten()
+    ),
 }  # fmt: skip
 
 

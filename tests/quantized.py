@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
@@ -49,7 +48,7 @@ def quantize(
     float_layers: tuple[str, ...] = (),
     edge_bits: int | None = None,
 ) -> Stages:
-    """All stages up to the quantized network; `images` serve for everything, `edge_bits` for the first and last layer."""
+    """All stages up to the quantized network; `images` serve for everything, `edge_bits` the first and last layer."""
     folded = fold(capture(module, images))
     position = {node.name: index for index, node in enumerate(folded.graph.nodes)}
     layers = sorted(
@@ -63,6 +62,4 @@ def quantize(
     graph, tensors, _ = quantize_activations(folded, placement, ranges, input_bits)
     rounded = round_weights(graph, tensors, folded.layers, widths, images, method=method)
     weights = {name: next(iter(of_width.values())) for name, of_width in rounded.items()}
-    return Stages(
-        folded, placement, ranges, weights, quantize_network(folded, placement, ranges, weights, input_bits)
-    )
+    return Stages(folded, placement, ranges, weights, quantize_network(folded, placement, ranges, weights, input_bits))

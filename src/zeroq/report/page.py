@@ -9,9 +9,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+import zeroq.report.asked as asked
+import zeroq.report.charts as charts
+import zeroq.report.words as words
 from zeroq.options import Options
 from zeroq.preprocessing import Preprocessing
-from zeroq.report import asked, charts, words
 from zeroq.report.pictures import contact_sheet
 from zeroq.report.record import RunRecord
 from zeroq.report.snippet import lines_to_run
