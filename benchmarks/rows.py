@@ -42,7 +42,7 @@ IMAGES = {W8: (DISTILLED,), W8_NOT_PORTABLE: (DISTILLED,), W4: (DISTILLED,), MIX
 # Where a change may change a network's accuracy, its file, or the time that it takes.
 METHOD = (
     *("graph", "numbers", "simulate", "distillation", "ranges", "allocate", "rounding"),
-    *("deploy/onnx_file.py", "deploy/translate.py", "deploy/unpack.py"),
+    *("deploy/onnx_file.py", "deploy/translate.py", "deploy/unpack.py", "deploy/compact.py", "deploy/padding.py"),
     *("sensitivity.py", "bias_correction.py", "selection.py", "stages.py"),
     *("setting.py", "preparation.py", "divergence.py"),
 )
