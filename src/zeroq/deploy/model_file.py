@@ -47,11 +47,14 @@ def load_network(path: Path) -> tuple[QuantizedNetwork, dict[str, str]]:
     tensors, metadata = read_tensor_file(path)
     if metadata.get("format") != FORMAT:
         raise RunError(f"{path} holds no network quantized by this version of zeroq: quantize again.")
-    for name, entry in json.loads(metadata["packed"]).items():
-        planes = [
-            Plane(field, shift, tensors.pop(f"{name}.{index}"))
-            for index, (field, shift) in enumerate(planes_of(entry["bits"]))
-        ]
-        tensors[name] = unpack(planes, entry["bits"], tuple(entry["shape"]))
-    graph = graph_from_data(json.loads(metadata.pop("graph")))
-    return QuantizedNetwork(graph, tensors, json.loads(metadata.pop("quantizers"))), metadata
+    try:
+        for name, entry in json.loads(metadata["packed"]).items():
+            planes = [
+                Plane(field, shift, tensors.pop(f"{name}.{index}"))
+                for index, (field, shift) in enumerate(planes_of(entry["bits"]))
+            ]
+            tensors[name] = unpack(planes, entry["bits"], tuple(entry["shape"]))
+        graph = graph_from_data(json.loads(metadata.pop("graph")))
+        return QuantizedNetwork(graph, tensors, json.loads(metadata.pop("quantizers"))), metadata
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({type(error).__name__}: {error}): quantize again.") from error

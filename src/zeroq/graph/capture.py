@@ -25,7 +25,7 @@ def capture(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Network:
     graph does not give what the module gives.
     """
     inputs = tuple(pair(value) for value in (example if isinstance(example, tuple) else (example,)))
-    training = module.training
+    modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
         program = export(module, inputs)
@@ -34,7 +34,8 @@ def capture(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Network:
         network = describe(graph, tensors, inputs)
         check_same(network, module, inputs)
     finally:
-        module.train(training)
+        for part, training in modes.items():
+            part.training = training
     return network
 
 

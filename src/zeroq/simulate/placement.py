@@ -82,7 +82,7 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
 
 def make_quantizer(members: list[fx.Node], ceiling: float, floating: set[str]) -> Quantizer:
     """The quantizer that a group of values shares."""
-    measured = [node for node in members if not is_passing(node) and node.target != CONCATENATION] or members[:1]
+    measured = [node for node in members if not follows(node, set(members))] or members[:1]
     return Quantizer(
         name=members[0].name,
         values=tuple(node.name for node in members),
@@ -90,6 +90,11 @@ def make_quantizer(members: list[fx.Node], ceiling: float, floating: set[str]) -
         ceiling=ceiling if math.isfinite(ceiling) else None,
         wide=any(node.op == "placeholder" or feeds_more_than_layers(node, floating) for node in members),
     )
+
+
+def follows(node: fx.Node, group: set[fx.Node]) -> bool:
+    """Whether a value only moves or joins others of its group."""
+    return (is_passing(node) or node.target == CONCATENATION) and group.issuperset(node.all_input_nodes)
 
 
 def bounds(network: Network) -> dict[str, tuple[float, float]]:

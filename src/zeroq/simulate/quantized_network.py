@@ -65,7 +65,8 @@ def quantize_activations(
         quantizer = of_value[node.name]
         users = list(node.users)
         with graph.inserting_after(node):
-            quantized = insert(graph, tensors, node, quantizer.name, ranges[quantizer.name], moved=is_passing(node))
+            moved = is_passing(node) and is_quantizer(node.args[0])
+            quantized = insert(graph, tensors, node, quantizer.name, ranges[quantizer.name], moved=moved)
         names[quantized.name] = quantizer.name
         for user in users:
             user.replace_input_with(node, quantized)
@@ -85,6 +86,11 @@ def quantize_activations(
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     return graph, tensors, names
+
+
+def is_quantizer(node: fx.Node) -> bool:
+    """Whether a node quantizes an activation."""
+    return node.target == QUANTIZE_DEQUANTIZE
 
 
 def insert(
