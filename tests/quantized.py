@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from onnx import ModelProto
@@ -14,8 +16,13 @@ from zeroq.ranges import observe
 from zeroq.rounding.layers import round_weights
 from zeroq.simulate import Placement, QuantizedNetwork, place, quantize_activations, quantize_network
 
-SETTINGS = ((8, 8), (4, 8), (3, 4), (2, 2))  # bits of weights and of activations
-SETTING_NAMES = [f"w{weight}a{activation}" for weight, activation in SETTINGS]
+SETTINGS: dict[str, tuple[int | tuple[int, ...], int | tuple[int, ...]]] = {  # bits of weights, of layers' inputs
+    "w8a8": (8, 8),
+    "w4a8": (4, 8),
+    "w3a4": (3, 4),
+    "w2a2": (2, 2),
+    "mixed": ((8, 3, 2, 4, 6), (8, 4, 2)),
+}
 
 
 @dataclass(frozen=True)
@@ -41,25 +48,31 @@ class Stages:
 def quantize(
     module: nn.Module,
     images: Tensor,
-    weight_bits: int,
-    activation_bits: int,
+    weight_bits: int | Sequence[int] = 8,
+    activation_bits: int | Sequence[int] = 8,
     *,
     method: str = "gptq",
     float_layers: tuple[str, ...] = (),
-    edge_bits: int | None = None,
 ) -> Stages:
-    """All stages up to the quantized network; `images` serve for everything, `edge_bits` the first and last layer."""
+    """All stages up to the quantized network; `images` serve for everything.
+
+    Several bits are taken in turns: the first for the first layer, and so on.
+    """
     folded = fold(capture(module, images))
     position = {node.name: index for index, node in enumerate(folded.graph.nodes)}
     layers = sorted(
         (layer for layer in folded.layers if layer.name not in float_layers), key=lambda layer: position[layer.sites[0]]
     )
-    edges = {layers[0].name, layers[-1].name} if edge_bits is not None else set()
-    widths = {layer.name: (edge_bits if layer.name in edges else weight_bits,) for layer in layers}
-    input_bits = {layer.name: edge_bits if layer.name in edges else activation_bits for layer in layers}
+    widths = {layer.name: (bits,) for layer, bits in zip(layers, turns(weight_bits), strict=False)}
+    input_bits = {layer.name: bits for layer, bits in zip(layers, turns(activation_bits), strict=False)}
     placement = place(folded, float_layers)
     ranges = observe(folded, placement, images, input_bits)
     graph, tensors, _ = quantize_activations(folded, placement, ranges, input_bits)
     rounded = round_weights(graph, tensors, folded.layers, widths, images, method=method)
     weights = {name: next(iter(of_width.values())) for name, of_width in rounded.items()}
     return Stages(folded, placement, ranges, weights, quantize_network(folded, placement, ranges, weights, input_bits))
+
+
+def turns(bits: int | Sequence[int]) -> Iterator[int]:
+    """The numbers again and again."""
+    return itertools.cycle([bits] if isinstance(bits, int) else bits)

@@ -48,7 +48,7 @@ def translate(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> ModelPr
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        named = re.findall(r"aten[.:]+(\w+)", str(error))
+        named = re.findall(r"torch\.ops\.\w+\.(\w+)", str(error))
         raise ModelError(
             f"The network uses {named[-1] if named else 'an operator'}, which cannot be written to ONNX: "
             "write that step with other operators."
