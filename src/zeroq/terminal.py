@@ -113,7 +113,8 @@ def share(fraction: float | None) -> str:
 def layers_by_width(result: Mapping[str, Any]) -> str:
     """How many layers have how many bits: "3 layers at 2, 5 at 8"."""
     widths = sorted(Counter(layer["weight_bits"] for layer in result["layers"]).items())
-    return ", ".join(f"{count}{'' if index else ' layers'} at {bits}" for index, (bits, count) in enumerate(widths))
+    names = [" layer" if count == 1 else " layers" for _, count in widths[:1]] + [""] * (len(widths) - 1)
+    return ", ".join(f"{count}{name} at {bits}" for name, (bits, count) in zip(names, widths, strict=True))
 
 
 def stage_times(result: Mapping[str, Any]) -> str:
