@@ -1,0 +1,185 @@
+"""One form for graphs: in-place calls untangled, no-operations gone, constants computed, equal nodes merged."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tests.networks import NETWORKS, example_of
+from zeroq.errors import CaptureError
+from zeroq.graph import Network, capture
+from zeroq.graph.canonical import parameter_name
+
+
+class Calls(nn.Module):
+    """A function of images and of one convolution."""
+
+    def __init__(self, function: Callable[[Tensor, nn.Module], Tensor]) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 3, padding=1)
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.function(images, self.layer)
+
+
+def captured(function: Callable[[Tensor, nn.Module], Tensor], size: int = 4) -> Network:
+    """The network of a function, with its outputs compared on a batch of five."""
+    module = Calls(function).eval()
+    network = capture(module, torch.randn(2, 3, size, size))
+    images = torch.randn(5, 3, size, size)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(images), module(images.clone()), rtol=1e-5, atol=1e-6)
+    return network
+
+
+def operators(network: Network) -> list[str]:
+    """The operators in order, without overloads."""
+    return [str(node.target).split(".")[1] for node in network.graph.nodes if node.op == "call_function"]
+
+
+def test_in_place_calls_become_pure_and_later_readers_see_the_change() -> None:
+    def changes(images: Tensor, layer: nn.Module) -> Tensor:
+        one = layer(images)
+        before = one * 2
+        functional.relu_(one)
+        one += images
+        return before + one
+
+    assert operators(captured(changes)) == ["conv2d", "mul", "relu", "add", "add"]
+
+
+@pytest.mark.parametrize("name", ["in_place_on_shared", "relu6", "residual"])
+def test_no_mutable_operator_is_left(name: str) -> None:
+    network = capture(NETWORKS[name](), example_of(name))
+    schemas = [getattr(node.target, "_schema", None) for node in network.graph.nodes]
+    assert not any(schema is not None and schema.is_mutable for schema in schemas)
+
+
+def test_a_change_through_a_view_is_refused() -> None:
+    def changes(images: Tensor, layer: nn.Module) -> Tensor:
+        one = layer(images)
+        one[:, 0].mul_(2.0)
+        return one
+
+    with pytest.raises(CaptureError) as error:
+        captured(changes)
+    assert str(error.value) == (
+        "The network changes a tensor in place (aten.mul_.Tensor) in a way that cannot be untangled: "
+        "write that line without the in-place operation."
+    )
+
+
+def test_a_change_of_a_reshaped_value_that_nothing_else_reads_is_fine() -> None:
+    def changes(images: Tensor, layer: nn.Module) -> Tensor:
+        one = layer(images)
+        return functional.relu_(one.view(one.size(0), -1)).add_(1.0)
+
+    assert operators(captured(changes)) == ["conv2d", "relu", "reshape", "add"]
+
+
+def test_a_view_taken_before_the_change_is_found_by_comparing_outputs() -> None:
+    def changes(images: Tensor, layer: nn.Module) -> Tensor:
+        one = layer(images)
+        view = one.flatten(1)
+        one.mul_(2.0)
+        return view
+
+    with pytest.raises(CaptureError, match="or changes in place what a view shows; remove that for inference"):
+        captured(changes)
+
+
+def test_what_does_nothing_is_dropped() -> None:
+    def idle(images: Tensor, layer: nn.Module) -> Tensor:
+        value = functional.dropout(layer(images).contiguous(), 0.5, training=False).clone().detach()
+        return functional.dropout2d(value[:, :, :, :].to(torch.float32), training=False)[0:, ...]
+
+    assert operators(captured(idle)) == ["conv2d"]
+
+
+def test_slices_that_take_a_part_stay() -> None:
+    assert operators(captured(lambda images, layer: layer(images)[:, 1:])) == ["conv2d", "slice"]
+    assert operators(captured(lambda images, layer: layer(images)[:, :, ::2])) == ["conv2d", "slice"]
+
+
+def test_dropout_in_training_is_refused_as_random() -> None:
+    with pytest.raises(CaptureError, match="its forward pass draws random numbers"):
+        captured(lambda images, layer: functional.dropout(layer(images), 0.5, training=True))
+
+
+def test_views_hold_for_any_batch() -> None:
+    def views(images: Tensor, layer: nn.Module) -> Tensor:
+        batch, channels, height, width = images.shape
+        value = layer(images).view(batch, channels, height * width).unsqueeze(2).squeeze(2)
+        return value.reshape(images.size(0), -1)
+
+    network = captured(views)
+    assert set(operators(network)) <= {"conv2d", "reshape"}
+    assert all(node.args[1][0] == -1 for node in network.graph.nodes if "reshape" in str(node.target))
+
+
+def test_equal_nodes_are_merged_and_random_ones_are_not() -> None:
+    def sums(images: Tensor, layer: nn.Module) -> Tensor:
+        one = layer(images)
+        return (one + images) * (one + images) + functional.relu(one + images).mul(2)
+
+    assert operators(captured(sums)).count("add") == 2
+    assert operators(captured(lambda images, layer: layer(images) + layer(images))) == ["conv2d", "add"]
+
+
+def test_what_depends_on_stored_tensors_alone_is_computed_once() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Linear(2, 5))
+    nn.utils.parametrizations.weight_norm(module[0])
+    nn.utils.parametrizations.spectral_norm(module[2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        nn.utils.weight_norm(module[3])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*was assigned during export")
+        network = capture(module.eval(), torch.randn(2, 3, 4, 4))
+    assert [layer.name for layer in network.layers] == ["0", "2", "3"]
+    assert set(network.tensors) == {f"{name}.{kind}" for name in ("0", "2", "3") for kind in ("weight", "bias")}
+    torch.testing.assert_close(network.tensors["2.weight"], module[2].weight.detach())
+
+
+@pytest.mark.parametrize(
+    ("stored", "parameter"),
+    [
+        ("a.parametrizations.weight.original1", "a.weight"),
+        ("parametrizations.weight.original", "weight"),
+        ("a.weight_g", "a.weight"),
+        ("a.weight_orig", "a.weight"),
+        ("a.gain_g", "a.gain_g"),
+        ("position", "position"),
+    ],
+)
+def test_computed_tensors_have_the_names_of_the_users_parameters(stored: str, parameter: str) -> None:
+    assert parameter_name(stored) == parameter
+
+
+def test_a_computed_tensor_does_not_take_the_name_of_one_that_stays() -> None:
+    class Tied(nn.Module):
+        """One matrix read as it is and turned."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 3))
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return functional.linear(functional.linear(rows, self.weight), self.weight.t())
+
+    network = capture(Tied(), torch.randn(2, 3))
+    assert set(network.tensors) == {"weight", "weight_t"}
+
+
+def test_a_single_output_stands_by_itself_and_several_keep_their_form() -> None:
+    module = NETWORKS["shared_head"]()
+    images = example_of("shared_head", 3)
+    output = capture(module, images).run(images)
+    assert isinstance(output, (list, tuple)) and len(output) == 2
+    assert isinstance(captured(lambda images, layer: layer(images)).run(torch.randn(1, 3, 4, 4)), Tensor)

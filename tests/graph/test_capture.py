@@ -1,0 +1,177 @@
+"""Capture gives what the module gives, gives the module back as it was, and refuses in one sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zeroq.errors import CaptureError
+from zeroq.graph import Network, capture, fold
+
+leaves = torch.utils._pytree.tree_leaves
+
+CLASSIFIERS = {  # of the measuring data, with how many BatchNorms stay in floating point
+    "mobilenet_v2": 0, "efficientnet_lite0": 0, "mobilenet_v1_025": 0, "etinynet": 29, "resnet18_cifar10": 0,
+    "resnet20_cifar10": 0, "resnet20_cifar100": 0, "shufflenet_cifar10": 0, "squeezenext_cifar10": 0,
+    "vit_cifar10": 0, "vgg_cifar10": 0,
+}  # fmt: skip
+ZOO = {  # of pytorchcv, with the side of a small input
+    "resnet18": 64, "resnet50": 64, "mobilenetv2_w1": 64, "shufflenet_g1_w1": 64, "sqnxt23_w2": 64, "inceptionv3": 107
+}  # fmt: skip
+
+
+def checked(module: nn.Module, images: Tensor) -> Network:
+    """The folded network, after it and the captured one have answered as the module does."""
+    network = capture(module, images[:1])
+    folded = fold(network)
+    with torch.inference_mode():
+        expected = leaves(module(images))
+        for outputs in (leaves(network.run(images)), leaves(folded.run(images))):
+            for reference, output in zip(expected, outputs, strict=True):
+                assert (reference - output).abs().max() <= 1e-4 * reference.abs().max()
+    return folded
+
+
+def file_module(path: Path) -> ModuleType:
+    """A Python file as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_real_networks_are_captured_and_folded(name: str, shared_data: Path) -> None:
+    module = file_module(shared_data / "networks" / f"{name}.py")
+    size = (64, 64) if name in ("mobilenet_v2", "efficientnet_lite0", "mobilenet_v1_025") else module.PREPROCESS["size"]
+    folded = checked(getattr(module, name)(), torch.randn(3, 3, *size))
+    assert len(folded.norms) == CLASSIFIERS[name]
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_networks_of_a_zoo_are_captured_and_folded(name: str) -> None:
+    provider = pytest.importorskip("pytorchcv.model_provider", reason="pytorchcv is not installed")
+    module = provider.get_model(name, pretrained=False).eval()
+    module.features.final_pool = nn.AdaptiveAvgPool2d(1)  # for an input of any size
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):  # unlike the identity
+            nn.init.uniform_(norm.weight, 0.8, 1.2)
+            nn.init.normal_(norm.running_mean, 0, 0.1)
+    folded = checked(module, torch.randn(2, 3, ZOO[name], ZOO[name]))
+    assert not folded.norms and not folded.not_quantized
+    layers = {path for path, part in module.named_modules() if isinstance(part, (nn.Conv2d, nn.Linear))}
+    assert {layer.name for layer in folded.layers} == layers
+
+
+class Inspected(nn.Module):
+    """Does what a test wants."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.function(self.norm(self.layer(images)))
+
+
+IMAGES = torch.linspace(-1, 1, 2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
+
+
+def refusal(function: Callable[[Tensor], Tensor]) -> str:
+    """What capture says of a module that does this."""
+    with pytest.raises(CaptureError) as error:
+        capture(Inspected(function), IMAGES)
+    return str(error.value)
+
+
+def test_control_flow_by_values_is_refused_with_its_place() -> None:
+    sentence = refusal(lambda x: x if x.sum() > 0 else -x)
+    assert sentence.startswith(f"The network cannot be captured at {__file__}:")
+    assert sentence.endswith("; write the forward pass without control flow that depends on values of tensors.")
+    assert "\n" not in sentence
+
+
+def test_a_fixed_number_of_images_is_refused_with_advice() -> None:
+    sentence = refusal(lambda x: x.reshape(len(x), -1) * len(x))
+    assert sentence.endswith(
+        ": its forward pass fixes the number of images; take it from x.shape[0] or x.size(0), not from len(x) or a "
+        "number."
+    )
+
+
+def test_random_numbers_are_refused() -> None:
+    assert refusal(lambda x: x + torch.rand_like(x)) == (
+        "The captured graph gives other outputs than the module: its forward pass draws random numbers, keeps "
+        "state between calls, or changes in place what a view shows; remove that for inference."
+    )
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    module = Inspected(lambda x: x)
+    with torch.no_grad():
+        module.layer.weight[0] = torch.nan
+    with pytest.raises(CaptureError) as error:
+        capture(module, IMAGES)
+    assert str(error.value) == (
+        "The network gives NaN or infinity on a plain input: check that its weights were loaded."
+    )
+
+
+def test_the_module_is_given_back_as_it_was() -> None:
+    module = Inspected(lambda x: x).train()
+    module.norm.eval()  # frozen, as in fine-tuning
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    capture(module, IMAGES)
+    assert (module.training, module.layer.training, module.norm.training) == (True, True, False)
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    module.function = lambda x: x if x.sum() > 0 else -x
+    with pytest.raises(CaptureError):
+        capture(module, IMAGES)
+    assert (module.training, module.layer.training, module.norm.training) == (True, True, False)
+
+
+def test_one_image_is_enough_and_any_number_runs() -> None:
+    network = capture(Inspected(lambda x: x.flatten(1)).eval(), IMAGES[:1])
+    assert network.run(torch.randn(7, 3, 4, 4)).shape == (7, 64)
+
+
+def test_several_inputs() -> None:
+    class Two(nn.Module):
+        """Adds two inputs."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, one: Tensor, other: Tensor) -> Tensor:
+            return self.layer(one + other)
+
+    module = Two()
+    network = capture(module, (torch.randn(2, 3), torch.randn(2, 3)))
+    rows = torch.randn(5, 3)
+    assert network.inputs == ("one", "other")
+    torch.testing.assert_close(network.run(rows, rows), module(rows, rows))
+
+
+def test_a_tensor_known_under_two_names_is_one_layer() -> None:
+    class Tied(nn.Module):
+        """Two modules with one weight."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.second.weight = self.first.weight
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return self.second(torch.relu(self.first(rows)))
+
+    (layer,) = capture(Tied(), torch.randn(2, 4)).layers
+    assert (layer.name, len(layer.sites)) == ("first", 2)
