@@ -67,12 +67,8 @@ def test_a_change_through_a_view_is_refused() -> None:
         one[:, 0].mul_(2.0)
         return one
 
-    with pytest.raises(CaptureError) as error:
+    with pytest.raises(CaptureError, match="or changes in place what a view shows; remove that for inference"):
         captured(changes)
-    assert str(error.value) == (
-        "The network changes a tensor in place (aten.mul_.Tensor) in a way that cannot be untangled: "
-        "write that line without the in-place operation."
-    )
 
 
 def test_a_change_of_a_reshaped_value_that_nothing_else_reads_is_fine() -> None:
