@@ -81,12 +81,19 @@ def make_pure(graph: fx.Graph) -> None:
 
 
 def is_view(node: fx.Node) -> bool:
-    """Whether a value shares memory with one that others still read."""
-    aliases = getattr(node.target, "_schema", None) is not None and any(
-        argument.alias_info is not None
-        for argument in node.target._schema.arguments  # type: ignore[union-attr]
-    )
-    return aliases and not is_inplace(node) and len(node.args[0].users) > 1  # type: ignore[union-attr]
+    """Whether a value shares memory with one that others still read, perhaps through several views."""
+    while aliases(node):
+        node = node.args[0]  # type: ignore[assignment]
+        if sum(user.target != aten.sym_size.int for user in node.users) > 1:
+            return True
+    return False
+
+
+def aliases(node: fx.Node) -> bool:
+    """Whether an operator gives a view of its first argument."""
+    schema: Any = getattr(node.target, "_schema", None)
+    viewing = schema is not None and any(argument.alias_info is not None for argument in schema.arguments)
+    return viewing and not is_inplace(node)
 
 
 def remove_no_operations(graph: fx.Graph) -> None:
