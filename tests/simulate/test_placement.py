@@ -1,0 +1,179 @@
+"""Where quantizers stand, what they share, and what their ranges take in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tests.networks import NETWORKS, example_of
+from zeroq.graph import Network, capture, fold
+from zeroq.simulate import Placement, place
+from zeroq.simulate.placement import bounds, quantizer_bits
+
+
+def placed(module: nn.Module, images: Tensor, float_layers: tuple[str, ...] = ()) -> tuple[Network, Placement]:
+    """The folded network and its quantizers."""
+    network = fold(capture(module.eval(), images))
+    return network, place(network, float_layers)
+
+
+def of_network(name: str) -> tuple[Network, Placement]:
+    return placed(NETWORKS[name](), example_of(name))
+
+
+class Calls(nn.Module):
+    """A function of three convolutions of one value."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.function(*(layer(images) for layer in self.layers))
+
+
+def of_function(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Placement:
+    return placed(Calls(function), torch.randn(2, 3, 4, 4))[1]
+
+
+def groups(placement: Placement) -> list[tuple[str, ...]]:
+    """The values of each quantizer."""
+    return [quantizer.values for quantizer in placement.quantizers]
+
+
+def test_a_plain_chain() -> None:
+    _, placement = of_network("plain")
+    assert groups(placement) == [
+        ("input_1",), ("relu_",), ("relu__1",), ("adaptive_avg_pool2d", "flatten")
+    ]  # fmt: skip
+    assert placement.absorbed == {"relu_", "relu__1"}
+    # The input and what is pooled stay at 8 bits; what layers alone read may have fewer.
+    assert [quantizer.wide for quantizer in placement.quantizers] == [True, False, True, False]
+
+
+def test_sums_have_quantizers_at_both_inputs_and_the_output() -> None:
+    _, placement = of_network("residual")
+    quantized = set(placement.of_value)
+    assert {"relu_", "conv2d_2", "relu"} <= quantized  # the stem, the body's end, the sum behind its ReLU
+    assert "add" not in quantized
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_operator_with_an_integer_kernel_reads_quantized_values(name: str) -> None:
+    network, placement = of_network(name)
+    quantized = set(placement.of_value) | {node.name for node in network.graph.nodes if node.op == "get_attr"}
+    for layer in network.layers:
+        for site in layer.sites:
+            assert network.node(site).args[0].name in quantized
+    for node in network.graph.nodes:
+        kind = str(node.target).removeprefix("aten.").split(".")[0]
+        if kind == "cat":
+            assert quantized.issuperset(part.name for part in node.args[0])
+        if kind in ("cat", "avg_pool2d", "adaptive_avg_pool2d"):
+            assert node.name in quantized or any(user.name in placement.absorbed for user in node.users)
+
+
+def test_no_value_has_two_quantizers_and_members_are_in_order() -> None:
+    for name in NETWORKS:
+        network, placement = of_network(name)
+        position = {node.name: index for index, node in enumerate(network.graph.nodes)}
+        values = [value for quantizer in placement.quantizers for value in quantizer.values]
+        assert len(values) == len(set(values))
+        for quantizer in placement.quantizers:
+            assert list(quantizer.values) == sorted(quantizer.values, key=position.__getitem__)
+            assert quantizer.name == quantizer.values[0] and set(quantizer.measured) <= set(quantizer.values)
+
+
+def test_what_only_moves_a_value_shares_its_quantizer() -> None:
+    _, placement = of_network("concatenate_and_shuffle")
+    assert ("relu_", "relu__1", "cat", "view", "transpose", "reshape") in groups(placement)
+    shared = placement.of_value["cat"]
+    assert shared.measured == ("relu_", "relu__1")  # the others have no values of their own
+
+
+def test_the_ceiling_of_relu6_bounds_the_range() -> None:
+    _, placement = of_network("relu6")
+    assert [quantizer.ceiling for quantizer in placement.quantizers if quantizer.name.startswith("hardtanh")] == [
+        6.0,
+        6.0,
+    ]
+
+
+def test_a_linear_output_is_left_in_floating_point_and_a_convolution_is_not() -> None:
+    assert "linear" not in of_network("plain")[1].of_value
+    assert "conv2d_1" in of_network("convolution_as_head")[1].of_value
+
+
+def test_layers_in_floating_point_need_no_quantizers() -> None:
+    module = NETWORKS["plain"]()
+    _, placement = placed(module, example_of("plain"), ("0.0", "1.0"))
+    assert groups(placement) == [("input_1",), ("relu__1",), ("adaptive_avg_pool2d", "flatten")]
+
+
+@pytest.mark.parametrize(
+    ("function", "joined"),
+    [
+        (lambda a, b, c: torch.cat([a, b, c], 1), {"conv2d", "conv2d_1", "conv2d_2"}),
+        (lambda a, b, c: torch.cat([functional.relu(a), functional.relu(b)], 1), {"relu", "relu_1"}),
+        # Of a rectified part beside a negative one, the range could not cut off what is below 0.
+        (lambda a, b, c: torch.cat([functional.relu(a), b], 1), {"conv2d_1"}),
+        (lambda a, b, c: torch.cat([functional.relu6(a), functional.relu(b)], 1), {"relu"}),
+        (lambda a, b, c: torch.cat([functional.relu6(a), functional.hardtanh(b, 0, 1)], 1), {"hardtanh"}),
+        (lambda a, b, c: torch.cat([functional.relu(a), b.sigmoid()], 1), {"relu", "sigmoid"}),
+        (lambda a, b, c: torch.cat([functional.relu6(a), functional.avg_pool2d(functional.relu6(b), 1)], 1),
+         {"hardtanh", "avg_pool2d"}),
+        (lambda a, b, c: torch.cat([functional.relu(a) + functional.relu(b), functional.relu(c)], 1), {"add", "relu_2"}),
+        (lambda a, b, c: torch.cat([functional.relu(a) * -1.0, functional.relu(c)], 1), {"mul"}),
+    ],
+)  # fmt: skip
+def test_inputs_of_a_concatenation_share_what_one_range_can_hold(
+    function: Callable[[Tensor, Tensor, Tensor], Tensor], joined: set[str]
+) -> None:
+    quantizer = of_function(function).of_value["cat"]
+    assert set(quantizer.values) - {"cat"} == joined
+
+
+def test_a_joined_value_with_parts_of_other_ranges_is_measured_itself() -> None:
+    placement = of_function(lambda a, b, c: torch.cat([functional.relu(a), b], 1))
+    assert placement.of_value["cat"].measured == ("conv2d_1", "cat")
+    assert placement.of_value["relu"].values == ("relu",)
+
+
+def test_every_absorbed_rectifier_has_a_range_that_does_its_work() -> None:
+    for name in NETWORKS:
+        network, placement = of_network(name)
+        limits = bounds(network)
+        for value in placement.absorbed:
+            quantizer = placement.of_value[value]
+            low, high = limits[value]
+            assert all(limits[member][0] >= low and limits[member][1] <= high for member in quantizer.values)
+            assert quantizer.ceiling == (None if high == float("inf") else high)
+
+
+def test_bits_of_quantizers() -> None:
+    network, placement = of_network("residual")
+    layers = [layer.name for layer in network.layers]
+    assert layers == ["stem.0", "body.0.0", "body.1", "head"]
+    bits = quantizer_bits(network, placement, dict(zip(layers, (8, 4, 3, 2), strict=True)))
+    stem, body, pooled = (
+        placement.of_value[value].name for value in ("relu_", "relu__1", "adaptive_avg_pool2d_default")
+    )
+    assert bits[network.inputs[0]] == 8
+    # The stem's output also feeds a sum: 8 bits there, and quantized again for the convolution.
+    assert (bits[stem], bits[f"{stem}/4"]) == (8, 4)
+    assert (bits[body], bits[pooled]) == (3, 2)
+    assert set(bits) == {quantizer.name for quantizer in placement.quantizers} | {f"{stem}/4"}
+
+
+def test_a_value_of_two_layers_has_the_wider_bits_and_is_quantized_again_for_the_other() -> None:
+    network, placement = of_network("rectified_once")
+    site = {layer.sites[0]: layer.name for layer in network.layers}
+    left = next(name for name in site if site[name] == "right")
+    value = placement.of_value[network.node(left).args[0].name]
+    bits = quantizer_bits(network, placement, {layer.name: 4 for layer in network.layers})
+    assert value.wide and bits[value.name] == 8 and bits[f"{value.name}/4"] == 4
