@@ -1,0 +1,102 @@
+"""Ranges of a whole network are those of its values, whatever the chunks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.networks import NETWORKS, example_of
+from zeroq.errors import NumericalError
+from zeroq.graph import Network, capture, fold, replay
+from zeroq.numbers.values import Ranges
+from zeroq.ranges import observe
+from zeroq.ranges.observe import CHUNK
+from zeroq.simulate import Placement, place
+
+
+def observed(name: str, bits: int = 8, images: int = CHUNK + 3) -> tuple[Network, Placement, Ranges]:
+    """Ranges of a tiny network."""
+    network = fold(capture(NETWORKS[name](), example_of(name)))
+    placement = place(network)
+    input_bits = {layer.name: bits for layer in network.layers}
+    return network, placement, observe(network, placement, example_of(name, images), input_bits)
+
+
+@pytest.mark.parametrize("name", ["residual", "relu6", "concatenate_and_shuffle", "unlike_parts", "shared_head"])
+def test_at_eight_bits_next_to_nothing_is_cut_off(name: str) -> None:
+    network, placement, ranges = observed(name)
+    of_value = placement.of_value
+    values = {value for quantizer in placement.quantizers for value in quantizer.measured}
+    found = {}
+    replay(
+        network.graph, network.tensors, {network.inputs[0]: example_of(name, CHUNK + 3)},
+        visit=lambda node, value: found.update({node.name: value}) if node.name in values else None,
+    )  # fmt: skip
+    for value, tensor in found.items():
+        chosen = ranges[of_value[value].name]
+        clipped = tensor.clamp(chosen.low, chosen.high)
+        assert (clipped - tensor).square().mean() <= 0.001 * tensor.square().mean().clamp(min=1e-6)
+        if tensor.min() >= 0:
+            assert chosen.low == 0 or (tensor.min() >= 0 and of_value[value].values != (value,))
+
+
+def test_rectified_values_have_unsigned_ranges_and_ceilings_hold() -> None:
+    _, placement, ranges = observed("relu6")
+    for quantizer in placement.quantizers:
+        if quantizer.ceiling is not None:
+            assert ranges[quantizer.name].low == 0
+            assert ranges[quantizer.name].high <= quantizer.ceiling
+
+
+def test_a_value_quantized_again_has_a_range_of_its_own_bits() -> None:
+    _, _, ranges = observed("residual", bits=3)
+    narrow = {name: value for name, value in ranges.by_name.items() if "/" in name}
+    assert narrow and all(value.bits == 3 for value in narrow.values())
+    for name in narrow:
+        assert ranges[name.split("/")[0]].bits == 8
+
+
+def test_progress_counts_chunks_and_the_source_is_noted() -> None:
+    network = fold(capture(NETWORKS["plain"](), example_of("plain")))
+    steps: list[tuple[int, int]] = []
+    ranges = observe(
+        network, place(network), example_of("plain", 2 * CHUNK + 1), dict.fromkeys(("0.0", "1.0", "4"), 8),
+        source="calibration", on_step=lambda done, total: steps.append((done, total)),
+    )  # fmt: skip
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert {value.source for value in ranges.by_name.values()} == {"calibration"}
+
+
+def test_the_same_images_in_another_order_of_chunks_give_the_same_ranges() -> None:
+    network = fold(capture(NETWORKS["plain"](), example_of("plain")))
+    images, bits = example_of("plain", 3 * CHUNK), dict.fromkeys(("0.0", "1.0", "4"), 8)
+    one, other = (observe(network, place(network), each, bits) for each in (images, images.flip(0)))
+    assert one == other
+
+
+def test_a_value_that_is_never_anything_but_zero_has_a_harmless_range() -> None:
+    class Dead(nn.Module):
+        """A ReLU that no value passes."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+            nn.init.zeros_(self.one.weight)
+            nn.init.constant_(self.one.bias, -1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.other(functional.relu(self.one(images)))
+
+    network = capture(Dead(), torch.randn(2, 3, 4, 4))
+    ranges = observe(network, place(network), torch.randn(4, 3, 4, 4), {"one": 8, "other": 8})
+    assert ranges["relu"].source == "neither" and ranges["relu"].low == 0
+
+
+def test_values_that_overflow_are_named() -> None:
+    network = fold(capture(NETWORKS["plain"](), example_of("plain")))
+    with pytest.raises(NumericalError) as error:
+        images = example_of("plain", 4) * torch.inf
+        observe(network, place(network), images, dict.fromkeys(("0.0", "1.0", "4"), 8))
+    assert str(error.value) == "The value 'input_1' holds NaN or infinity: quantize a network that computes."

@@ -1,0 +1,149 @@
+"""All layers of a network are rounded in order, each on the inputs that it will have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.networks import NETWORKS, example_of
+from zeroq.graph import Network, capture, fold, replay
+from zeroq.numbers.values import IntegerWeight
+from zeroq.ranges import observe
+from zeroq.rounding import round_weight, violating_pairs
+from zeroq.rounding.layers import Rounded, round_weights
+from zeroq.rounding.statistics import HessianSum
+from zeroq.simulate import place, quantize_activations
+from zeroq.simulate.quantized_network import MOST_BIAS, least_scales
+
+IMAGES = 12
+
+
+def prepared(name: str) -> tuple[Network, Any, dict[str, Tensor], Tensor]:
+    """The folded network, its graph with activation quantizers and the tensors of that, images."""
+    network, images = fold(capture(NETWORKS[name](), example_of(name))), example_of(name, IMAGES)
+    bits = {layer.name: 8 for layer in network.layers}
+    placement = place(network)
+    graph, tensors, _ = quantize_activations(network, placement, observe(network, placement, images, bits), bits)
+    return network, graph, tensors, images
+
+
+def rounded(name: str, *widths: int, **options: Any) -> tuple[Network, Rounded]:
+    """Every layer at the given widths."""
+    network, graph, tensors, images = prepared(name)
+    wanted = {layer.name: widths for layer in network.layers}
+    return network, round_weights(graph, tensors, network.layers, wanted, images, **options)
+
+
+def same(one: IntegerWeight, other: IntegerWeight) -> bool:
+    return torch.equal(one.integers, other.integers) and torch.equal(one.scale, other.scale)
+
+
+@pytest.mark.parametrize("name", ["residual", "grouped", "depthwise", "shared_head", "tokens", "reused_module"])
+@pytest.mark.parametrize("method", ["nearest", "gptq"])
+def test_every_layer_has_every_width(name: str, method: str) -> None:
+    network, found = rounded(name, 8, 3, method=method)
+    assert set(found) == {layer.name for layer in network.layers}
+    for layer in network.layers:
+        for bits in (8, 3):
+            weight = found[layer.name][bits]
+            assert (tuple(weight.integers.shape), weight.bits, weight.rounding) == (layer.shape, bits, method)
+        assert violating_pairs(found[layer.name][8].integers, layer.groups) == 0
+
+
+def test_each_layer_sees_what_the_rounded_layers_before_it_give() -> None:
+    network, graph, tensors, images = prepared("plain")
+    found = round_weights(graph, tensors, network.layers, {layer.name: (3,) for layer in network.layers}, images)
+    # By hand: the second layer's moments, with the first already rounded.
+    first, second = network.layers[:2]
+    changed = {**tensors, first.weight: found[first.name][3].dequantized()}
+    assert same(found[second.name][3], by_hand(network, graph, changed, images, 1))
+    assert not same(found[second.name][3], by_hand(network, graph, tensors, images, 1))
+    unsettled = round_weights(
+        graph, tensors, network.layers, {layer.name: (3,) for layer in network.layers}, images, settle=False
+    )
+    assert same(unsettled[second.name][3], by_hand(network, graph, tensors, images, 1))
+
+
+def by_hand(network: Network, graph: Any, tensors: dict[str, Tensor], images: Tensor, index: int) -> IntegerWeight:
+    """One layer rounded to 3 bits on the inputs that it has with these tensors."""
+    layer = network.layers[index]
+    site = next(node for node in graph.nodes if node.name == layer.sites[0])
+    source = site.args[0]
+    moments = HessianSum(layer)
+    for chunk in images.split(8):  # as the walk takes them, for equal sums
+        with torch.inference_mode():
+            value = replay(graph, tensors, {network.inputs[0]: chunk}, until=source.name)[source.name]
+        moments.add(site, value)
+    bias = tensors[layer.bias]  # type: ignore[index]
+    least = least_scales(bias, tensors[source.args[1].target].item(), layer.shape[0])
+    return round_weight(
+        tensors[layer.weight], 3, moments.hessian(), groups=layer.groups, method="gptq", least_scale=least
+    )
+
+
+def test_moments_of_a_shared_layer_are_of_all_its_sites() -> None:
+    network, graph, tensors, images = prepared("shared_head")
+    head = network.layer("head.0")
+    widths = {"head.0": (3,)}
+    both = round_weights(graph, tensors, network.layers, widths, images)["head.0"][3]
+    positions = {site: next(node for node in graph.nodes if node.name == site) for site in head.sites}
+    moments = HessianSum(head)
+    for chunk in images.split(8):
+        for site, node in positions.items():
+            with torch.inference_mode():
+                source: Any = node.args[0]
+                value = replay(graph, tensors, {network.inputs[0]: chunk}, until=source.name)[source.name]
+            moments.add(positions[site], value)
+    assert moments.positions == IMAGES * (8 * 8 + 4 * 4)
+    bias = tensors[head.bias]  # type: ignore[index]
+    scales = [tensors[node.args[0].args[1].target].item() for node in positions.values()]  # type: ignore[union-attr]
+    least = torch.stack([least_scales(bias, scale, head.shape[0]) for scale in scales]).amax(0)
+    assert same(both, round_weight(tensors[head.weight], 3, moments.hessian(), method="gptq", least_scale=least))
+
+
+def test_closed_form_rounding_leaves_less_error_in_the_output() -> None:
+    network, graph, tensors, images = prepared("plain")
+    errors = {}
+    with torch.inference_mode():
+        expected = replay(graph, tensors, {network.inputs[0]: images})["output"]
+        for method in ("nearest", "gptq"):
+            widths = {layer.name: (3,) for layer in network.layers}
+            found = round_weights(graph, tensors, network.layers, widths, images, method=method)
+            changed = {layer.weight: found[layer.name][3].dequantized() for layer in network.layers}
+            output = replay(graph, {**tensors, **changed}, {network.inputs[0]: images})["output"]
+            errors[method] = (output - expected).square().mean().item()
+    assert errors["gptq"] < errors["nearest"]
+
+
+def test_the_bias_of_tiny_weights_fits_every_site() -> None:
+    network, found = rounded("tiny_weights", 8)
+    _, graph, tensors, _ = prepared("tiny_weights")
+    for layer in network.layers:
+        site: Any = next(node for node in graph.nodes if node.name == layer.sites[0])
+        step = tensors[site.args[0].args[1].target] * found[layer.name][8].scale
+        bias = tensors[layer.bias]  # type: ignore[index]
+        assert (bias.abs() / step <= MOST_BIAS * (1 + 1e-5)).all()
+
+
+def test_what_is_not_asked_for_is_not_rounded_and_nothing_given_is_changed() -> None:
+    network, graph, tensors, images = prepared("residual")
+    before = {name: value.clone() for name, value in tensors.items()}
+    steps: list[tuple[int, int]] = []
+    found = round_weights(
+        graph, tensors, network.layers, {"body.1": (4,), "stem.0": (8,)}, images,
+        on_step=lambda done, total: steps.append((done, total)),
+    )  # fmt: skip
+    assert set(found) == {"stem.0", "body.1"}
+    assert steps == [(1, 2), (2, 2)]
+    assert set(tensors) == set(before)
+    assert all(torch.equal(before[name], value) for name, value in tensors.items())
+
+
+def test_pairs_may_go_beyond_the_limit_where_that_is_asked_for() -> None:
+    network, found = rounded("linear_only", 8, portable=False, method="nearest")
+    _, limited = rounded("linear_only", 8, method="nearest")
+    assert sum(violating_pairs(found[layer.name][8].integers, layer.groups) for layer in network.layers) > 0
+    assert sum(violating_pairs(limited[layer.name][8].integers, layer.groups) for layer in network.layers) == 0
