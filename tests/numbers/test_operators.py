@@ -14,7 +14,7 @@ from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE, dequantize,
 @settings(deadline=None)
 @given(
     bits=st.integers(2, 8),
-    scale=st.floats(1e-6, 1e3, width=32),
+    scale=st.floats(2**-20, 2**10, width=32),
     share=st.floats(0, 1),
     values=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=50),
 )
