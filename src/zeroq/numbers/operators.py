@@ -1,6 +1,6 @@
 """The two operators that make a quantized network an ordinary graph: it runs in PyTorch and is exported as it stands.
 
-Both are registered with torch.library under the name `zeroq`; deploy/onnx_file.py says what they become in ONNX.
+Both are registered with torch.library under the name `zeroq`; deploy/translate.py says what they become in ONNX.
 """
 
 from __future__ import annotations
