@@ -174,7 +174,7 @@ def test_results_and_progress_have_a_stream_each(called: list[Any], capsys: pyte
     for text in (
         "0.400 MB",
         "0.080 MB, 1 / 5.0",
-        "3.90, 1 layers at 2, 2 at 4",
+        "3.90, 1 layer at 2, 2 at 4",
         "98.50 %",
         "head[0]",
         "500 ms",
