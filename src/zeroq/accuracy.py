@@ -55,13 +55,11 @@ def evaluate(
     data: a folder of class folders, an npz, or "digits".  reference: MODEL in floating point for agreement and
     divergence; by default what the run says it came from, if its weights are the same.
     """
-    override = None if preprocess is None else read_preprocessing(preprocess)
     with devices.threads(threads):
         subject = find_subject(target, weights, preprocess, threads, reference, simulation)
         task_named(subject.task)
-        preprocessing = override or subject.preprocessing
         source = load_test_split() if data == "digits" else Path(data)
-        labelled = open_data(source, preprocessing, subject.classes)
+        labelled = open_data(source, subject.preprocessing, subject.classes)
         done = 0
 
         def step(images: int) -> None:
@@ -91,14 +89,15 @@ def find_subject(
     """RUN is a directory, FILE.onnx a file; anything else is a MODEL."""
     path = Path(target)
     against = load_model(reference, weights=weights, preprocess=preprocess) if reference is not None else None
+    override = None if preprocess is None else read_preprocessing(preprocess)
     if path.is_dir():
-        return run_subject(path, threads, against, simulation, weights)
+        return run_subject(path, threads, against, override, simulation, weights)
     if simulation:
         raise OptionError(
             f"--simulation is about a run, and {target} is none: leave it out, or name the run directory."
         )
     if path.suffix == ".onnx":
-        return file_subject(path, threads, against, None if preprocess is None else read_preprocessing(preprocess))
+        return file_subject(path, threads, against, override)
     model = load_model(target, weights=weights, preprocess=preprocess)
     return Subject(
         in_inference(model.module), classes_of(model), model.preprocessing, model.task or "classification", against
@@ -106,13 +105,18 @@ def find_subject(
 
 
 def run_subject(
-    directory: Path, threads: int | None, against: LoadedModel | None, simulation: bool, weights: Path | None
+    directory: Path,
+    threads: int | None,
+    against: LoadedModel | None,
+    override: Preprocessing | None,
+    simulation: bool,
+    weights: Path | None,
 ) -> Subject:
     """A run's file in onnxruntime, or its simulation."""
     if not (directory / RECORD).is_file():
         raise ModelError(f"{directory} is no run directory, as it holds no {RECORD}: give what --out named.")
     record = read_json(directory / RECORD)
-    preprocessing = Preprocessing.from_dict(record["preprocess"])
+    preprocessing = override or Preprocessing.from_dict(record["preprocess"])
     against = against or float_network(record, weights)
     onnx_file = onnx_predictor(directory / FILES["onnx"], threads)
     predict: Predict = onnx_file

@@ -26,7 +26,7 @@ def correct_biases(
     wanted = site_means(network, {layer.sites[0] for layer in chosen}, images)
     walk = Walk.over(graph, tensors, images)
     corrected = {}
-    for layer in sorted(chosen, key=lambda layer: walk.position[layer.sites[0]]):
+    for layer in chosen:
         site = layer.sites[0]
         walk.to(site)
         axis = channel_axis(walk.nodes[site])

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from zeroq.deploy import Verification
-from zeroq.deploy.model_file import load_network
 from zeroq.errors import RunError
 from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.numbers.values import SensitivityTable
@@ -21,10 +20,10 @@ from zeroq.outcome import Outcome
 from zeroq.preparation import Prepared
 from zeroq.preprocessing import Preprocessing
 from zeroq.report import RunRecord, render
-from zeroq.run_directory import RunDirectory, read_json
+from zeroq.run_directory import RECORD, RunDirectory, read_json
 from zeroq.selection import Selection
 from zeroq.simulate import QuantizedNetwork
-from zeroq.stages import FILES, Images, compare
+from zeroq.stages import FILES, Images, compare, outputs
 
 STAGES = ("capture", "distill", "ranges", "sensitivity", "allocate", "rounding", "export", "verify", "report")
 SHOWN = 32  # images in the report
@@ -41,7 +40,7 @@ def conclude(
     verification: Verification,
 ) -> dict[str, Any]:
     """Write result.json and report.html; gives the result."""
-    metadata = load_network(run.path / FILES["model"])[1]
+    metadata = read_tensor_file(run.path / FILES["model"])[1]
     outcome = Outcome(
         prepared=prepared,
         setting=selection.setting,
@@ -49,7 +48,7 @@ def conclude(
         rounding=json.loads(metadata["rounding"]),
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
-        divergence=compare(prepared, network, images.held_out),
+        divergence=compare(outputs(prepared.folded.run, images.held_out), network, images.held_out),
         verification=verification,
         precision="fp32"
         if (decided := run.decided("precision")) is None
@@ -68,8 +67,8 @@ def conclude(
 
 def write_report(directory: Path) -> Path:
     """Write report.html again, from what a run directory holds. Raises RunError where that is not enough."""
-    if not (directory / "run.json").is_file():
-        raise RunError(f"{directory} is no run directory, as it holds no run.json: give what --out named.")
+    if not (directory / RECORD).is_file():
+        raise RunError(f"{directory} is no run directory, as it holds no {RECORD}: give what --out named.")
     data = page(directory).encode()
     with RunDirectory(directory) as run:
         run.write_bytes(REPORT, data)

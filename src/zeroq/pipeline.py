@@ -23,7 +23,7 @@ from zeroq.models import LoadedModel, from_module
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
 from zeroq.run_directory import RunDirectory
-from zeroq.stages import Candidates, Stages
+from zeroq.stages import FILES, Candidates, Stages
 from zeroq.version import __version__
 
 OnProgress = Callable[[str, int, int], None]  # stage, done, total
@@ -40,7 +40,7 @@ class Run:
     @cached_property
     def model(self) -> nn.Module:
         """The quantized network, simulated in floating point."""
-        return load_network(self.directory / "model.safetensors")[0]
+        return load_network(self.directory / FILES["model"])[0]
 
     def save(self, out: str | Path) -> Path:
         """Copy all files of the run to a directory that does not exist yet. Raises RunError."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from zeroq.allocate import budget_in_weight_bits, candidates, pareto_frontier
 from zeroq.numbers.values import BitSetting, SensitivityTable
-from zeroq.options import Options
+from zeroq.options import TARGETS, Options
 from zeroq.setting import LayerPlan
 
 MOST_POINTS = 2000  # of the frontier, that frontier.json keeps
@@ -63,11 +63,7 @@ def select(
     chosen = min(records, key=lambda record: record["divergence"] or 0.0)
     points = list(zip(frontier.sizes.tolist(), frontier.costs.tolist(), strict=True)) if table else []
     return {
-        "limit": {
-            name: value
-            for name in ("average_bits", "compression", "size_mb")
-            if (value := getattr(options, name)) is not None
-        },
+        "limit": {name: value for name in TARGETS if (value := getattr(options, name)) is not None},
         "points": [list(point) for point in thinned(points)],
         "chosen": chosen,
         "candidates": records,

@@ -42,9 +42,7 @@ def measure_sensitivity(
     layers: names of those to measure, by default all.  on_step: (done, total).
     Raises NumericalError, with layer and width, where an output is NaN or infinite.
     """
-    position = {node.name: index for index, node in enumerate(network.graph.nodes)}
     chosen = [layer for layer in network.layers if layers is None or layer.name in layers]
-    order = sorted(chosen, key=lambda layer: position[layer.sites[0]])
     sums = {layer.name: torch.zeros(len(widths), dtype=torch.float64) for layer in chosen}
     parts = images.split(chunk)
     follow = follows_batch(network)
@@ -53,13 +51,13 @@ def measure_sensitivity(
             reference = network.run(part)
             check_finite(reference, "The network itself gives")
             walk = Walk(network, {network.inputs[0]: part}, follow)
-            for done, layer in enumerate(order):
+            for done, layer in enumerate(chosen):
                 candidates = [quantized(layer, width) for width in widths]
                 for column, output in enumerate(walk.outputs(layer, candidates)):
                     check_finite(output, f"With layer {layer.name!r} alone at {widths[column]} bits the network gives")
                     sums[layer.name][column] += divergence(reference, output).double().sum()
                 if on_step is not None:
-                    on_step(index * len(order) + done + 1, len(parts) * len(order))
+                    on_step(index * len(chosen) + done + 1, len(parts) * len(chosen))
     values = tuple(tuple((sums[layer.name] / len(images)).tolist()) for layer in chosen)
     return SensitivityTable(measure, tuple(layer.name for layer in chosen), tuple(widths), values)
 

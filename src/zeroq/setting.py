@@ -32,15 +32,13 @@ def plan_layers(network: Network, options: Options) -> LayerPlan:
 
     Raises OptionError for a pattern that matches no layer, ModelError where no layer is left to quantize.
     """
-    position = {node.name: index for index, node in enumerate(network.graph.nodes)}
-    ordered = sorted(network.layers, key=lambda layer: position[layer.sites[0]])
-    names = [layer.name for layer in ordered]
+    names = [layer.name for layer in network.layers]
     floating = {name for pattern in options.keep_float for name in matching(pattern, names, "--keep-float")}
-    layers = tuple(layer for layer in ordered if layer.name not in floating)
+    layers = tuple(layer for layer in network.layers if layer.name not in floating)
     if not layers:
         raise ModelError("The network has no layer to quantize: it needs at least one convolution or linear layer.")
     fixed = {name: bits for pattern, bits in options.layer_bits for name in matching(pattern, names, "--layer-bits")}
-    edges = {ordered[0].name, ordered[-1].name} if options.edges is not None else set()
+    edges = {names[0], names[-1]} if options.edges is not None else set()
     widths, input_bits = {}, {}
     for layer in layers:
         edge = options.edges if layer.name in edges else None

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import onnx
@@ -94,14 +95,23 @@ class Candidates:
         prepared = self.prepared
         weights = {name: self.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
         network = quantize_network(prepared.folded, prepared.placement, self.ranges, weights, prepared.plan.input_bits)
-        return compare(prepared, network, self.images.held_out)["mean"]
+        return compare(self.reference, network, self.images.held_out)["mean"]
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Outputs in floating point that every setting is compared with."""
+        return outputs(self.prepared.folded.run, self.images.held_out)
 
 
-def compare(prepared: Prepared, network: QuantizedNetwork, images: Tensor) -> dict[str, Any]:
-    """Divergence from the network in floating point and agreement with it, as result.json has them."""
+def outputs(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Class scores [N, K] of a network."""
     with torch.inference_mode():
-        reference = torch.cat([prepared.folded.run(part) for part in images.split(CHUNK)])
-        found = torch.cat([network(part) for part in images.split(CHUNK)])
+        return torch.cat([network(part) for part in images.split(CHUNK)])
+
+
+def compare(reference: Tensor, network: Callable[[Tensor], Tensor], images: Tensor) -> dict[str, Any]:
+    """Divergence of a network from reference outputs and agreement with them, as result.json has them."""
+    found = outputs(network, images)
     mean = float(kl_divergence(reference, found).mean())
     return {"mean": mean, "agreement": agreement(reference, found), "images": len(images)}
 
@@ -252,7 +262,8 @@ class Stages:
             settled = tensors | {layer.weight: weights[layer.name].dequantized() for layer in plan.layers}
             biases = correct_biases(prepared.folded, graph, settled, tuple(weights), images.fitting)
             corrected = self.assemble(ranges, weights, biases)
-            before, after = (compare(prepared, each, images.held_out)["mean"] for each in (plain, corrected))
+            reference = outputs(prepared.folded.run, images.held_out)
+            before, after = (compare(reference, each, images.held_out)["mean"] for each in (plain, corrected))
             chosen, rounding = (corrected, f"{METHOD}, bias corrected") if after < before else (plain, METHOD)
             metadata = {"rounding": dict.fromkeys(weights, rounding), **self.metadata(setting)}
             return serialise(chosen, weight_widths(plan, setting), metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -117,3 +118,11 @@ def test_shapes_are_without_the_batch() -> None:
     network = capture(NETWORKS["wide_input"](), example_of("wide_input"))
     assert network.shapes[network.inputs[0]] == (3, 8, 12)
     assert network.shapes[network.node("linear").name] == (4,)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers_stand_in_order_of_execution(name: str) -> None:
+    network = capture(NETWORKS[name](), example_of(name))
+    position = {node.name: index for index, node in enumerate(network.graph.nodes)}
+    first_sites = [position[layer.sites[0]] for layer in network.layers]
+    assert first_sites == sorted(first_sites)

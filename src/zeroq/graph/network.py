@@ -64,7 +64,7 @@ class Network:
     tensors: Mapping[str, Tensor]
     example: tuple[Tensor, ...]  # inputs of batch 2
     shapes: Mapping[str, tuple[int, ...]]  # of every tensor value, without the batch
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...]  # in order of execution, by their first sites
     norms: tuple[Norm, ...]
     not_quantized: tuple[tuple[str, str], ...]  # (name, reason)
 

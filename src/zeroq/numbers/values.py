@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zeroq.errors import NumericalError, OptionError
-from zeroq.numbers.grid import Grid
+from zeroq.numbers.grid import LEAST_BITS, MOST_BITS, Grid
 
 SOURCES = ("batchnorm", "distilled", "calibration", "neither")
 
@@ -90,8 +90,8 @@ class BitSetting:
 
     def __post_init__(self) -> None:
         for name, bits in self.bits.items():
-            if not 2 <= bits <= 8:
-                raise OptionError(f"{bits} bits for layer {name!r}: choose 2 to 8.")
+            if not LEAST_BITS <= bits <= MOST_BITS:
+                raise OptionError(f"{bits} bits for layer {name!r}: choose {LEAST_BITS} to {MOST_BITS}.")
 
     def __getitem__(self, layer: str) -> int:
         return self.bits[layer]

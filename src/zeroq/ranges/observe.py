@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.graph import Network, replay
+from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import Ranges
 from zeroq.ranges.histogram import Histogram, merge
 from zeroq.ranges.search import range_of
 from zeroq.simulate.placement import Placement, quantizer_bits
-
-CHUNK = 8  # images at a time
 
 
 def observe(
