@@ -284,7 +284,7 @@ def relu6() -> nn.Module:
 
 
 def norm_after_relu() -> nn.Module:
-    """Convolution, ReLU, BatchNorm: the BatchNorm cannot be folded into the convolution before it."""
+    """Convolution, ReLU, BatchNorm: folded, the ReLU becomes a limit for each channel."""
     return classifier(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.BatchNorm2d(8)
     )

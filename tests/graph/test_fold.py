@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from tests.networks import NETWORKS, example_of
 from zeroq.graph import Network, capture, fold
+from zeroq.graph.network import LIMIT, LIMITED
 
 
 def folded(module: nn.Module, images: Tensor) -> Network:
@@ -50,15 +51,15 @@ def test_weights_and_biases_are_those_of_the_equation(affine: bool, bias: bool) 
 @pytest.mark.parametrize(
     ("name", "left"),
     [("residual", 0), ("linear_only", 0), ("shared_head", 0), ("shared_norm", 0), ("pre_activation", 2),
-     ("norm_after_relu", 2), ("norm_first", 2)],
+     ("norm_after_relu", 0), ("norm_first", 1)],
 )  # fmt: skip
 def test_what_can_be_taken_in_is_and_the_rest_is_listed(name: str, left: int) -> None:
     captured = capture(NETWORKS[name](), example_of(name))
     network = fold(captured)
     assert len(captured.norms) > 0
     assert len(network.norms) == left
-    assert len(network.not_quantized) == left
-    assert captured.not_quantized == network.not_quantized
+    assert len(network.not_quantized) == left + sum(node.target == LIMIT for node in network.graph.nodes)
+    assert dict(captured.not_quantized).keys() == dict(network.not_quantized).keys()
 
 
 def test_batch_norms_that_stay_are_listed_by_their_module() -> None:
@@ -85,6 +86,44 @@ class Two(nn.Module):
 @pytest.mark.parametrize(("module", "left"), [(Two(True), 0), (Two(False), 2), (Two(True, "read"), 2)])
 def test_several_sites_are_folded_where_one_batch_norm_follows_all(module: nn.Module, left: int) -> None:
     assert len(folded(randomised(module), torch.randn(3, 3, 4, 4)).norms) == left
+
+
+@pytest.mark.parametrize("rectifier", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-0.5, 0.25)])
+def test_behind_a_rectifier_every_channel_gets_limits_of_its_own(rectifier: nn.Module) -> None:
+    module = randomised(nn.Sequential(nn.Conv2d(3, 6, 3), rectifier, nn.BatchNorm2d(6), nn.Conv2d(6, 2, 1)))
+    with torch.no_grad():
+        module[2].weight.copy_(torch.tensor([1.0, -2.0, 0.0, 0.5, -0.1, 3.0]))
+    network = folded(module, torch.randn(2, 3, 5, 5))
+    assert network.norms == ()
+    assert [node.target for node in network.graph.nodes].count(LIMIT) == 1
+    assert network.not_quantized == (("2", LIMITED),)
+
+
+def test_a_relu_with_gains_above_zero_needs_no_upper_limit() -> None:
+    module = randomised(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.BatchNorm1d(5)))
+    with torch.no_grad():
+        module[2].weight.abs_()
+    network = folded(module, torch.randn(3, 4))
+    assert {name for name in network.tensors if "limit" in name} == {"2.lower_limit"}
+
+
+def test_a_rectified_value_that_is_read_twice_keeps_its_batch_norm() -> None:
+    class Twice(nn.Module):
+        """The rectified value goes to the BatchNorm and around it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            rectified = functional.relu(self.layer(images))
+            return self.norm(rectified) + rectified
+
+    assert len(folded(randomised(Twice()), torch.randn(3, 3, 4, 4)).norms) == 1
+
+
+def test_a_batch_norm_of_another_axis_than_the_linear_layers_stays() -> None:
+    assert len(folded(randomised(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))), torch.randn(3, 4, 4)).norms) == 1
 
 
 def test_a_weight_that_another_operator_reads_is_not_changed() -> None:

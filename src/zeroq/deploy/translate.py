@@ -20,6 +20,7 @@ from onnxscript import optimizer, rewriter
 from torch import Tensor
 
 from zeroq.errors import ModelError
+from zeroq.graph.network import LIMIT
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
 from zeroq.simulate.quantized_network import UNCLIPPED, QuantizedNetwork
 
@@ -84,6 +85,12 @@ def linear(values: Any, weight: Any, bias: Any = None) -> Any:
     rows = opset.Reshape(values, constant(numpy.array([-1, int(shape[-1])])))
     sizes = [-1, *(int(size) for size in shape[1:-1]), int(weight.shape[0])]
     return opset.Reshape(opset.Gemm(rows, weight, bias, transB=1), constant(numpy.array(sizes)))
+
+
+def limit(values: Any, lower: Any = None, upper: Any = None) -> Any:
+    """Bounds for each channel: Clip knows one bound for all."""
+    values = values if lower is None else opset.Max(values, lower)
+    return values if upper is None else opset.Min(values, upper)
 
 
 def average_pool(
@@ -178,6 +185,7 @@ TRANSLATIONS: dict[Any, Callable[..., Any]] = {
     QUANTIZE_DEQUANTIZE: quantize_dequantize,
     DEQUANTIZE: dequantize,
     aten.linear.default: linear,
+    LIMIT: limit,
     aten.max_pool1d.default: max_pool,
     aten.max_pool2d.default: max_pool,
     aten.avg_pool1d.default: average_pool,

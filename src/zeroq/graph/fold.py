@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
-from zeroq.graph.network import Network, Norm, describe, foldable
+from zeroq.graph.network import LIMIT, Network, Norm, describe, foldable, norm_name
+
+aten = torch.ops.aten
 
 
 def fold(network: Network) -> Network:
     """Merge each BatchNorm into the layer before it, exactly: w' = w g / sigma, b' = (b - mu) g / sigma + beta.
 
-    A layer with several sites is folded if the same BatchNorm follows each of them; a BatchNorm whose input has other
-    consumers, or follows something else than a layer, stays an affine step. Sums are taken in 64 bits.
+    Behind a rectifier as well, which then limits each channel by bounds of its own; see limits(). A layer with several
+    sites is folded if the same BatchNorm follows each of them; a BatchNorm whose input has other consumers, or follows
+    something else, stays an affine step. Sums are taken in 64 bits. What becomes foldable by that is folded in turn: the
+    second BatchNorm of convolution, BatchNorm, ReLU, BatchNorm.
     """
     graph, tensors = copy.deepcopy(network.graph), dict(network.tensors)
     nodes = {node.name: node for node in graph.nodes}
@@ -31,16 +36,54 @@ def fold(network: Network) -> Network:
         with graph.inserting_before(first):
             attribute = graph.get_attr(bias)
         for norm in norms:
-            batch_norm = nodes[norm.node]
-            site: Any = batch_norm.args[0]
+            site: Any = nodes[str(norm.site)]
             site.args = (*site.args[:2], attribute, *site.args[3:])
-            batch_norm.replace_all_uses_with(site)
+            if norm.input != norm.site:
+                bounds = limits(nodes[norm.input], gain, shift)
+                axes = len(network.shapes[norm.input]) - 1
+                insert_limit(graph, tensors, nodes[norm.input], norm_name(network, norm), bounds, axes)
+            batch_norm = nodes[norm.node]
+            batch_norm.replace_all_uses_with(batch_norm.args[0])
             graph.erase_node(batch_norm)
     remove_unused(graph, tensors)
-    return describe(graph, tensors, network.example)
+    folded = describe(graph, tensors, network.example)
+    return fold(folded) if foldable(folded) else folded
 
 
-def affine(network: Network, norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
+def limits(rectifier: fx.Node, gain: Tensor, shift: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Bounds [channels] for which clamp(x, low, high) gain + shift = clamp(gain x + shift, lower, upper).
+
+    A bound that no channel needs is None.
+    """
+    bounds: Any = (0.0, math.inf) if rectifier.target == aten.relu.default else rectifier.args[1:3]
+    ends = [torch.where(gain == 0, shift, end * gain + shift) for end in bounds]  # inf * 0 is not a number
+    lower, upper = torch.minimum(ends[0], ends[1]), torch.maximum(ends[0], ends[1])
+    return (None if (lower == -math.inf).all() else lower), (None if (upper == math.inf).all() else upper)
+
+
+def insert_limit(
+    graph: fx.Graph,
+    tensors: dict[str, Tensor],
+    rectifier: fx.Node,
+    name: str,
+    bounds: tuple[Tensor | None, Tensor | None],
+    axes: int,
+) -> None:
+    """Turn a rectifier into a limit whose bounds are stored under the name of the BatchNorm that they come from.
+
+    axes: of its value, behind the channels.
+    """
+    stored: list[fx.Node | None] = []
+    for end, bound in zip(("lower", "upper"), bounds, strict=True):
+        stored.append(None)
+        if bound is not None:
+            tensors[f"{name}.{end}_limit"] = bound.float().reshape(-1, *[1] * axes)
+            with graph.inserting_before(rectifier):
+                stored[-1] = graph.get_attr(f"{name}.{end}_limit")
+    rectifier.target, rectifier.args = LIMIT, (rectifier.args[0], *stored)
+
+
+def affine(network: Network, norm: Norm) -> tuple[Tensor, Tensor]:
     """Gain and shift of a BatchNorm per channel, in 64 bits."""
     node = network.node(norm.node)
     weight, bias = node.args[1], node.args[2]
@@ -52,7 +95,7 @@ def affine(network: Network, norm: Norm) -> tuple[torch.Tensor, torch.Tensor]:
     return gain, shift
 
 
-def remove_unused(graph: fx.Graph, tensors: dict[str, torch.Tensor]) -> None:
+def remove_unused(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
     """Drop attributes that no node uses, and their tensors."""
     for node in reversed(list(graph.nodes)):
         if node.op == "get_attr" and not node.users:

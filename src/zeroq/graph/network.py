@@ -18,6 +18,8 @@ CONVOLUTIONS = {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default}
 TRANSPOSED = {aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input}
 LAYER_OPERATORS = CONVOLUTIONS | {aten.linear.default}
 BATCH_NORM = aten.batch_norm.default
+RECTIFIERS = {aten.relu.default, aten.hardtanh.default}  # ReLU, and clamps between two constants
+LIMIT = aten.clamp.Tensor  # bounds for each channel: a rectifier whose BatchNorm is folded into the layer before it
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Norm:
-    """A BatchNorm with running statistics: the layer whose output it alone consumes, if there is one."""
+    """A BatchNorm with running statistics: the layer whose output it alone consumes, if there is one.
+
+    Between the two there may be a rectifier.
+    """
 
     node: str
     input: str  # the node whose value it normalises
     layer: str | None
+    site: str | None  # of that layer
     mean: Tensor  # [channels]
     variance: Tensor  # [channels]
     epsilon: float
@@ -122,6 +128,8 @@ def find_layers(
                 continue
             if weighted and argument is node.args[1] and node.target in LAYER_OPERATORS:
                 sites.setdefault(str(argument.target), []).append(node)
+            elif node.target == LIMIT:
+                others[str(argument.target).rpartition(".")[0]] = LIMITED
             elif weighted and argument is node.args[1]:
                 reason = "onnxruntime has no integer kernel for a transposed convolution"
                 others[layer_name(str(argument.target))] = reason
@@ -132,29 +140,47 @@ def find_layers(
     return layers, tuple(others.items())
 
 
+LIMITED = "a ReLU before a BatchNorm becomes a limit for each channel, in floating point"
+UNFOLDED = "a BatchNorm that the layer before it cannot take in is an affine step in floating point"
+
+
 def unfolded_norms(network: Network) -> list[tuple[str, str]]:
-    """BatchNorms that no layer can take in, by the path of their module, with the reason."""
-    folded = {norm.node for norms in foldable(network).values() for norm in norms}
-    reason = "a BatchNorm that the layer before it cannot take in is an affine step in floating point"
-    found = [network.node(norm.node) for norm in network.norms if norm.node not in folded]
-    return [(str(node.args[3].target).removesuffix(".running_mean"), reason) for node in found]  # type: ignore[union-attr]
+    """BatchNorms that leave a step in floating point, by the path of their module, with the reason."""
+    folded = {norm.node: norm for norms in foldable(network).values() for norm in norms}
+    limits = {norm_name(network, norm): LIMITED for norm in folded.values() if norm.input != norm.site}
+    others = {norm_name(network, norm): UNFOLDED for norm in network.norms if norm.node not in folded}
+    return [*limits.items(), *others.items()]
+
+
+def norm_name(network: Network, norm: Norm) -> str:
+    """The path of a BatchNorm's module."""
+    mean: Any = network.node(norm.node).args[3]
+    return str(mean.target).removesuffix(".running_mean")
 
 
 def foldable(network: Network) -> dict[str, tuple[Norm, ...]]:
     """Layers that can take in the BatchNorms behind them, with these: one behind each site, all of the same numbers.
 
-    The layer's weight must have no other reader.
+    Rectifiers before them must be alike, too, and the layer's weight must have no other reader. A linear layer's
+    channels are its last axis, a BatchNorm's the second: the two must be one.
     """
     nodes = {node.name: node for node in network.graph.nodes}
     found = {}
     for layer in network.layers:
         norms = tuple(norm for norm in network.norms if norm.layer == layer.name)
         sites = [nodes[site] for site in layer.sites]
-        alike = len({str((nodes[norm.node].args[1:5], norm.epsilon)) for norm in norms}) == 1
+        alike = len({str((nodes[norm.node].args[1:5], norm.epsilon, between(nodes, norm))) for norm in norms}) == 1
         readers = {user for site in sites for user in site.args[1].users}
-        if alike and len(norms) == len(sites) and readers == set(sites):
+        second = layer.operator != "linear" or all(len(network.shapes[site]) == 1 for site in layer.sites)
+        if alike and second and len(norms) == len(sites) and readers == set(sites):
             found[layer.name] = norms
     return found
+
+
+def between(nodes: Mapping[str, fx.Node], norm: Norm) -> tuple[Any, ...]:
+    """The rectifier between a BatchNorm and its layer: the operator and its bounds; () where there is none."""
+    node = nodes[norm.input]
+    return () if norm.input == norm.site else (node.target, *node.args[1:])
 
 
 def make_layer(
@@ -186,12 +212,14 @@ def find_norms(graph: fx.Graph, tensors: Mapping[str, Tensor], layers: tuple[Lay
         if not is_norm(node):
             continue
         source = node.args[0]
-        alone = len(source.users) == 1
+        site = source.args[0] if source.target in RECTIFIERS and len(source.users) == 1 else source
+        alone = site.name in layer_of and len(site.users) == 1
         norms.append(
             Norm(
                 node=node.name,
                 input=source.name,
-                layer=layer_of.get(source.name) if alone else None,
+                layer=layer_of[site.name] if alone else None,
+                site=site.name if alone else None,
                 mean=tensors[str(node.args[3].target)],
                 variance=tensors[str(node.args[4].target)],
                 epsilon=float(node.args[7]),

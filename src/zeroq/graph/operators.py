@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.errors import CaptureError
+from zeroq.graph.network import RECTIFIERS
 
 aten = torch.ops.aten
 
@@ -63,7 +64,6 @@ def merge_rectifiers(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-RECTIFIERS = {aten.relu.default, aten.hardtanh.default}
 MOVING = {
     aten.max_pool1d.default, aten.max_pool2d.default, aten.reshape.default, aten.transpose.int, aten.permute.default,
     aten.slice.Tensor, aten.pixel_shuffle.default, aten.channel_shuffle.default,

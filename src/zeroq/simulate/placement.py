@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from zeroq.graph.network import LAYER_OPERATORS, Network
+from zeroq.graph.network import LAYER_OPERATORS, LIMIT, Network
 
 aten = torch.ops.aten
 
@@ -93,7 +93,11 @@ def make_quantizer(members: list[fx.Node], ceiling: float, floating: set[str]) -
 
 
 def follows(node: fx.Node, group: set[fx.Node]) -> bool:
-    """Whether a value only moves or joins others of its group."""
+    """Whether a value only moves or joins others of its group, or is limited within it before anything reads it."""
+    if is_limit(node):
+        return False
+    if all(is_limit(user) and user in group for user in node.users):
+        return True
     return (is_passing(node) or node.target == CONCATENATION) and group.issuperset(node.all_input_nodes)
 
 
@@ -131,8 +135,15 @@ def joins_two(node: fx.Node) -> bool:
     return node.target in BINARY and both and not node.kwargs
 
 
+def is_limit(node: fx.Node) -> bool:
+    """Whether a node cuts each channel off at stored bounds."""
+    return node.target == LIMIT and all(bound is None or bound.op == "get_attr" for bound in node.args[1:])  # type: ignore[union-attr]
+
+
 def is_passing(node: fx.Node) -> bool:
-    """Whether an operator only moves values, or adds zeros to them."""
+    """Whether an operator only moves values, adds zeros to them, or limits them."""
+    if is_limit(node):
+        return True
     if node.target == aten.pad.default:
         return len(node.args) < 4 or (node.args[2] == "constant" and not node.args[3])
     return node.target in PASSING

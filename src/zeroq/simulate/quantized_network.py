@@ -13,7 +13,7 @@ from zeroq.graph.fold import remove_unused
 from zeroq.graph.network import Layer, Network
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import ActivationRange, IntegerWeight, Ranges
-from zeroq.simulate.placement import Placement, again, is_passing
+from zeroq.simulate.placement import Placement, again, is_limit, is_passing
 
 UNCLIPPED = 255  # the highest integer of the stored type, uint8
 MOST_BIAS = 2**30  # int32 accumulators hold the bias and the products beside it
@@ -65,7 +65,7 @@ def quantize_activations(
         quantizer = of_value[node.name]
         users = list(node.users)
         with graph.inserting_after(node):
-            moved = is_passing(node) and is_quantizer(node.args[0])
+            moved = is_passing(node) and not is_limit(node) and is_quantizer(node.args[0])
             quantized = insert(graph, tensors, node, quantizer.name, ranges[quantizer.name], moved=moved)
         names[quantized.name] = quantizer.name
         for user in users:
