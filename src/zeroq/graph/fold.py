@@ -19,8 +19,8 @@ def fold(network: Network) -> Network:
 
     Behind a rectifier as well, which then limits each channel by bounds of its own; see limits(). A layer with several
     sites is folded if the same BatchNorm follows each of them; a BatchNorm whose input has other consumers, or follows
-    something else, stays an affine step. Sums are taken in 64 bits. What becomes foldable by that is folded in turn: the
-    second BatchNorm of convolution, BatchNorm, ReLU, BatchNorm.
+    something else, stays an affine step. What becomes foldable by that is folded in turn: the second BatchNorm of
+    convolution, BatchNorm, ReLU, BatchNorm. Sums are taken in 64 bits.
     """
     graph, tensors = copy.deepcopy(network.graph), dict(network.tensors)
     nodes = {node.name: node for node in graph.nodes}
