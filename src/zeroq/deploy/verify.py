@@ -87,14 +87,17 @@ def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Inte
     integers: dict[str, Integers] = {}
     highs: dict[str, int] = {}
 
+    quantizers = {node.name: node for node in network.graph.nodes if node.target == QUANTIZE_DEQUANTIZE}
+
     def note(node: torch.fx.Node, value: Any) -> None:
-        if node.target == QUANTIZE_DEQUANTIZE:
-            scale, zero_point = (tensors[str(argument.target)] for argument in node.args[1:3])  # type: ignore[union-attr]
+        if node.name in quantizers:
+            _, *stored, high = quantizers[node.name].args
+            scale, zero_point = (tensors[str(argument.target)] for argument in stored)
             integers[node.name] = (torch.round(value / scale) + zero_point).to(torch.uint8).numpy()
-            highs[node.name] = int(node.args[3])  # type: ignore[arg-type]
+            highs[node.name] = int(high)
 
     first = next(node.name for node in network.graph.nodes if node.op == "placeholder")
-    output = replay(network.graph, tensors, {first: images}, visit=note)["output"]
+    output = replay(network.arithmetic, tensors, {first: images}, visit=note)["output"]
     return integers, highs, torch.utils._pytree.tree_leaves(output)
 
 

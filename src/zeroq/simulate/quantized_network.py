@@ -11,8 +11,10 @@ from torch import Tensor, fx, nn
 
 from zeroq.graph.fold import remove_unused
 from zeroq.graph.network import Layer, Network
+from zeroq.graph.replay import replay
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import ActivationRange, IntegerWeight, Ranges
+from zeroq.simulate.arithmetic import with_integer_arithmetic
 from zeroq.simulate.placement import Placement, again, is_limit, is_passing
 
 UNCLIPPED = 255  # the highest integer of the stored type, uint8
@@ -20,15 +22,16 @@ MOST_BIAS = 2**30  # int32 accumulators hold the bias and the products beside it
 
 
 class QuantizedNetwork(nn.Module):
-    """The quantized network, simulated in floating point; all that it knows is in its state_dict.
+    """The quantized network; all that it knows is in its state_dict.
 
     Integer weights and biases, scales and zero points are buffers; quantizers maps each activation quantizer's node to
-    its name in Ranges.
+    its name in Ranges. Two graphs say the same: `graph` is exported, `arithmetic` is run, and rounds as the file does.
     """
 
     def __init__(self, graph: fx.Graph, tensors: Mapping[str, Tensor], quantizers: Mapping[str, str]) -> None:
         super().__init__()
         self.graph_module = fx.GraphModule(dict(tensors), graph)
+        self.arithmetic = with_integer_arithmetic(graph)
         self.quantizers = dict(quantizers)
         self.eval()
 
@@ -43,7 +46,8 @@ class QuantizedNetwork(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         """The network's output, every value rounded as the file rounds it."""
-        return self.graph_module(*inputs)
+        names = [node.name for node in self.graph.nodes if node.op == "placeholder"]
+        return replay(self.arithmetic, self.tensors(), dict(zip(names, inputs, strict=True)))["output"]
 
 
 def quantize_activations(
