@@ -60,9 +60,8 @@ def test_one_step_on_a_few_values_is_allowed_and_on_many_is_not() -> None:
         "QLinearAdd 'add' of the file differs from its simulation by up to 1 steps, on 100.0% of the values; "
         "one step on 5% is allowed."
     )
-    refuse_differences([("one of eight", np.eye(1, 8, dtype=np.int16))])
     with pytest.raises(VerificationError):
-        refuse_differences([("two steps", np.eye(1, 8, dtype=np.int16) * 2)])
+        refuse_differences([("two steps", np.eye(1, 100, dtype=np.int16) * 2)])
 
 
 def test_agreement_of_several_outputs_and_of_maps_is_a_mean() -> None:
