@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from zeroq.divergence import kl_divergence
 from zeroq.errors import NumericalError
-from zeroq.graph import Layer, Network, replay
+from zeroq.graph import Inputs, Layer, Network, chunks, count_images, replay
 from zeroq.numbers.values import SensitivityTable
 
 CHUNK = 8  # images at a time; a layer's candidates make as many batches of it
@@ -23,7 +23,7 @@ Quantized = Callable[[Layer, int], Tensor]  # a layer's weight at a width, in fl
 
 def measure_sensitivity(
     network: Network,
-    images: Tensor,
+    images: Inputs,
     widths: Sequence[int],
     quantized: Quantized,
     *,
@@ -37,20 +37,20 @@ def measure_sensitivity(
 
     Everything before a layer is computed once for all its widths, which then run on as one batch.
 
-    images: [N, C, H, W].  quantized: asked once for each chunk of images, so it should look up rather than compute;
+    images: [N, C, H, W], of several inputs a tuple.  quantized: asked once for each chunk of images, so it should look up rather than compute;
     what it gives decides what is measured (the paper: rounded to nearest), and `measure` is the name of that.
     layers: names of those to measure, by default all.  on_step: (done, total).
     Raises NumericalError, with layer and width, where an output is NaN or infinite.
     """
     chosen = [layer for layer in network.layers if layers is None or layer.name in layers]
     sums = {layer.name: torch.zeros(len(widths), dtype=torch.float64) for layer in chosen}
-    parts = images.split(chunk)
+    parts = chunks(images, chunk)
     follow = follows_batch(network)
     with torch.inference_mode():
         for index, part in enumerate(parts):
-            reference = network.run(part)
+            reference = network.run(*part)
             check_finite(reference, "The network itself gives")
-            walk = Walk(network, {network.inputs[0]: part}, follow)
+            walk = Walk(network, network.feed(part), follow)
             for done, layer in enumerate(chosen):
                 candidates = [quantized(layer, width) for width in widths]
                 for column, output in enumerate(walk.outputs(layer, candidates)):
@@ -58,7 +58,7 @@ def measure_sensitivity(
                     sums[layer.name][column] += divergence(reference, output).double().sum()
                 if on_step is not None:
                     on_step(index * len(chosen) + done + 1, len(parts) * len(chosen))
-    values = tuple(tuple((sums[layer.name] / len(images)).tolist()) for layer in chosen)
+    values = tuple(tuple((sums[layer.name] / count_images(images)).tolist()) for layer in chosen)
     return SensitivityTable(measure, tuple(layer.name for layer in chosen), tuple(widths), values)
 
 

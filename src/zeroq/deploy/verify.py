@@ -20,6 +20,7 @@ from torch import Tensor
 from zeroq.deploy.fused import FusedOperator, Integers, compare, count_nodes, feeds, fused_operators, isolated
 from zeroq.divergence import agreement
 from zeroq.errors import VerificationError
+from zeroq.graph.inputs import Inputs, as_tuple
 from zeroq.graph.replay import replay
 from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.simulate.quantized_network import QuantizedNetwork
@@ -44,11 +45,11 @@ class Verification:
 
 
 def verify(
-    model: ModelProto, network: QuantizedNetwork, images: Tensor, *, strict: bool = True, threads: int = 0
+    model: ModelProto, network: QuantizedNetwork, images: Inputs, *, strict: bool = True, threads: int = 0
 ) -> Verification:
     """Compare a file with its simulation; see Verification.
 
-    images: [N, C, H, W], the network's inputs.  strict: a difference beyond the limits is a VerificationError that
+    images: [N, C, H, W], the network's input, of several inputs a tuple.  strict: a difference beyond the limits is a VerificationError that
     names operator and value, as it is a defect; otherwise it is only counted.
     """
     with torch.inference_mode():
@@ -79,7 +80,7 @@ def verify(
     )
 
 
-def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Integers], dict[str, int], list[Tensor]]:
+def simulated(network: QuantizedNetwork, images: Inputs) -> tuple[dict[str, Integers], dict[str, int], list[Tensor]]:
     """Integers behind every quantizer and its highest integer, by node, and the network's outputs."""
     tensors = network.tensors()
     integers: dict[str, Integers] = {}
@@ -94,8 +95,9 @@ def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Inte
             integers[node.name] = (torch.round(value / scale) + zero_point).to(torch.uint8).numpy()
             highs[node.name] = int(high)
 
-    first = next(node.name for node in network.graph.nodes if node.op == "placeholder")
-    output = replay(network.arithmetic, tensors, {first: images}, visit=note)["output"]
+    names = [node.name for node in network.graph.nodes if node.op == "placeholder"]
+    inputs = dict(zip(names, as_tuple(images), strict=True))
+    output = replay(network.arithmetic, tensors, inputs, visit=note)["output"]
     return integers, highs, torch.utils._pytree.tree_leaves(output)
 
 
@@ -141,9 +143,11 @@ def open_session(model: ModelProto, threads: int, *, optimised: bool = True, kee
     )
 
 
-def run(session: Any, images: Tensor) -> list[Tensor]:
-    """Outputs of a session with one input."""
-    return [torch.from_numpy(value) for value in session.run(None, {session.get_inputs()[0].name: images.numpy()})]
+def run(session: Any, images: Inputs) -> list[Tensor]:
+    """Outputs of a session, whose inputs have the order of the network's."""
+    names = [each.name for each in session.get_inputs()]
+    values = dict(zip(names, (value.numpy() for value in as_tuple(images)), strict=True))
+    return [torch.from_numpy(value) for value in session.run(None, values)]
 
 
 def agreement_of(references: list[Tensor], outputs: list[Tensor]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,9 +87,13 @@ class Network:
         """Names of the network's inputs."""
         return tuple(node.name for node in self.graph.nodes if node.op == "placeholder")
 
+    def feed(self, values: Iterable[Tensor]) -> dict[str, Tensor]:
+        """One value for each input, by the inputs' names."""
+        return dict(zip(self.inputs, values, strict=True))
+
     def run(self, *inputs: Tensor) -> Any:
         """The network's output."""
-        return replay(self.graph, self.tensors, dict(zip(self.inputs, inputs, strict=True)))["output"]
+        return replay(self.graph, self.tensors, self.feed(inputs))["output"]
 
     def with_tensors(self, changed: Mapping[str, Tensor]) -> Network:
         """The same graph with some tensors replaced by others of the same shape."""
