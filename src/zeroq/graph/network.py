@@ -28,12 +28,17 @@ class Layer:
 
     name: str  # the module's path: "stage1.0.conv1"
     weight: str  # key in Network.tensors
-    bias: str | None
+    biases: tuple[str | None, ...]  # of each site: layers that share a weight may have their own
     operator: str  # "conv2d", "linear", ...
     sites: tuple[str, ...]  # names of the nodes that use the weight, in order of execution
     shape: tuple[int, ...]  # of the weight, output channels first
     groups: int
     multiply_accumulates: int  # per image, over all sites
+
+    @property
+    def bias(self) -> str | None:
+        """The bias of its first site, which most layers have alone."""
+        return self.biases[0]
 
     @property
     def parameters(self) -> int:
@@ -176,6 +181,7 @@ def foldable(network: Network) -> dict[str, tuple[Norm, ...]]:
         alike = len({str((nodes[norm.node].args[1:5], norm.epsilon, between(nodes, norm))) for norm in norms}) == 1
         readers = {user for site in sites for user in site.args[1].users}
         second = layer.operator != "linear" or all(len(network.shapes[site]) == 1 for site in layer.sites)
+        alike = alike and len(set(layer.biases)) == 1
         if alike and second and len(norms) == len(sites) and readers == set(sites):
             found[layer.name] = norms
     return found
@@ -192,14 +198,14 @@ def make_layer(
 ) -> Layer:
     """The layer of one weight and the nodes that use it."""
     first = nodes[0]
-    bias = first.args[2] if len(first.args) > 2 else None
+    biases = [node.args[2] if len(node.args) > 2 else None for node in nodes]
     shape = tuple(tensors[weight].shape)
     groups = int(first.args[6]) if first.target in CONVOLUTIONS and len(first.args) > 6 else 1  # type: ignore[arg-type]
     positions = sum(math.prod(shapes[node.name]) // shape[0] for node in nodes)
     return Layer(
         name=layer_name(weight),
         weight=weight,
-        bias=str(bias.target) if isinstance(bias, fx.Node) else None,
+        biases=tuple(str(bias.target) if isinstance(bias, fx.Node) else None for bias in biases),
         operator=operator_name(first),
         sites=tuple(node.name for node in nodes),
         shape=shape,

@@ -43,10 +43,11 @@ def round_weights(
     )
     for index, layer in enumerate(ordered):
         hessian = None if method == "nearest" else second_moments(walk, layer)
-        bias = walk.tensors[layer.bias] if layer.bias else None
-        least = torch.stack([least_scales(bias, input_scale(walk, site), layer.shape[0]) for site in layer.sites]).amax(
-            0
-        )
+        biases = [walk.tensors[bias] if bias else None for bias in layer.biases]
+        least = torch.stack([
+            least_scales(bias, input_scale(walk, site), layer.shape[0])
+            for site, bias in zip(layer.sites, biases, strict=True)
+        ]).amax(0)  # fmt: skip
         rounded[layer.name] = {
             bits: round_weight(
                 walk.tensors[layer.weight], bits, hessian, groups=layer.groups, method=method, portable=portable,

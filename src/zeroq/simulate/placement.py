@@ -17,12 +17,15 @@ aten = torch.ops.aten
 WIDE_BITS = 8  # of the input, sums, products, concatenations, pooling and outputs
 
 PASSING = {
-    aten.max_pool1d.default, aten.max_pool2d.default, aten.reshape.default, aten.view.default, aten.flatten.using_ints,
+    aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
+    aten.reshape.default, aten.view.default, aten.flatten.using_ints,
     aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default, aten.transpose.int, aten.permute.default,
     aten.slice.Tensor, aten.select.int, aten.expand.default, aten.pixel_shuffle.default, aten.channel_shuffle.default,
     aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default,
 }  # fmt: skip
-POOLING = {aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.avg_pool1d.default}
+POOLING = {
+    aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default, aten.adaptive_avg_pool2d.default,
+}  # fmt: skip
 BINARY = {aten.add.Tensor, aten.mul.Tensor}
 PRODUCTS = {aten.matmul.default, aten.bmm.default, aten.mm.default}  # of two computed values: attention
 SIGMOIDS = {aten.sigmoid.default, aten.hardsigmoid.default, aten.softmax.int}
