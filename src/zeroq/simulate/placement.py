@@ -63,8 +63,9 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     consumer is a ReLU or ReLU6 is quantized behind that, and the range takes the rectifier in. What only moves values
     (max-pooling, reshape, slices, zero padding) shares the quantizer of what it moves; so do the inputs of a
     concatenation, except a rectified one beside values below 0 or above its ceiling, which one range cannot both hold
-    and cut off. A linear layer that gives the network's output leaves its sums in floating point, as its integer
-    kernel can.
+    and cut off. A concatenation that gives the network's output joins values as they are, in floating point: boxes
+    beside scores would leave the scores none of 256 steps. A linear layer that gives the output leaves its sums in
+    floating point, as its integer kernel can.
     """
     floating = {site for layer in network.layers if layer.name in set(float_layers) for site in layer.sites}
     nodes = [node for node in network.graph.nodes if node.name in network.shapes and node.op != "get_attr"]
@@ -74,7 +75,7 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     for node in chosen:
         if is_passing(node):
             groups.join(node.args[0].name, node.name)
-        if node.target == CONCATENATION:
+        if node.target == CONCATENATION and node.name in groups.parent:
             for part in node.args[0]:
                 groups.join(part.name, node.name)
     by_name = {node.name: node for node in chosen}
@@ -132,7 +133,15 @@ def has_integer_kernel(node: fx.Node, floating: set[str]) -> bool:
     """Whether onnxruntime runs an operator in integers between quantizers."""
     if joins_two(node) or is_product(node) or is_layer(node, floating):
         return True
-    return node.target in POOLING or node.target == CONCATENATION
+    return node.target in POOLING or (node.target == CONCATENATION and not leads_out(node))
+
+
+def leads_out(node: fx.Node) -> bool:
+    """Whether nothing reads a value but the network's output, perhaps through what moves or joins values."""
+    return all(
+        user.op == "output" or ((is_passing(user) or user.target == CONCATENATION) and leads_out(user))
+        for user in node.users
+    )
 
 
 def joins_two(node: fx.Node) -> bool:
@@ -170,7 +179,7 @@ def is_quantized(node: fx.Node, floating: set[str]) -> bool:
     users = list(node.users)
     if not users or (len(users) == 1 and is_rectifier(users[0]) and is_quantized(users[0], floating)):
         return False
-    if node.target == aten.linear.default and all(user.op == "output" for user in users):
+    if node.target == aten.linear.default and leads_out(node):
         return False
     if is_passing(node):
         return is_quantized(node.args[0], floating) or taken_by_kernel(node, floating)  # type: ignore[arg-type]
