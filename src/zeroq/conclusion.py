@@ -90,8 +90,10 @@ def pictures(directory: Path, run: dict[str, Any]) -> NDArray[np.uint8] | None:
     path = directory / FILES["images"]
     if not path.is_file():
         return None
-    images = read_tensor_file(path)[0]["images"][:SHOWN]
-    return to_pixels(images, Preprocessing.from_dict(run["preprocess"]))
+    tensors = read_tensor_file(path)[0]
+    if run["preprocess"] is None or "images" not in tensors:
+        return None
+    return to_pixels(tensors["images"][:SHOWN], Preprocessing.from_dict(run["preprocess"]))
 
 
 def to_pixels(images: Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -22,6 +22,7 @@ from zeroq.divergence import Decode, Divergence
 from zeroq.errors import RunError
 from zeroq.models import LoadedModel, from_module
 from zeroq.models.meaning import Reading
+from zeroq.models.several import preprocess_dict
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
 from zeroq.run_directory import RunDirectory
@@ -70,7 +71,8 @@ def quantize(
 ) -> Run:
     """Quantize any module; options are those of `zeroq quantize`, with underscores.
 
-    example: one input [N, C, H, W].  preprocess: how pictures become inputs, a dictionary as PREPROCESS of a FILE.py.
+    example: the input [N, C, H, W], or a tuple with one tensor for each input, of any shapes with the batch first.
+    preprocess: how pictures become inputs, a dictionary as PREPROCESS of a FILE.py.
     task, ignore, decode, divergence: what the output means, as TASK, IGNORE, decode and divergence of a FILE.py say it.
     out: the run directory; by default a temporary one, from which Run.save() copies.
     """
@@ -119,8 +121,8 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         "weights": None if model.weights is None else str(model.weights),
         "weights_sha256": model.weights_sha256,
         "options": prepared.options.to_dict(),
-        "preprocess": model.preprocessing.to_dict(),
-        "input_shape": list(model.input_shape),
+        "preprocess": preprocess_dict(model.preprocessing),
+        "input_shape": model.shapes,
         "versions": {
             "zeroq": __version__,
             "torch": torch.__version__,

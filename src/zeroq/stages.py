@@ -18,14 +18,15 @@ from zeroq.bias_correction import correct_biases
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
-from zeroq.distillation import EFFORTS, distill
+from zeroq.distillation import EFFORTS, distill, distill_several
 from zeroq.divergence import Comparison, Meaning
-from zeroq.graph import Layer
+from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
 from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.models.meaning import fingerprint_of
+from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.preparation import Prepared
 from zeroq.ranges import observe
 from zeroq.rounding import Rounded, round_weights
@@ -48,19 +49,24 @@ FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distille
 
 @dataclass(frozen=True)
 class Images:
-    """Network inputs [N, C, H, W]: those that everything is fitted on, and those that choices are verified on."""
+    """Network inputs [N, C, H, W]: those that everything is fitted on, and those that choices are verified on.
 
-    all: Tensor
+    Of a network of several inputs a tuple of such tensors.
+    """
+
+    all: Inputs
     source: str  # as in Ranges: "distilled", "calibration", "neither"
 
     @property
-    def fitting(self) -> Tensor:
-        return self.all[: len(self.all) - len(self.all) // HELD_OUT]
+    def fitting(self) -> Inputs:
+        count = count_images(self.all)
+        return slice_images(self.all, None, count - count // HELD_OUT)
 
     @property
-    def held_out(self) -> Tensor:
+    def held_out(self) -> Inputs:
         """The last quarter; a set of fewer than four images is verified on itself."""
-        return self.all[-(len(self.all) // HELD_OUT) :] if len(self.all) >= HELD_OUT else self.all
+        count = count_images(self.all)
+        return slice_images(self.all, count - count // HELD_OUT, None) if count >= HELD_OUT else self.all
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,33 +111,33 @@ class Candidates:
         return outputs(self.prepared.folded.run, self.images.held_out)
 
 
-def outputs(network: Callable[[Tensor], Any], images: Tensor) -> Any:
+def outputs(network: Callable[..., Any], images: Inputs) -> Any:
     """Outputs of a network for many images: one tensor [N, ...], or several in the form in which it gives them."""
     with torch.inference_mode():
-        parts = [network(part) for part in images.split(CHUNK)]
+        parts = [network(*part) for part in chunks(images, CHUNK)]
     return pytree.tree_map(lambda *each: torch.cat(each), *parts)
 
 
-def compare(meaning: Meaning, reference: Any, network: Callable[[Tensor], Any], images: Tensor) -> dict[str, Any]:
+def compare(meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs) -> dict[str, Any]:
     """Divergence of a network from reference outputs and agreement with them, as result.json has them."""
     found = compared(Comparison(meaning), reference, network, images)
-    return {"mean": found.divergence, "agreement": found.agreement, "images": len(images)}
+    return {"mean": found.divergence, "agreement": found.agreement, "images": count_images(images)}
 
 
-def divergence_of(meaning: Meaning, reference: Any, network: Callable[[Tensor], Any], images: Tensor) -> float:
+def divergence_of(meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs) -> float:
     """Divergence alone, where agreement need not be computed."""
     return compared(Comparison(meaning, agreement=False), reference, network, images).divergence
 
 
 def compared(
-    comparison: Comparison, reference: Any, network: Callable[[Tensor], Any], images: Tensor
+    comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs
 ) -> Comparison:
     """All images added to a comparison, some at a time."""
     first = 0
     with torch.inference_mode():
-        for part in images.split(CHUNK):
-            rows = slice(first, first := first + len(part))
-            comparison.add(pytree.tree_map(lambda each, rows=rows: each[rows], reference), network(part))
+        for part in chunks(images, CHUNK):
+            rows = slice(first, first := first + len(part[0]))
+            comparison.add(pytree.tree_map(lambda each, rows=rows: each[rows], reference), network(*part))
     return comparison
 
 
@@ -158,23 +164,35 @@ class Stages:
         precision = self.precision()
         source = "distilled" if prepared.network.norms else "neither"
 
-        def compute() -> Tensor:
-            return distill(
-                prepared.network, prepared.statistic, count=count, iterations=iterations, seed=options.seed,
-                precision=precision, on_step=self.step("distill"),
-            )  # fmt: skip
+        def compute() -> Inputs:
+            how: dict[str, Any] = {
+                "count": count, "iterations": iterations, "seed": options.seed, "precision": precision,
+                "on_step": self.step("distill"),
+            }  # fmt: skip
+            if prepared.model.example is None:
+                return distill(prepared.network, prepared.statistics[0], **how)
+            return as_inputs(distill_several(prepared.network, prepared.statistics, **how))
 
-        key = {"count": count, "iterations": iterations, "seed": options.seed, "statistic": asdict(prepared.statistic)}
+        statistics = [asdict(statistic) for statistic in prepared.statistics]
+        key = {"count": count, "iterations": iterations, "seed": options.seed, "statistics": statistics}
         return Images(self.stored_images(key, compute), source)
 
-    def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Tensor]) -> Tensor:
+    def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Inputs]) -> Inputs:
         """Images, in the run directory unless --no-keep-images says otherwise."""
-        name = FILES["images"]
+        name, names = FILES["images"], self.image_names()
         return self.run.stage(
             "distill", {**self.origin(), **key}, [name] if self.prepared.options.keep_images else [], compute=compute,
-            save=lambda images: self.run.write_tensors(name, {"images": images.contiguous()}),
-            load=lambda: self.run.read_tensors(name)["images"],
+            save=lambda images: self.run.write_tensors(
+                name, {key: value.contiguous() for key, value in zip(names, as_tuple(images), strict=True)}
+            ),
+            load=lambda: as_inputs([self.run.read_tensors(name)[key] for key in names]),
         )  # fmt: skip
+
+    def image_names(self) -> list[str]:
+        """What each input is called in the file of images: the first that takes pictures "images"."""
+        pictures = pictures_among(self.prepared.network.example, self.prepared.model.preprocessing)
+        first = pictures.index(True) if any(pictures) else -1
+        return ["images" if index == first else f"input{index}" for index in range(len(pictures))]
 
     def origin(self) -> dict[str, Any]:
         """What every stage depends on; later keys contain the earlier ones."""
@@ -184,8 +202,8 @@ class Stages:
             "torch": torch.__version__,
             "weights": model.weights_sha256,
             "graph": graph_to_data(self.prepared.network.graph),  # the same weights may stand in another network
-            "input_shape": list(model.input_shape),
-            "preprocess": model.preprocessing.to_dict(),
+            "input_shape": model.shapes,
+            "preprocess": preprocess_dict(model.preprocessing),
             "device": "cpu",
             "threads": options.threads,
         }
@@ -316,8 +334,8 @@ class Stages:
             "task": prepared.meaning.task,
             "ignore": prepared.meaning.ignore,
             "seed": prepared.options.seed,
-            "preprocess": prepared.model.preprocessing.to_dict(),
-            "input_shape": list(prepared.model.input_shape),
+            "preprocess": preprocess_dict(prepared.model.preprocessing),
+            "input_shape": prepared.model.shapes,
             "bits": dict(setting.bits),
             "activation_bits": dict(prepared.plan.input_bits),
         }
@@ -344,7 +362,7 @@ class Stages:
         options = self.prepared.options
         self.on_progress("verify", 0, 1)
         start = time.perf_counter()
-        part = images.held_out[:VERIFIED_IMAGES]
+        part = slice_images(images.held_out, None, VERIFIED_IMAGES)
         found = verify(model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0)
         self.run.seconds["verify"] = round(time.perf_counter() - start, 3)
         self.on_progress("verify", 1, 1)
