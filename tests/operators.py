@@ -22,12 +22,15 @@ PICTURE = (3, 8, 8)
 class Case:
     """A network: how to make it, the shapes of its inputs, and what of it stays in floating point.
 
-    floating: names in not_quantized that are expected; all weight layers must be quantized or among these.
+    floating: names in not_quantized; all other weight layers run in integers.  float_nodes: what else the file computes
+    in floating point.  noise: how much of the output's variance may be error at 8 bits.
     """
 
     maker: Callable[[], nn.Module]
     shapes: tuple[tuple[int, ...], ...] = (PICTURE,)
     floating: tuple[str, ...] = ()
+    float_nodes: tuple[str, ...] = ()
+    noise: float = 0.01
 
     def make(self) -> nn.Module:
         """Always the same weights, whatever the generator's state."""
