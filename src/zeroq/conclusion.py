@@ -46,6 +46,7 @@ def conclude(
         setting=selection.setting,
         table=table,
         rounding=json.loads(metadata["rounding"]),
+        finer_outputs=tuple(json.loads(metadata["finer_outputs"])),
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
         divergence=compare(

@@ -20,6 +20,7 @@ from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
 from zeroq.distillation import EFFORTS, distill, distill_several
 from zeroq.divergence import Comparison, Meaning
+from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.graph.walk import CHUNK
@@ -34,7 +35,8 @@ from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import measure_sensitivity
 from zeroq.setting import LayerPlan
-from zeroq.simulate import QuantizedNetwork, quantize_activations, quantize_network
+from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
+from zeroq.simulate.outputs import output_quantizers, without
 from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
 from zeroq.version import __version__
 
@@ -307,8 +309,14 @@ class Stages:
             before, after = (
                 divergence_of(prepared.meaning, reference, each, images.held_out) for each in (plain, corrected)
             )
-            chosen, rounding = (corrected, f"{METHOD}, bias corrected") if after < before else (plain, METHOD)
-            metadata = {"rounding": dict.fromkeys(weights, rounding), **self.metadata(setting)}
+            helped = after < before
+            rounding = f"{METHOD}, bias corrected" if helped else METHOD
+            chosen, finer = self.with_finer_outputs(
+                corrected if helped else plain, ranges, weights, biases if helped else {}, images.held_out, reference
+            )
+            metadata = {
+                "rounding": dict.fromkeys(weights, rounding), "finer_outputs": list(finer), **self.metadata(setting)
+            }  # fmt: skip
             return serialise(chosen, weight_widths(plan, setting), metadata)
 
         return self.run.stage(
@@ -318,12 +326,43 @@ class Stages:
             load=lambda: load_network(self.run.path / FILES["model"])[0],
         )  # fmt: skip
 
+    def with_finer_outputs(
+        self,
+        network: QuantizedNetwork,
+        ranges: Ranges,
+        weights: Mapping[str, IntegerWeight],
+        biases: Mapping[str, Tensor],
+        images: Inputs,
+        reference: Any,
+    ) -> tuple[QuantizedNetwork, tuple[str, ...]]:
+        """The network, with those layers' outputs in floating point that matter, and the names of these."""
+        prepared = self.prepared
+        quantizers = output_quantizers(prepared.folded, prepared.placement, prepared.plan.floating)
+
+        def made(names: tuple[str, ...]) -> QuantizedNetwork:
+            if not names:
+                return network
+            left = without(prepared.placement, [quantizers[name] for name in names])
+            return self.assemble(ranges, weights, biases, left)
+
+        def divergence(names: tuple[str, ...]) -> float:
+            return divergence_of(prepared.meaning, reference, made(names), images)
+
+        least = LEAST if prepared.meaning.divergence is None else 0.0  # a user's own has a scale of its own
+        finer = choose_finer(list(quantizers), divergence, least=least)
+        return made(finer), finer
+
     def assemble(
-        self, ranges: Ranges, weights: Mapping[str, IntegerWeight], biases: Mapping[str, Tensor]
+        self,
+        ranges: Ranges,
+        weights: Mapping[str, IntegerWeight],
+        biases: Mapping[str, Tensor],
+        placement: Placement | None = None,
     ) -> QuantizedNetwork:
         """The quantized network of these weights and biases."""
         prepared = self.prepared
-        return quantize_network(prepared.folded, prepared.placement, ranges, weights, prepared.plan.input_bits, biases)
+        placement = placement or prepared.placement
+        return quantize_network(prepared.folded, placement, ranges, weights, prepared.plan.input_bits, biases)
 
     def metadata(self, setting: BitSetting) -> dict[str, Any]:
         """What both files say of themselves."""

@@ -43,6 +43,7 @@ class Verification:
     integer_nodes: Mapping[str, int]  # by operator, of the optimised graph
     float_nodes: Mapping[str, int]
     integer_weights: frozenset[str]  # tensors that integer operators hold
+    integer_values: frozenset[str]  # quantizers whose values integer operators write
     load_seconds: float
 
 
@@ -89,6 +90,7 @@ def verify(
         integer_nodes=integer_nodes,
         float_nodes=float_nodes,
         integer_weights=frozenset(name for operator in operators for name in operator.node.input),
+        integer_values=frozenset(operator.writes for operator in operators if operator.writes is not None),
         load_seconds=load_seconds,
     )
 

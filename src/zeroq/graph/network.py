@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from zeroq.graph.products import multiply_accumulates
 from zeroq.graph.replay import replay
 
 aten = torch.ops.aten
@@ -79,6 +80,7 @@ class Network:
     layers: tuple[Layer, ...]  # in order of execution, by their first sites
     norms: tuple[Norm, ...]
     not_quantized: tuple[tuple[str, str], ...]  # (name, reason)
+    products: Mapping[str, int] = field(default_factory=dict)  # multiply-accumulates per image of two computed values
 
     def node(self, name: str) -> fx.Node:
         """The node of that name."""
@@ -109,17 +111,21 @@ class Network:
 def describe(graph: fx.Graph, tensors: Mapping[str, Tensor], example: tuple[Tensor, ...]) -> Network:
     """Find layers, BatchNorms and shapes in a graph of pure operators, by one pass over the example."""
     shapes: dict[str, tuple[int, ...]] = {}
+    whole: dict[str, tuple[int, ...]] = {}  # with the batch
+    products: dict[str, int] = {}
 
     def note(node: fx.Node, value: Any) -> None:
         if isinstance(value, Tensor):
-            shapes[node.name] = tuple(value.shape[1:])
+            shapes[node.name], whole[node.name] = tuple(value.shape[1:]), tuple(value.shape)
+            if count := multiply_accumulates(node, whole[node.name], whole):
+                products[node.name] = count // len(example[0])
 
     names = [node.name for node in graph.nodes if node.op == "placeholder"]
     with torch.inference_mode():
         replay(graph, tensors, dict(zip(names, example, strict=True)), visit=note)
     layers, others = find_layers(graph, tensors, shapes)
     norms = find_norms(graph, tensors, layers)
-    network = Network(graph, tensors, example, shapes, layers, norms, ())
+    network = Network(graph, tensors, example, shapes, layers, norms, (), products)
     return replace(network, not_quantized=(*others, *unfolded_norms(network)))
 
 

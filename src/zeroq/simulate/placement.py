@@ -67,7 +67,7 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     beside scores would leave the scores none of 256 steps. A linear layer that gives the output leaves its sums in
     floating point, as its integer kernel can.
     """
-    floating = {site for layer in network.layers if layer.name in set(float_layers) for site in layer.sites}
+    floating = sites_of(network, float_layers)
     nodes = [node for node in network.graph.nodes if node.name in network.shapes and node.op != "get_attr"]
     chosen = [node for node in nodes if is_quantized(node, floating)]
     limits = bounds(network)
@@ -83,6 +83,12 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
         make_quantizer([by_name[name] for name in members], ceiling, floating) for members, ceiling in groups.members()
     )
     return Placement(quantizers, frozenset(node.name for node in chosen if is_rectifier(node)))
+
+
+def sites_of(network: Network, layers: Iterable[str]) -> set[str]:
+    """Names of the nodes that use the layers' weights."""
+    names = set(layers)
+    return {site for layer in network.layers if layer.name in names for site in layer.sites}
 
 
 def make_quantizer(members: list[fx.Node], ceiling: float, floating: set[str]) -> Quantizer:
