@@ -441,16 +441,16 @@ def made(name: str) -> Callable[[], nn.Module]:
     return make
 
 
-def settle(network: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+def settle(network: nn.Module, *shapes: tuple[int, ...]) -> nn.Module:
     """Running statistics those of random images, gains and shifts of BatchNorms unlike 1 and 0; eval mode."""
-    norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     kept = [(norm, norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]  # type: ignore[union-attr]
     for norm in norms:
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.uniform_(norm.bias, -0.3, 0.3)
         norm.momentum = None  # the mean over all batches
     with torch.no_grad():
-        network.train()(torch.randn(shape))
+        network.train()(*(torch.randn(shape) for shape in shapes))
     for norm, mean, variance in kept:
         norm.momentum = 0.1
         dead = variance < 1e-6

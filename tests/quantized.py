@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from onnx import ModelProto
-from torch import Tensor, nn
+from torch import nn
 
 from zeroq.deploy.onnx_file import export_onnx
-from zeroq.graph import Network, capture, fold
+from zeroq.graph import Inputs, Network, capture, fold
 from zeroq.numbers.values import IntegerWeight, Ranges
 from zeroq.ranges import observe
 from zeroq.rounding.layers import round_weights
@@ -47,7 +47,7 @@ class Stages:
 
 def quantize(
     module: nn.Module,
-    images: Tensor,
+    images: Inputs,
     weight_bits: int | Sequence[int] = 8,
     activation_bits: int | Sequence[int] = 8,
     *,

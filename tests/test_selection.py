@@ -16,7 +16,7 @@ from zeroq.setting import LayerPlan
 
 def layer(name: str, parameters: int) -> Layer:
     return Layer(
-        name=name, weight=f"{name}.weight", bias=None, operator="conv2d", sites=(name,),
+        name=name, weight=f"{name}.weight", biases=(None,), operator="conv2d", sites=(name,),
         shape=(parameters, 1, 1, 1), groups=1, multiply_accumulates=parameters,
     )  # fmt: skip
 

@@ -100,7 +100,7 @@ def find_subject(
         return file_subject(path, threads, against, override)
     model = load_model(target, weights=weights, preprocess=preprocess)
     return Subject(
-        in_inference(model.module), classes_of(model), model.preprocessing, model.task or "classification", against
+        in_inference(model.module), classes_of(model), model.picture(), model.task or "classification", against
     )
 
 
@@ -116,9 +116,9 @@ def run_subject(
     if not (directory / RECORD).is_file():
         raise ModelError(f"{directory} is no run directory, as it holds no {RECORD}: give what --out named.")
     record = read_json(directory / RECORD)
+    onnx_file = onnx_predictor(directory / FILES["onnx"], threads)  # refuses what takes other than one picture
     preprocessing = override or Preprocessing.from_dict(record["preprocess"])
     against = against or float_network(record, weights)
-    onnx_file = onnx_predictor(directory / FILES["onnx"], threads)
     predict: Predict = onnx_file
     if simulation:
         predict = in_inference(load_network(directory / FILES["model"])[0])
@@ -166,6 +166,7 @@ def classes_in(shape: Sequence[int | str | None], path: Path) -> int:
 
 def classes_of(model: LoadedModel) -> int:
     """Number of classes that a classifier tells apart."""
+    model.picture()
     with torch.inference_mode():
         output = model.module(torch.zeros(2, *model.input_shape))
     if not isinstance(output, Tensor) or output.dim() != 2:

@@ -46,9 +46,12 @@ def conclude(
         setting=selection.setting,
         table=table,
         rounding=json.loads(metadata["rounding"]),
+        finer_outputs=tuple(json.loads(metadata["finer_outputs"])),
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
-        divergence=compare(outputs(prepared.folded.run, images.held_out), network, images.held_out),
+        divergence=compare(
+            prepared.meaning, outputs(prepared.folded.run, images.held_out), network, images.held_out
+        ),
         verification=verification,
         precision="fp32"
         if (decided := run.decided("precision")) is None
@@ -88,8 +91,10 @@ def pictures(directory: Path, run: dict[str, Any]) -> NDArray[np.uint8] | None:
     path = directory / FILES["images"]
     if not path.is_file():
         return None
-    images = read_tensor_file(path)[0]["images"][:SHOWN]
-    return to_pixels(images, Preprocessing.from_dict(run["preprocess"]))
+    tensors = read_tensor_file(path)[0]
+    if run["preprocess"] is None or "images" not in tensors:
+        return None
+    return to_pixels(tensors["images"][:SHOWN], Preprocessing.from_dict(run["preprocess"]))
 
 
 def to_pixels(images: Tensor, preprocessing: Preprocessing) -> NDArray[np.uint8]:

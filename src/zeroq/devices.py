@@ -64,7 +64,13 @@ def choose_precision(network: Network, asked: str = "auto") -> tuple[Precision, 
     for candidate in candidates:
         if candidate.dtype in hopeless:
             continue
-        first = step_seconds(network, candidate, 1)
+        try:
+            first = step_seconds(network, candidate, 1)
+        except NotImplementedError as error:  # some operators have no kernel for bf16, such as pooling of volumes
+            if asked != "auto" or candidate.dtype == torch.float32:
+                raise OptionError(f"The network cannot be computed in {candidate.name} ({error}): choose another.") from error
+            hopeless.add(candidate.dtype)
+            continue
         if seconds and first > COSTLY and first > HOPELESS * min(seconds.values()):
             hopeless.add(candidate.dtype)
             seconds[candidate] = first
@@ -84,8 +90,9 @@ def step_seconds(network: Network, precision: Precision, images: int) -> float:
     leaves = [
         leaf for leaf in torch.utils._pytree.tree_leaves(result) if isinstance(leaf, Tensor) and leaf.requires_grad
     ]
-    if leaves:
-        torch.autograd.grad(sum(leaf.float().sum() for leaf in leaves), inputs, allow_unused=True)  # type: ignore[arg-type]
+    moved = [value for value in inputs if value.requires_grad]
+    if leaves and moved:
+        torch.autograd.grad(sum(leaf.float().sum() for leaf in leaves), moved, allow_unused=True)  # type: ignore[arg-type]
     return (time.perf_counter() - begin) / images
 
 

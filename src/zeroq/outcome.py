@@ -19,6 +19,7 @@ from zeroq.setting import LayerPlan
 from zeroq.simulate import QuantizedNetwork, float_operators
 from zeroq.version import __version__
 
+FINER = "rounding its output to 8 bits did most of the harm: it leaves in floating point, without an integer kernel"
 AGREEMENT_EXPECTED = 0.99  # of the file and its simulation; less is a warning
 
 
@@ -35,6 +36,7 @@ class Outcome:
     divergence: Mapping[str, Any]
     verification: Verification
     precision: str
+    finer_outputs: tuple[str, ...] = ()  # layers
 
     @property
     def plan(self) -> LayerPlan:
@@ -47,7 +49,7 @@ class Outcome:
         return {
             "version": __version__,
             "model": self.prepared.model.source,
-            "task": self.prepared.task,
+            "task": self.prepared.meaning.task,
             "seed": self.prepared.options.seed,
             "effort": self.prepared.options.effort,
             "device": "cpu",
@@ -110,21 +112,29 @@ class Outcome:
             (node.name, "the network's output leaves its integer kernel in floating point, which costs nothing")
             for node in float_outputs(self.quantized.graph)
         ]
+        found += [(name, FINER) for name in self.finer_outputs]
         found += [(name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()]
         named = {name for name, _ in found}
         others = float_operators(self.quantized.graph, self.prepared.folded.shapes)
         return found + [(name, reason) for name, reason in others if name not in named]
 
     def left_float(self) -> list[str]:
-        """Quantized layers that onnxruntime did not fuse."""
+        """Quantized layers that onnxruntime did not fuse, though their outputs are quantized."""
+        return [name for name in self.in_floating_point() if name not in self.finer_outputs]
+
+    def in_floating_point(self) -> list[str]:
+        """Quantized layers that run in floating point."""
         held = self.verification.integer_weights
         return [layer.name for layer in self.plan.layers if f"{layer.weight}_integers" not in held]
 
     def integer_share(self) -> float:
-        """Of all multiply-accumulates of convolutions and linear layers."""
-        missed = set(self.left_float())
+        """Of all multiply-accumulates of convolutions, linear layers and products of two computed values."""
+        missed, network = set(self.in_floating_point()), self.prepared.folded
+        written = self.verification.integer_values
         integer = sum(layer.multiply_accumulates for layer in self.plan.layers if layer.name not in missed)
-        return integer / max(sum(layer.multiply_accumulates for layer in self.prepared.folded.layers), 1)
+        integer += sum(count for name, count in network.products.items() if f"{name}_quantized" in written)
+        every = sum(layer.multiply_accumulates for layer in network.layers) + sum(network.products.values())
+        return integer / max(every, 1)
 
     def own_warnings(self) -> list[str]:
         """What the figures themselves warn of."""

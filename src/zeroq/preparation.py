@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 from zeroq.allocate import budget_in_weight_bits
-from zeroq.distillation import InputStatistic, can_match, natural_statistic
+from zeroq.distillation import InputStatistic, can_match, natural_statistic, neutral_statistic
+from zeroq.divergence import Meaning
 from zeroq.errors import DataError, OptionError
-from zeroq.evaluate import calibration_pictures, guess_task, task_named
+from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Network, capture, fold
 from zeroq.models import LoadedModel
+from zeroq.models.meaning import meaning_of
+from zeroq.models.several import pictures_among
 from zeroq.options import Options
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
@@ -28,12 +31,12 @@ class Prepared:
 
     model: LoadedModel
     options: Options
-    task: str
+    meaning: Meaning
     network: Network  # as captured, with its BatchNorms
     folded: Network
     placement: Placement
     plan: LayerPlan
-    statistic: InputStatistic
+    statistics: tuple[InputStatistic, ...]  # one for each input
     pictures: Tensor | None  # of --calibration, [N, C, H, W]
     warnings: tuple[str, ...]
     seconds: float
@@ -45,10 +48,10 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     Raises whatever can be wrong with them, before anything is written or takes long.
     """
     start = time.perf_counter()
-    generator = torch.Generator().manual_seed(0)
-    network = capture(model.module, torch.randn(2, *model.input_shape, generator=generator))
+    network = capture(model.module, example_of(model))
     folded = fold(network)
-    task, guessed = resolve_task(model, network)
+    with torch.inference_mode():
+        meaning, guessed = meaning_of(model.task, model.reading, network.run(*network.example))
     plan = plan_layers(folded, options)
     check_target(plan, options)
     warnings = [*model.warnings, *guessed]
@@ -57,13 +60,20 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
             "The network has no BatchNorm whose statistics images could match: ranges come from noise of natural "
             "spectrum; --calibration FOLDER takes your own pictures."
         )
-    statistic = input_statistic(model, options)
+    statistics = input_statistics(model, options, network)
     placement = place(folded, plan.floating)
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
-        model, options, task, network, folded, placement, plan, statistic, pictures, tuple(warnings), seconds
+        model, options, meaning, network, folded, placement, plan, statistics, pictures, tuple(warnings), seconds
     )
+
+
+def example_of(model: LoadedModel) -> tuple[Tensor, ...]:
+    """Inputs to capture the network with."""
+    if model.example is not None:
+        return model.example
+    return (torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)),)
 
 
 def check_target(plan: LayerPlan, options: Options) -> None:
@@ -81,7 +91,7 @@ def own_pictures(model: LoadedModel, options: Options) -> Tensor | None:
     if (source := options.calibration) is None:
         return None
     count = options.images or CALIBRATION_PICTURES
-    found = calibration_pictures(source, model.preprocessing, count, options.seed)
+    found = calibration_pictures(source, model.picture(), count, options.seed)
     if len(found) < min(count, FEWEST_PICTURES):
         raise DataError(
             f"{source} holds {len(found)} picture(s): give at least {FEWEST_PICTURES}, better {CALIBRATION_PICTURES}."
@@ -89,25 +99,26 @@ def own_pictures(model: LoadedModel, options: Options) -> Tensor | None:
     return found
 
 
-def resolve_task(model: LoadedModel, network: Network) -> tuple[str, list[str]]:
-    """The task that the model names, or the one that its output looks like, with a warning."""
-    if model.task is not None:
-        task_named(model.task)
-        return model.task, []
-    with torch.inference_mode():
-        output = network.run(*network.example)
-    task, warning = guess_task(tuple(output.shape) if isinstance(output, torch.Tensor) else ())
-    task_named(task)
-    return task, [warning]
+def input_statistics(model: LoadedModel, options: Options, network: Network) -> tuple[InputStatistic, ...]:
+    """What each input is like: pixels as the options say, as the model brings it, or as in natural pictures.
 
-
-def input_statistic(model: LoadedModel, options: Options) -> InputStatistic:
-    """What pixels are like: as the options say, as the model brings it, or as in natural pictures."""
+    Of an input that is no picture, what a BatchNorm that reads it says, or what the options say if it is the only
+    one, else mean 0 and deviation 1.
+    """
     given = (options.input_mean, options.input_std) if options.input_mean is not None else model.input_statistic
     mean, std = given or (None, None)
-    if mean is not None and len(mean) != model.input_shape[0]:
-        raise OptionError(
-            f"--input-mean has {len(mean)} values and the network's input {model.input_shape[0]} channels: "
-            "give one per channel."
-        )
-    return natural_statistic(model.preprocessing, mean, std)
+    pictures = pictures_among(network.example, model.preprocessing)
+    found = []
+    for name, value, picture in zip(network.inputs, network.example, pictures, strict=True):
+        channels = int(value.shape[1]) if value.dim() > 1 else 1
+        if mean is not None and (picture or not any(pictures)) and len(mean) != channels:
+            raise OptionError(
+                f"--input-mean has {len(mean)} values and the network's input {channels} channels: give one per channel."
+            )
+        if picture:
+            assert model.preprocessing is not None, "pictures are those that fit the preprocessing"
+            found.append(natural_statistic(model.preprocessing, mean, std))
+        else:
+            own = mean is not None and not any(pictures)
+            found.append(neutral_statistic(network, name, channels, mean if own else None, std if own else None))
+    return tuple(found)

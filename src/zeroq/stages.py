@@ -12,18 +12,22 @@ from typing import Any
 import onnx
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from zeroq.bias_correction import correct_biases
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
-from zeroq.distillation import EFFORTS, distill
-from zeroq.divergence import agreement, kl_divergence
-from zeroq.graph import Layer
+from zeroq.distillation import EFFORTS, distill, distill_several
+from zeroq.divergence import Comparison, Meaning
+from zeroq.finer_outputs import LEAST, choose_finer
+from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
 from zeroq.options import SENSITIVITIES, TARGETS
+from zeroq.models.meaning import fingerprint_of
+from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.preparation import Prepared
 from zeroq.ranges import observe
 from zeroq.rounding import Rounded, round_weights
@@ -31,7 +35,8 @@ from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import measure_sensitivity
 from zeroq.setting import LayerPlan
-from zeroq.simulate import QuantizedNetwork, quantize_activations, quantize_network
+from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
+from zeroq.simulate.outputs import output_quantizers, without
 from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
 from zeroq.version import __version__
 
@@ -46,19 +51,24 @@ FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distille
 
 @dataclass(frozen=True)
 class Images:
-    """Network inputs [N, C, H, W]: those that everything is fitted on, and those that choices are verified on."""
+    """Network inputs [N, C, H, W]: those that everything is fitted on, and those that choices are verified on.
 
-    all: Tensor
+    Of a network of several inputs a tuple of such tensors.
+    """
+
+    all: Inputs
     source: str  # as in Ranges: "distilled", "calibration", "neither"
 
     @property
-    def fitting(self) -> Tensor:
-        return self.all[: len(self.all) - len(self.all) // HELD_OUT]
+    def fitting(self) -> Inputs:
+        count = count_images(self.all)
+        return slice_images(self.all, None, count - count // HELD_OUT)
 
     @property
-    def held_out(self) -> Tensor:
+    def held_out(self) -> Inputs:
         """The last quarter; a set of fewer than four images is verified on itself."""
-        return self.all[-(len(self.all) // HELD_OUT) :] if len(self.all) >= HELD_OUT else self.all
+        count = count_images(self.all)
+        return slice_images(self.all, count - count // HELD_OUT, None) if count >= HELD_OUT else self.all
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,25 +105,42 @@ class Candidates:
         prepared = self.prepared
         weights = {name: self.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
         network = quantize_network(prepared.folded, prepared.placement, self.ranges, weights, prepared.plan.input_bits)
-        return compare(self.reference, network, self.images.held_out)["mean"]
+        return divergence_of(prepared.meaning, self.reference, network, self.images.held_out)
 
     @cached_property
-    def reference(self) -> Tensor:
+    def reference(self) -> Any:
         """Outputs in floating point that every setting is compared with."""
         return outputs(self.prepared.folded.run, self.images.held_out)
 
 
-def outputs(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Class scores [N, K] of a network."""
+def outputs(network: Callable[..., Any], images: Inputs) -> Any:
+    """Outputs of a network for many images: one tensor [N, ...], or several in the form in which it gives them."""
     with torch.inference_mode():
-        return torch.cat([network(part) for part in images.split(CHUNK)])
+        parts = [network(*part) for part in chunks(images, CHUNK)]
+    return pytree.tree_map(lambda *each: torch.cat(each), *parts)
 
 
-def compare(reference: Tensor, network: Callable[[Tensor], Tensor], images: Tensor) -> dict[str, Any]:
+def compare(meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs) -> dict[str, Any]:
     """Divergence of a network from reference outputs and agreement with them, as result.json has them."""
-    found = outputs(network, images)
-    mean = float(kl_divergence(reference, found).mean())
-    return {"mean": mean, "agreement": agreement(reference, found), "images": len(images)}
+    found = compared(Comparison(meaning), reference, network, images)
+    return {"mean": found.divergence, "agreement": found.agreement, "images": count_images(images)}
+
+
+def divergence_of(meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs) -> float:
+    """Divergence alone, where agreement need not be computed."""
+    return compared(Comparison(meaning, agreement=False), reference, network, images).divergence
+
+
+def compared(
+    comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs
+) -> Comparison:
+    """All images added to a comparison, some at a time."""
+    first = 0
+    with torch.inference_mode():
+        for part in chunks(images, CHUNK):
+            rows = slice(first, first := first + len(part[0]))
+            comparison.add(pytree.tree_map(lambda each, rows=rows: each[rows], reference), network(*part))
+    return comparison
 
 
 @dataclass
@@ -139,23 +166,35 @@ class Stages:
         precision = self.precision()
         source = "distilled" if prepared.network.norms else "neither"
 
-        def compute() -> Tensor:
-            return distill(
-                prepared.network, prepared.statistic, count=count, iterations=iterations, seed=options.seed,
-                precision=precision, on_step=self.step("distill"),
-            )  # fmt: skip
+        def compute() -> Inputs:
+            how: dict[str, Any] = {
+                "count": count, "iterations": iterations, "seed": options.seed, "precision": precision,
+                "on_step": self.step("distill"),
+            }  # fmt: skip
+            if prepared.model.example is None:
+                return distill(prepared.network, prepared.statistics[0], **how)
+            return as_inputs(distill_several(prepared.network, prepared.statistics, **how))
 
-        key = {"count": count, "iterations": iterations, "seed": options.seed, "statistic": asdict(prepared.statistic)}
+        statistics = [asdict(statistic) for statistic in prepared.statistics]
+        key = {"count": count, "iterations": iterations, "seed": options.seed, "statistics": statistics}
         return Images(self.stored_images(key, compute), source)
 
-    def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Tensor]) -> Tensor:
+    def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Inputs]) -> Inputs:
         """Images, in the run directory unless --no-keep-images says otherwise."""
-        name = FILES["images"]
+        name, names = FILES["images"], self.image_names()
         return self.run.stage(
             "distill", {**self.origin(), **key}, [name] if self.prepared.options.keep_images else [], compute=compute,
-            save=lambda images: self.run.write_tensors(name, {"images": images.contiguous()}),
-            load=lambda: self.run.read_tensors(name)["images"],
+            save=lambda images: self.run.write_tensors(
+                name, {key: value.contiguous() for key, value in zip(names, as_tuple(images), strict=True)}
+            ),
+            load=lambda: as_inputs([self.run.read_tensors(name)[key] for key in names]),
         )  # fmt: skip
+
+    def image_names(self) -> list[str]:
+        """What each input is called in the file of images: the first that takes pictures "images"."""
+        pictures = pictures_among(self.prepared.network.example, self.prepared.model.preprocessing)
+        first = pictures.index(True) if any(pictures) else -1
+        return ["images" if index == first else f"input{index}" for index in range(len(pictures))]
 
     def origin(self) -> dict[str, Any]:
         """What every stage depends on; later keys contain the earlier ones."""
@@ -165,8 +204,8 @@ class Stages:
             "torch": torch.__version__,
             "weights": model.weights_sha256,
             "graph": graph_to_data(self.prepared.network.graph),  # the same weights may stand in another network
-            "input_shape": list(model.input_shape),
-            "preprocess": model.preprocessing.to_dict(),
+            "input_shape": model.shapes,
+            "preprocess": preprocess_dict(model.preprocessing),
             "device": "cpu",
             "threads": options.threads,
         }
@@ -207,10 +246,14 @@ class Stages:
                 return None
             return measure_sensitivity(
                 prepared.folded, candidates.images.held_out, widths, candidates.weight(MEASURES[measure]),
-                layers=open_layers, measure=measure, on_step=self.step("sensitivity"),
+                layers=open_layers, measure=measure, meaning=prepared.meaning, on_step=self.step("sensitivity"),
             )  # fmt: skip
 
-        key = {"measure": measure, "widths": {name: list(each) for name, each in plan.widths.items()}}
+        key = {
+            "measure": measure,
+            "widths": {name: list(each) for name, each in plan.widths.items()},
+            "divergence": fingerprint_of(prepared.meaning),
+        }
         return self.run.stage(
             "sensitivity", key, ["sensitivity.json"],
             compute=compute,
@@ -263,9 +306,17 @@ class Stages:
             biases = correct_biases(prepared.folded, graph, settled, tuple(weights), images.fitting)
             corrected = self.assemble(ranges, weights, biases)
             reference = outputs(prepared.folded.run, images.held_out)
-            before, after = (compare(reference, each, images.held_out)["mean"] for each in (plain, corrected))
-            chosen, rounding = (corrected, f"{METHOD}, bias corrected") if after < before else (plain, METHOD)
-            metadata = {"rounding": dict.fromkeys(weights, rounding), **self.metadata(setting)}
+            before, after = (
+                divergence_of(prepared.meaning, reference, each, images.held_out) for each in (plain, corrected)
+            )
+            helped = after < before
+            rounding = f"{METHOD}, bias corrected" if helped else METHOD
+            chosen, finer = self.with_finer_outputs(
+                corrected if helped else plain, ranges, weights, biases if helped else {}, images.held_out, reference
+            )
+            metadata = {
+                "rounding": dict.fromkeys(weights, rounding), "finer_outputs": list(finer), **self.metadata(setting)
+            }  # fmt: skip
             return serialise(chosen, weight_widths(plan, setting), metadata)
 
         return self.run.stage(
@@ -275,12 +326,43 @@ class Stages:
             load=lambda: load_network(self.run.path / FILES["model"])[0],
         )  # fmt: skip
 
+    def with_finer_outputs(
+        self,
+        network: QuantizedNetwork,
+        ranges: Ranges,
+        weights: Mapping[str, IntegerWeight],
+        biases: Mapping[str, Tensor],
+        images: Inputs,
+        reference: Any,
+    ) -> tuple[QuantizedNetwork, tuple[str, ...]]:
+        """The network, with those layers' outputs in floating point that matter, and the names of these."""
+        prepared = self.prepared
+        quantizers = output_quantizers(prepared.folded, prepared.placement, prepared.plan.floating)
+
+        def made(names: tuple[str, ...]) -> QuantizedNetwork:
+            if not names:
+                return network
+            left = without(prepared.placement, [quantizers[name] for name in names])
+            return self.assemble(ranges, weights, biases, left)
+
+        def divergence(names: tuple[str, ...]) -> float:
+            return divergence_of(prepared.meaning, reference, made(names), images)
+
+        least = LEAST if prepared.meaning.divergence is None else 0.0  # a user's own has a scale of its own
+        finer = choose_finer(list(quantizers), divergence, least=least)
+        return made(finer), finer
+
     def assemble(
-        self, ranges: Ranges, weights: Mapping[str, IntegerWeight], biases: Mapping[str, Tensor]
+        self,
+        ranges: Ranges,
+        weights: Mapping[str, IntegerWeight],
+        biases: Mapping[str, Tensor],
+        placement: Placement | None = None,
     ) -> QuantizedNetwork:
         """The quantized network of these weights and biases."""
         prepared = self.prepared
-        return quantize_network(prepared.folded, prepared.placement, ranges, weights, prepared.plan.input_bits, biases)
+        placement = placement or prepared.placement
+        return quantize_network(prepared.folded, placement, ranges, weights, prepared.plan.input_bits, biases)
 
     def metadata(self, setting: BitSetting) -> dict[str, Any]:
         """What both files say of themselves."""
@@ -288,10 +370,11 @@ class Stages:
         return {
             "version": __version__,
             "model": prepared.model.source,
-            "task": prepared.task,
+            "task": prepared.meaning.task,
+            "ignore": prepared.meaning.ignore,
             "seed": prepared.options.seed,
-            "preprocess": prepared.model.preprocessing.to_dict(),
-            "input_shape": list(prepared.model.input_shape),
+            "preprocess": preprocess_dict(prepared.model.preprocessing),
+            "input_shape": prepared.model.shapes,
             "bits": dict(setting.bits),
             "activation_bits": dict(prepared.plan.input_bits),
         }
@@ -318,8 +401,8 @@ class Stages:
         options = self.prepared.options
         self.on_progress("verify", 0, 1)
         start = time.perf_counter()
-        part = images.held_out[:VERIFIED_IMAGES]
-        found = verify(model, network, part, strict=options.portable, threads=options.threads or 0)
+        part = slice_images(images.held_out, None, VERIFIED_IMAGES)
+        found = verify(model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0)
         self.run.seconds["verify"] = round(time.perf_counter() - start, 3)
         self.on_progress("verify", 1, 1)
         return found

@@ -42,7 +42,7 @@ class Tangle(nn.Module):
         one, other = self.one(padded), self.other(padded)
         total = one + other
         again = functional.relu(one + other)
-        return torch.cat([total + again, again, stem, again], 1)
+        return functional.avg_pool2d(torch.cat([total + again, again, stem, again], 1), 2)
 
 
 def test_values_that_are_shared_moved_and_equal(tmp_path: Path) -> None:
@@ -61,6 +61,7 @@ def test_values_that_are_shared_moved_and_equal(tmp_path: Path) -> None:
             ("add_2_quantized", "relu_1_quantized", "relu_quantized", "relu_1_quantized"),
             "cat_quantized",
         ),
+        ("QLinearAveragePool", ("cat_quantized",), "avg_pool2d_quantized"),
     }
     assert {"relu_quantized", "pad_quantized"} <= set(quantizers)
 

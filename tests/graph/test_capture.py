@@ -95,22 +95,29 @@ def refusal(function: Callable[[Tensor], Tensor]) -> str:
 def test_control_flow_by_values_is_refused_with_its_place() -> None:
     sentence = refusal(lambda x: x if x.sum() > 0 else -x)
     assert sentence.startswith(f"The network cannot be captured at {__file__}:")
-    assert sentence.endswith("; write the forward pass without control flow that depends on values of tensors.")
+    assert sentence.endswith(
+        " (sentence = refusal(lambda x: x if x.sum() > 0 else -x)): its forward pass asks for a value of a tensor; write it "
+        "without control flow that depends on values of tensors (torch.where chooses between two), or leave that step "
+        "out of the network."
+    )
     assert "\n" not in sentence
 
 
 def test_a_fixed_number_of_images_is_refused_with_advice() -> None:
     sentence = refusal(lambda x: x.reshape(len(x), -1) * len(x))
+    assert sentence.startswith(f"The network cannot be captured at {__file__}:")
     assert sentence.endswith(
-        ": its forward pass fixes the number of images; take it from x.shape[0] or x.size(0), not from len(x) or a "
-        "number."
+        ": its forward pass fixes the number of images; take it from x.shape[0] or x.size(0), not from len(x), a list or "
+        "a number, and without a loop over images."
     )
 
 
 def test_random_numbers_are_refused() -> None:
-    assert refusal(lambda x: x + torch.rand_like(x)) == (
-        "The captured graph gives other outputs than the module: its forward pass draws random numbers, keeps "
-        "state between calls, or changes in place what a view shows; remove that for inference."
+    sentence = refusal(lambda x: x + torch.rand_like(x))
+    assert sentence.startswith(f"The captured graph gives other outputs than the module at {__file__}:")
+    assert sentence.endswith(
+        ": its forward pass draws random numbers, keeps state between calls, or changes in place what a view shows; "
+        "remove that for inference."
     )
 
 

@@ -147,14 +147,23 @@ def test_layers_in_floating_point_need_no_quantizers() -> None:
 def test_inputs_of_a_concatenation_share_what_one_range_can_hold(
     function: Callable[[Tensor, Tensor, Tensor], Tensor], joined: set[str]
 ) -> None:
-    quantizer = of_function(function).of_value["cat"]
+    quantizer = of_function(lambda *parts: functional.avg_pool2d(function(*parts), 2)).of_value["cat"]
     assert set(quantizer.values) - {"cat"} == joined
 
 
 def test_a_joined_value_with_parts_of_other_ranges_is_measured_itself() -> None:
-    placement = of_function(lambda a, b, c: torch.cat([functional.relu(a), b], 1))
+    placement = of_function(lambda a, b, c: functional.avg_pool2d(torch.cat([functional.relu(a), b], 1), 2))
     assert placement.of_value["cat"].measured == ("conv2d_1", "cat")
     assert placement.of_value["relu"].values == ("relu",)
+
+
+def test_a_concatenation_that_gives_the_output_joins_values_of_unlike_ranges_as_they_are() -> None:
+    """Boxes of hundreds beside scores of 0 to 1 under one scale: no score is left (YOLOv6 969)."""
+    of_value = of_function(lambda a, b, c: torch.cat([torch.cat([a, b], 1), c], 1).flatten(2)).of_value
+    assert [of_value[name].values for name in ("conv2d", "conv2d_1", "conv2d_2")] == [
+        ("conv2d",), ("conv2d_1",), ("conv2d_2",)
+    ]  # fmt: skip
+    assert not {"cat", "cat_1", "flatten"} & set(of_value)
 
 
 def test_every_absorbed_rectifier_has_a_range_that_does_its_work() -> None:

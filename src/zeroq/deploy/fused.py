@@ -45,6 +45,15 @@ MOVING = {
     "ReorderInput",
     "ReorderOutput",
 }
+ABOUT_SHAPES = {"Shape", "Size"}  # read no values
+KINDS: dict[str, int] = {  # what an operator gives, where that is not of its first operand's type
+    "QuantizeLinear": TensorProto.UINT8,
+    "DequantizeLinear": TensorProto.FLOAT,
+    **dict.fromkeys(("Shape", "Size", "NonZero", "ArgMax", "ArgMin"), TensorProto.INT64),
+    **dict.fromkeys(
+        ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "IsNaN"), TensorProto.BOOL
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class FusedOperator:
     node: NodeProto
     reads: tuple[tuple[int, str], ...]  # (input position, quantizer node)
     writes: str | None  # None: the network's output, in floating point
+    axis: int | None = None  # of a softmax, as the simulation counts
 
     @property
     def title(self) -> str:
@@ -79,8 +89,14 @@ def fused_operators(optimised: ModelProto, graph: fx.Graph) -> list[FusedOperato
         if takes_padding_in(node, simulated):
             arguments = [arguments[0].args[0].args[0]]
         reads = tuple(zip(data_positions(node), [argument.name for argument in arguments], strict=True))
-        found.append(FusedOperator(node, reads, None if writes is None else writes.name))
+        axis = softmax_axis(simulated)
+        found.append(FusedOperator(node, reads, None if writes is None else writes.name, axis))
     return found
+
+
+def softmax_axis(simulated: Any) -> int | None:
+    """Along which axis a softmax goes, if the operator is one; negative where it counts from the end."""
+    return int(simulated.args[1]) if simulated.target == torch.ops.aten.softmax.int else None
 
 
 def is_fused(node: NodeProto) -> bool:
@@ -134,19 +150,28 @@ def count_nodes(optimised: ModelProto) -> tuple[dict[str, int], dict[str, int]]:
     integer: dict[str, int] = {}
     floating: dict[str, int] = {}
     types: dict[str, int] = {tensor.name: tensor.data_type for tensor in optimised.graph.initializer}
+    types |= {value.name: value.type.tensor_type.elem_type for value in optimised.graph.input}
     for node in optimised.graph.node:
-        fused = is_fused(node)
-        kind = types.get(node.input[0], TensorProto.FLOAT) if node.input else TensorProto.FLOAT
-        if node.op_type == "QuantizeLinear" or (fused and node.op_type != "QGemm"):
-            kind = TensorProto.UINT8
-        elif node.op_type == "DequantizeLinear":
-            kind = TensorProto.FLOAT
+        kind = kind_of(node, types)
         types.update(dict.fromkeys(node.output, kind))
-        if fused:
+        read = types.get(node.input[0], TensorProto.FLOAT) if node.input else kind
+        computes = node.op_type not in MOVING and node.op_type not in ABOUT_SHAPES
+        if is_fused(node):
             integer[node.op_type] = integer.get(node.op_type, 0) + 1
-        elif node.op_type not in MOVING and kind == TensorProto.FLOAT:
+        elif computes and TensorProto.FLOAT in (kind, read if kind == TensorProto.BOOL else kind):
             floating[node.op_type] = floating.get(node.op_type, 0) + 1
     return integer, floating
+
+
+def kind_of(node: NodeProto, types: Mapping[str, int]) -> int:
+    """Type of the values that a node gives; of most nodes that of their first operand."""
+    given = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
+    if node.op_type == "Cast" and given is not None:
+        return int(given)
+    if node.op_type in KINDS or (is_fused(node) and node.op_type != "QGemm"):
+        return KINDS.get(node.op_type, TensorProto.UINT8)
+    operands = node.input[1:] if node.op_type == "Where" else node.input
+    return types.get(operands[0], TensorProto.FLOAT) if operands else TensorProto.FLOAT
 
 
 def isolated(optimised: ModelProto, operators: list[FusedOperator]) -> ModelProto:
@@ -195,6 +220,9 @@ def channels_last(operator: FusedOperator, integers: Mapping[str, Integers]) -> 
     attributes = {attribute.name: attribute for attribute in operator.node.attribute}
     if "channels_last" in attributes:
         return bool(attributes["channels_last"].i)
+    if operator.axis is not None and operator.writes is not None:
+        axes = integers[operator.writes].ndim
+        return bool(attributes["axis"].i % axes != operator.axis % axes)
     if operator.node.op_type != CONCATENATION or operator.writes is None:
         return False
     axis = attributes["axis"].i

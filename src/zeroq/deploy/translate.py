@@ -188,8 +188,10 @@ TRANSLATIONS: dict[Any, Callable[..., Any]] = {
     LIMIT: limit,
     aten.max_pool1d.default: max_pool,
     aten.max_pool2d.default: max_pool,
+    aten.max_pool3d.default: max_pool,
     aten.avg_pool1d.default: average_pool,
     aten.avg_pool2d.default: average_pool,
+    aten.avg_pool3d.default: average_pool,
     aten.adaptive_avg_pool2d.default: adaptive_average_pool,
     aten.adaptive_avg_pool1d.default: adaptive_average_pool_1d,
 }

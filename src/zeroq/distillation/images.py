@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx
@@ -56,7 +56,9 @@ def distill(
     if count < 1 or iterations < 0:
         raise OptionError(f"{count} images and {iterations} iterations: give at least 1 image and 0 iterations.")
     if len(network.example) != 1:
-        raise OptionError(f"The network has {len(network.example)} inputs: images can be distilled for one only.")
+        raise OptionError(
+            f"The network has {len(network.example)} inputs: distill_several takes one statistic for each of them."
+        )
     channels, known = network.example[0].shape[1], len(input_statistic.mean)
     if channels != known:
         raise OptionError(
@@ -88,11 +90,13 @@ class Matching:
     targets: Targets
     statistic: InputStatistic
     precision: Precision
+    others: Mapping[str, Tensor] = field(default_factory=dict)  # the network's further inputs, which stay as they are
 
     def loss(self, images: Tensor) -> Tensor:
         """The distance of the images' statistics from the targets. Raises NumericalError."""
         value = self.precision.apply(images)
-        measured = replay(self.graph, self.tensors, {self.input: value})["output"]
+        others = {name: self.precision.apply(other) for name, other in self.others.items()}
+        measured = replay(self.graph, self.tensors, {self.input: value, **others})["output"]
         found = [*measured, moments_by_autograd(images)]
         loss = self.targets.loss(found, len(images))
         if not torch.isfinite(loss):
@@ -103,8 +107,11 @@ class Matching:
         return loss
 
 
-def prepare(network: Network, statistic: InputStatistic, precision: Precision) -> Matching:
-    """The network's tensors in the precision of the computation; those of BatchNorms stay in 32 bits."""
+def prepare(network: Network, statistic: InputStatistic, precision: Precision, index: int = 0) -> Matching:
+    """The network's tensors in the precision of the computation; those of BatchNorms stay in 32 bits.
+
+    index: of the input that is to be moved.
+    """
     graph = measuring_graph(network)
     of_norms = {
         str(node.target)
@@ -116,7 +123,7 @@ def prepare(network: Network, statistic: InputStatistic, precision: Precision) -
         name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used
     }
     targets = make_targets(network, statistic)
-    return Matching(graph, tensors, network.inputs[0], targets, statistic, precision)
+    return Matching(graph, tensors, network.inputs[index], targets, statistic, precision)
 
 
 def optimise(batch: Tensor, matching: Matching, iterations: int, report: Callable[[], None]) -> Tensor:

@@ -19,7 +19,8 @@ def natural_noise(shape: tuple[int, ...], statistic: InputStatistic, generator: 
     """
     channels = shape[1]
     grey = pink((shape[0], 1, *shape[2:]), generator)
-    noise = math.sqrt(SHARED) * grey + math.sqrt(1 - SHARED) * pink(shape, generator) if channels > 1 else grey
+    shared = SHARED if statistic.picture else 0.0
+    noise = math.sqrt(shared) * grey + math.sqrt(1 - shared) * pink(shape, generator) if channels > 1 else grey
     image = noise * column(statistic.deviation, noise) + column(statistic.mean, noise)
     return torch.clamp(image, column(statistic.low, image), column(statistic.high, image))
 

@@ -20,6 +20,7 @@ NATURAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # of photog
     "BGR": ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
     "L": ((0.459,), (0.226,)),  # 0.299 R + 0.587 G + 0.114 B
 }
+NEUTRAL_REACH = 4.0  # deviations, of an input of which nothing is known
 DEAD = 1e-4  # variance of a channel, relative to epsilon, below which its BatchNorm gives a constant
 EXTREME = 1e6  # variance relative to the BatchNorm's median, beyond which it is taken for broken; the same of means
 
@@ -35,6 +36,7 @@ class InputStatistic:
     deviation: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    picture: bool = True  # channels of other data have nothing in common
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.deviation) == len(self.low) == len(self.high):
@@ -78,6 +80,30 @@ def natural_statistic(
         low=carried((0.0,) * preprocessing.channel_count),
         high=carried((1.0,) * preprocessing.channel_count),
     )
+
+
+def neutral_statistic(
+    network: Network,
+    name: str,
+    channels: int,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> InputStatistic:
+    """The statistic of an input that is no picture: as given, else as a BatchNorm says that reads it, else neutral.
+
+    Values reach NEUTRAL_REACH deviations to both sides.
+    """
+    means, deviations = mean or (0.0,) * channels, std or (1.0,) * channels
+    norm = next((each for each in network.norms if each.input == name and len(each.mean) == channels), None)
+    if mean is None and norm is not None:
+        sound = torch.isfinite(norm.mean) & torch.isfinite(norm.variance) & (norm.variance > 0)
+        means = tuple(torch.where(sound, norm.mean, 0.0).tolist())
+        deviations = tuple(torch.where(sound, norm.variance.clamp(min=0).sqrt(), 1.0).tolist())
+    ends = [
+        tuple(one + side * NEUTRAL_REACH * other for one, other in zip(means, deviations, strict=True))
+        for side in (-1, 1)
+    ]
+    return InputStatistic(means, deviations, *ends, picture=False)
 
 
 @dataclass(frozen=True)

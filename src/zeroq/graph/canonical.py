@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from zeroq.errors import CaptureError
 from zeroq.graph.attention import split_attention
@@ -50,7 +52,7 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     merge_equals(graph)
     merge_rectifiers(graph)
     merge_equals(graph)
-    unwrap_output(graph)
+    restore_output(graph)
     for node in graph.nodes:
         node.meta = {"module": module_of(node)}
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
@@ -170,10 +172,25 @@ def merge_equals(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def unwrap_output(graph: fx.Graph) -> None:
-    """A single output stands by itself, not in a tuple."""
+def restore_output(graph: fx.Graph) -> None:
+    """Give the output the form that the module gives it: dictionaries, lists and tuples, without what is None."""
+    form = getattr(graph._codegen, "pytree_info", None)
     graph.set_codegen(fx.graph.CodeGen())
     output = next(node for node in graph.nodes if node.op == "output")
     result = output.args[0]
-    if isinstance(result, (tuple, list)) and len(result) == 1:
+    if form is not None and form.out_spec is not None:
+        output.args = (plain(pytree.tree_unflatten(list(result), form.out_spec)),)  # type: ignore[arg-type]
+    elif isinstance(result, (tuple, list)) and len(result) == 1:
         output.args = (result[0],)
+
+
+def plain(value: Any) -> Any:
+    """Nested results as dictionaries and tuples; those of other types (transformers' outputs) by their entries."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items() if each is not None}
+    if isinstance(value, (tuple, list)):
+        return tuple(plain(each) for each in value if each is not None)
+    if isinstance(value, fx.Node):
+        return value
+    leaves = [each for each in pytree.tree_leaves(value) if each is not None]  # such as of a dataclass
+    return leaves[0] if len(leaves) == 1 else tuple(leaves)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import traceback
 from contextlib import redirect_stderr
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, fx, nn
 from zeroq.errors import CaptureError
 from zeroq.graph.canonical import canonicalise
 from zeroq.graph.network import Network, describe
+from zeroq.graph.refusals import CHANGING, difference_place, explain
 
 TOLERANCE = 1e-4  # relative to the largest output: what reordering of sums may change
 
@@ -53,7 +53,7 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
             program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
             return program.module(check_guards=False)
     except Exception as error:
-        raise CaptureError(explain(error)) from error
+        raise CaptureError(explain(error, module, inputs)) from error
 
 
 def collect_tensors(program: fx.GraphModule, module: nn.Module) -> dict[str, Tensor]:
@@ -87,42 +87,10 @@ def check_same(network: Network, module: nn.Module, inputs: tuple[Tensor, ...]) 
                 "The network gives NaN or infinity on a plain input: check that its weights were loaded."
             )
         if (reference - value).abs().max() > TOLERANCE * reference.abs().max().clamp(min=1e-12):
-            raise CaptureError(
-                "The captured graph gives other outputs than the module: its forward pass draws random numbers, keeps "
-                "state between calls, or changes in place what a view shows; remove that for inference."
-            )
+            where = difference_place(module, (inputs, inputs))
+            raise CaptureError(f"The captured graph gives other outputs than the module{where}: {CHANGING}.")
 
 
 def flat(output: Any) -> list[Tensor]:
     """The tensors of a nested output, in order."""
     return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
-
-
-def explain(error: Exception) -> str:
-    """One sentence: what torch.export refused, and the line of the user's code."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "/torch/" not in frame.filename and "/zeroq/" not in frame.filename and not frame.filename.startswith("<")
-    ]
-    where = f" at {frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else user_line(str(error))
-    if "specialized it to be a constant" in str(error):
-        return (
-            f"The network cannot be captured{where}: its forward pass fixes the number of images; take it from "
-            "x.shape[0] or x.size(0), not from len(x) or a number."
-        )
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return (
-        f"The network cannot be captured{where}: {reason.rstrip('.')}; "
-        "write the forward pass without control flow that depends on values of tensors."
-    )
-
-
-def user_line(message: str) -> str:
-    """The place in the user's code that torch.export names in its message, if it does."""
-    for line in reversed(message.splitlines()):
-        text = line.strip()
-        if text.startswith('File "') and "/torch/" not in text:
-            name, _, rest = text.removeprefix('File "').partition('", line ')
-            return f" at {name}:{rest.partition(',')[0]}"
-    return ""

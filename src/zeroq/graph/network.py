@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from zeroq.graph.products import multiply_accumulates
 from zeroq.graph.replay import replay
 
 aten = torch.ops.aten
@@ -29,12 +30,17 @@ class Layer:
 
     name: str  # the module's path: "stage1.0.conv1"
     weight: str  # key in Network.tensors
-    bias: str | None
+    biases: tuple[str | None, ...]  # of each site: layers that share a weight may have their own
     operator: str  # "conv2d", "linear", ...
     sites: tuple[str, ...]  # names of the nodes that use the weight, in order of execution
     shape: tuple[int, ...]  # of the weight, output channels first (in a folded network: it has no transposed ones)
     groups: int
     multiply_accumulates: int  # per image, over all sites
+
+    @property
+    def bias(self) -> str | None:
+        """The bias of its first site, which most layers have alone."""
+        return self.biases[0]
 
     @property
     def parameters(self) -> int:
@@ -74,6 +80,7 @@ class Network:
     layers: tuple[Layer, ...]  # in order of execution, by their first sites
     norms: tuple[Norm, ...]
     not_quantized: tuple[tuple[str, str], ...]  # (name, reason)
+    products: Mapping[str, int] = field(default_factory=dict)  # multiply-accumulates per image of two computed values
 
     def node(self, name: str) -> fx.Node:
         """The node of that name."""
@@ -88,9 +95,13 @@ class Network:
         """Names of the network's inputs."""
         return tuple(node.name for node in self.graph.nodes if node.op == "placeholder")
 
+    def feed(self, values: Iterable[Tensor]) -> dict[str, Tensor]:
+        """One value for each input, by the inputs' names."""
+        return dict(zip(self.inputs, values, strict=True))
+
     def run(self, *inputs: Tensor) -> Any:
         """The network's output."""
-        return replay(self.graph, self.tensors, dict(zip(self.inputs, inputs, strict=True)))["output"]
+        return replay(self.graph, self.tensors, self.feed(inputs))["output"]
 
     def with_tensors(self, changed: Mapping[str, Tensor]) -> Network:
         """The same graph with some tensors replaced by others of the same shape."""
@@ -100,17 +111,21 @@ class Network:
 def describe(graph: fx.Graph, tensors: Mapping[str, Tensor], example: tuple[Tensor, ...]) -> Network:
     """Find layers, BatchNorms and shapes in a graph of pure operators, by one pass over the example."""
     shapes: dict[str, tuple[int, ...]] = {}
+    whole: dict[str, tuple[int, ...]] = {}  # with the batch
+    products: dict[str, int] = {}
 
     def note(node: fx.Node, value: Any) -> None:
         if isinstance(value, Tensor):
-            shapes[node.name] = tuple(value.shape[1:])
+            shapes[node.name], whole[node.name] = tuple(value.shape[1:]), tuple(value.shape)
+            if count := multiply_accumulates(node, whole[node.name], whole):
+                products[node.name] = count // len(example[0])
 
     names = [node.name for node in graph.nodes if node.op == "placeholder"]
     with torch.inference_mode():
         replay(graph, tensors, dict(zip(names, example, strict=True)), visit=note)
     layers, others = find_layers(graph, tensors, shapes)
     norms = find_norms(graph, tensors, layers)
-    network = Network(graph, tensors, example, shapes, layers, norms, ())
+    network = Network(graph, tensors, example, shapes, layers, norms, (), products)
     return replace(network, not_quantized=(*others, *unfolded_norms(network)))
 
 
@@ -170,6 +185,7 @@ def foldable(network: Network) -> dict[str, tuple[Norm, ...]]:
         alike = len({str((nodes[norm.node].args[1:5], norm.epsilon, between(nodes, norm))) for norm in norms}) == 1
         readers = {user for site in sites for user in site.args[1].users}
         second = layer.operator != "linear" or all(len(network.shapes[site]) == 1 for site in layer.sites)
+        alike = alike and len(set(layer.biases)) == 1
         if alike and second and len(norms) == len(sites) and readers == set(sites):
             found[layer.name] = norms
     return found
@@ -186,7 +202,7 @@ def make_layer(
 ) -> Layer:
     """The layer of one weight and the nodes that use it."""
     first = nodes[0]
-    bias = first.args[2] if len(first.args) > 2 else None
+    biases = [node.args[2] if len(node.args) > 2 else None for node in nodes]
     shape = tuple(tensors[weight].shape)
     groups = int(first.args[6]) if first.target != LINEAR and len(first.args) > 6 else 1  # type: ignore[arg-type]
     # Each value that a transposed convolution reads, or that another layer gives, takes part in a filter's products.
@@ -195,7 +211,7 @@ def make_layer(
     return Layer(
         name=layer_name(weight),
         weight=weight,
-        bias=str(bias.target) if isinstance(bias, fx.Node) else None,
+        biases=tuple(str(bias.target) if isinstance(bias, fx.Node) else None for bias in biases),
         operator=operator_name(first),
         sites=tuple(node.name for node in nodes),
         shape=shape,

@@ -65,8 +65,8 @@ def merge_rectifiers(graph: fx.Graph) -> None:
 
 
 MOVING = {
-    aten.max_pool1d.default, aten.max_pool2d.default, aten.reshape.default, aten.transpose.int, aten.permute.default,
-    aten.slice.Tensor, aten.pixel_shuffle.default, aten.channel_shuffle.default,
+    aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
+    aten.reshape.default, aten.transpose.int, aten.permute.default, aten.slice.Tensor, aten.pixel_shuffle.default, aten.channel_shuffle.default,
 }  # fmt: skip
 
 
@@ -76,16 +76,22 @@ def lowest(rectifier: fx.Node) -> float:
 
 
 def spatial_mean(graph: fx.Graph) -> None:
-    """The mean over height and width is global average pooling, which has an integer kernel."""
+    """The mean over height and width, or over a volume, is average pooling, which has an integer kernel."""
     for node in list(graph.nodes):
-        if node.target != aten.mean.dim or (value := node.args[0].meta.get("val")) is None or value.dim() != 4:
+        if node.target != aten.mean.dim or (value := node.args[0].meta.get("val")) is None:
             continue
-        axes = sorted(axis % 4 for axis in node.args[1])
-        if axes != [2, 3]:
+        dimensions = value.dim()
+        axes = sorted(axis % dimensions for axis in node.args[1])
+        if axes not in ([2, 3], [2, 3, 4]) or axes[-1] != dimensions - 1:
             continue
         keep = len(node.args) > 2 and node.args[2]
+        sides = [int(side) for side in value.shape[2:]] if dimensions == 5 else []
         with graph.inserting_before(node):
-            pooled = graph.call_function(aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1]))
+            pooled = (
+                graph.call_function(aten.avg_pool3d.default, (node.args[0], sides, sides))
+                if sides
+                else graph.call_function(aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1]))
+            )
             channels = int(value.shape[1])
             result = pooled if keep else graph.call_function(aten.reshape.default, (pooled, [-1, channels]))
         result.meta = dict(node.meta)
@@ -127,7 +133,7 @@ def adaptive_pooling(graph: fx.Graph) -> None:
             continue
         source, sizes = node.args[0], list(node.args[1])
         have = [int(size) for size in source.meta["val"].shape[-len(sizes) :]]
-        average = node.target in (aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default)
+        average = node.target in AVERAGING
         uneven = any(size % wanted for size, wanted in zip(have, sizes, strict=True))
         if uneven and not average:
             raise CaptureError(
@@ -151,11 +157,16 @@ def adaptive_pooling(graph: fx.Graph) -> None:
         graph.erase_node(node)
 
 
+AVERAGING = {
+    aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default,
+}  # fmt: skip
 ADAPTIVE = {
     aten.adaptive_avg_pool1d.default: aten.avg_pool1d.default,
     aten.adaptive_avg_pool2d.default: aten.avg_pool2d.default,
+    aten.adaptive_avg_pool3d.default: aten.avg_pool3d.default,
     aten.adaptive_max_pool1d.default: aten.max_pool1d.default,
     aten.adaptive_max_pool2d.default: aten.max_pool2d.default,
+    aten.adaptive_max_pool3d.default: aten.max_pool3d.default,
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from zeroq.graph.inputs import Inputs, chunks
 from zeroq.graph.replay import replay
 
 CHUNK = 8  # images whose values are computed at a time
@@ -31,11 +32,12 @@ class Walk:
         self.position = {name: index for index, name in enumerate(self.nodes)}
 
     @classmethod
-    def over(cls, graph: fx.Graph, tensors: Mapping[str, Tensor], images: Tensor) -> Walk:
-        """In front of the first node, with images [N, ...] for the graph's only input."""
-        first = next(node.name for node in graph.nodes if node.op == "placeholder")
-        chunks = images.split(CHUNK)
-        return cls(graph, dict(tensors), [{first: chunk} for chunk in chunks], [len(chunk) for chunk in chunks])
+    def over(cls, graph: fx.Graph, tensors: Mapping[str, Tensor], images: Inputs) -> Walk:
+        """In front of the first node, with images [N, ...] for the graph's input, or one such tensor for each."""
+        names = [node.name for node in graph.nodes if node.op == "placeholder"]
+        parts = chunks(images, CHUNK)
+        live = [dict(zip(names, part, strict=True)) for part in parts]
+        return cls(graph, dict(tensors), live, [len(part[0]) for part in parts])
 
     def source(self, site: str) -> str:
         """The node whose value a layer's site reads."""

@@ -33,7 +33,7 @@ def resolve_input(found: FoundModel, override: Preprocessing | None, shape: Shap
             f"Nothing says what the input of {found.name} is like: give --input-shape C,H,W, or PREPROCESS in the "
             "Python file."
         )
-    return _guess(shape), True
+    return guessed_for(shape), True
 
 
 def read_preprocessing(path: Path) -> Preprocessing:
@@ -87,7 +87,7 @@ def _reshaped(known: Preprocessing, shape: Shape, *, fixed: bool) -> Preprocessi
     return dataclasses.replace(known, size=(height, width), resize=resize)
 
 
-def _guess(shape: Shape) -> Preprocessing:
+def guessed_for(shape: Shape) -> Preprocessing:
     """ImageNet's mean and deviation; their mean over the colours where there is another number of channels."""
     channels, height, width = shape
     if channels == len(IMAGENET_MEAN):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import fnmatch
 import re
@@ -18,11 +19,15 @@ from zeroq.errors import ModelError
 from zeroq.models.digits import PIXEL_DEVIATION, PIXEL_MEAN, PREPROCESSING, digits
 from zeroq.models.inputs import check_runs, read_preprocessing, resolve_input
 from zeroq.models.loaded import FoundModel, LoadedModel, Shape
+from zeroq.models.meaning import Reading
 from zeroq.models.saved_file import READERS, find_saved
+from zeroq.models.several import checked_example, is_one_picture, preprocessing_among
 from zeroq.models.user_file import find_in_file, refuse_without_function
 from zeroq.models.weights import load_weights, weights_sha256
 from zeroq.models.zoo import ZOOS, find_in_zoo, names_in_zoo
 from zeroq.preprocessing import Preprocessing
+
+READING = Reading()  # nothing is said
 
 
 def load_model(
@@ -37,23 +42,8 @@ def load_model(
         found = _find(model, pretrained=weights is None)
         if weights is not None:
             load_weights(found.module, weights)
-        warnings = _make_ready(found.module, found.name)
-        preprocessing, guessed = resolve_input(found, override, input_shape)
-        check_runs(found, preprocessing.input_shape)
-    if guessed:
-        warnings += (guessed_preprocessing(found.name, "--preprocess FILE.json"),)
-    return LoadedModel(
-        name=re.sub(r"[^\w.+-]+", "_", found.name),
-        source=model,
-        module=found.module,
-        input_shape=preprocessing.input_shape,
-        preprocessing=preprocessing,
-        task=found.task,
-        input_statistic=found.input_statistic,
-        weights_sha256=weights_sha256(found.module),
-        warnings=warnings,
-        weights=weights,
-    )
+        ready = _ready(found, override, input_shape, "--preprocess FILE.json")
+    return dataclasses.replace(ready, name=re.sub(r"[^\w.+-]+", "_", found.name), source=model, weights=weights)
 
 
 def model_names(pattern: str = "*") -> list[str]:
@@ -118,6 +108,30 @@ def _refuse_unknown(model: str, known: list[str]) -> NoReturn:
     )
 
 
+def _ready(found: FoundModel, override: Preprocessing | None, shape: Shape | None, where: str) -> LoadedModel:
+    """The network in its final form, with all that is known and guessed of its inputs.
+
+    where: says how pictures become inputs, for a warning.
+    """
+    warnings = _make_ready(found.module, found.name)
+    example, preprocessing = found.example, None
+    if example is None:
+        preprocessing, guessed = resolve_input(found, override, shape)
+        check_runs(found, preprocessing.input_shape)
+        if guessed:
+            warnings += (guessed_preprocessing(found.name, where),)
+        input_shape: tuple[int, ...] = preprocessing.input_shape
+    else:
+        example = checked_example(found.name, found.module, example)
+        preprocessing, guesses = preprocessing_among(found.name, example, override)
+        warnings += guesses
+        input_shape = tuple(example[0].shape[1:])
+    return LoadedModel(
+        found.name, found.name, found.module, input_shape, preprocessing, found.task, found.input_statistic,
+        weights_sha256(found.module), warnings, reading=found.reading, example=example,
+    )  # fmt: skip
+
+
 def _make_ready(module: nn.Module, name: str) -> tuple[str, ...]:
     """Eval mode, on the CPU, without gradients, in 32-bit floats; a warning where the type was another."""
     module.eval().requires_grad_(False).cpu()
@@ -135,27 +149,19 @@ def from_module(
     *,
     preprocess: Mapping[str, Any] | None = None,
     task: str | None = None,
+    reading: Reading = READING,
     name: str = "network",
 ) -> LoadedModel:
     """A module that the caller holds, ready to be captured; it is put into eval mode.
 
-    example: one input, [N, C, H, W].  preprocess: as PREPROCESS of a FILE.py.  Raises ModelError or OptionError.
+    example: the input, or a tuple with one tensor for each input; the first axis of each is the batch.
+    preprocess, task, reading: as a FILE.py says them.  Raises ModelError or OptionError.
     """
-    inputs = example if isinstance(example, tuple) else (example,)
-    if len(inputs) != 1 or inputs[0].dim() != 4:
-        shapes = ", ".join(str(list(value.shape)) for value in inputs)
-        raise ModelError(f"The example is {shapes}: networks of one input [N, C, H, W] can be quantized so far.")
-    channels, height, width = inputs[0].shape[1:]
     override = None if preprocess is None else Preprocessing.from_dict(dict(preprocess))
-    found = FoundModel(name=name, module=module, task=task)
-    warnings = _make_ready(module, name)
-    preprocessing, guessed = resolve_input(found, override, (channels, height, width))
-    check_runs(found, preprocessing.input_shape)
-    if guessed:
-        warnings += (guessed_preprocessing(name, "preprocess="),)
-    return LoadedModel(
-        name, name, module, preprocessing.input_shape, preprocessing, task, None, weights_sha256(module), warnings
-    )
+    inputs = example if isinstance(example, tuple) else (example,)
+    one = is_one_picture(inputs)
+    found = FoundModel(name=name, module=module, task=task, reading=reading, example=None if one else inputs)
+    return _ready(found, override, tuple(inputs[0].shape[1:]) if one else None, "preprocess=")
 
 
 def guessed_preprocessing(name: str, where: str) -> str:

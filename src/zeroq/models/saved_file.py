@@ -13,8 +13,9 @@ import torch
 from torch import fx
 
 from zeroq.errors import ModelError
-from zeroq.models.loaded import FoundModel, Shape
+from zeroq.models.loaded import FoundModel
 from zeroq.models.reason import reason
+from zeroq.models.several import is_one_picture
 from zeroq.models.user_file import check_is_file
 from zeroq.models.weights import is_torchscript
 
@@ -36,19 +37,18 @@ def find_saved(path: Path) -> FoundModel:
 
 
 def _read_program(path: Path) -> FoundModel:
-    """A torch.export program of one input and any batch."""
+    """A torch.export program of any batch: of one picture, or of any tensors whose shapes it fixes."""
     program = _load_program(path)
-    if len(program.graph_signature.user_inputs) != 1:
-        raise ModelError(
-            f"{path} takes {len(program.graph_signature.user_inputs)} inputs: only networks of one input [N, C, H, W] "
-            "can be taken from a file; give one that computes the others itself."
-        )
-    shape = _input_shape(program, path)
+    values = _inputs(program, path)
+    one = is_one_picture(values)
+    shape = tuple(values[0].shape[1:]) if one and all(isinstance(side, int) for side in values[0].shape[1:]) else None
+    example = None if one else tuple(_example(value, path) for value in values)
     if any(_in_training(node) for node in program.graph.nodes):
         raise ModelError(f"{path} was saved in training mode: save it anew with {SAVE_WITH_FREE_BATCH}.")
     unguarded = program.module(check_guards=False)
     # The module of a program refuses eval() and train(); an ordinary one around the same graph takes both.
-    return FoundModel(name=path.stem, module=fx.GraphModule(unguarded, unguarded.graph), input_shape=shape)
+    module = fx.GraphModule(unguarded, unguarded.graph)
+    return FoundModel(name=path.stem, module=module, input_shape=shape, example=example)  # type: ignore[arg-type]
 
 
 def _load_program(path: Path) -> torch.export.ExportedProgram:
@@ -68,21 +68,30 @@ def _load_program(path: Path) -> torch.export.ExportedProgram:
         ) from error
 
 
-def _input_shape(program: torch.export.ExportedProgram, path: Path) -> Shape | None:
-    """[C, H, W] where the program fixes them, None where one is free; a fixed batch is refused."""
-    name = program.graph_signature.user_inputs[0]
-    value = next(node.meta.get("val") for node in program.graph.nodes if node.name == name)
-    if not isinstance(value, torch.Tensor) or value.dim() != 4:
-        sides = [str(side) if isinstance(side, int) else "free" for side in getattr(value, "shape", ())]
-        given = f"[{', '.join(sides)}]" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
-        raise ModelError(f"The input of {path} is {given}: only networks of one input [N, C, H, W] can be taken.")
-    batch, *shape = value.shape
-    if isinstance(batch, int):
-        raise ModelError(f"{path} has a fixed batch of {batch}: save it with a free one, {SAVE_WITH_FREE_BATCH}.")
-    if not all(isinstance(side, int) for side in shape):
-        return None
-    channels, height, width = shape
-    return channels, height, width
+def _inputs(program: torch.export.ExportedProgram, path: Path) -> list[torch.Tensor]:
+    """The program's inputs without values; what is no tensor, or of a fixed batch, is refused."""
+    found = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    values = [found.get(str(name)) for name in program.graph_signature.user_inputs]
+    for value in values:
+        if not isinstance(value, torch.Tensor) or not value.dim():
+            given = "a number" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+            raise ModelError(f"An input of {path} is {given}: all must be tensors with the number of images first.")
+        if isinstance(value.shape[0], int):
+            raise ModelError(
+                f"{path} has a fixed batch of {value.shape[0]}: save it with a free one, {SAVE_WITH_FREE_BATCH}."
+            )
+    return values  # type: ignore[return-value]
+
+
+def _example(value: torch.Tensor, path: Path) -> torch.Tensor:
+    """Numbers for an input that is no single picture: noise, or zeros where it takes integers."""
+    sides = value.shape[1:]
+    if not all(isinstance(side, int) for side in sides):
+        shown = ", ".join(str(side) if isinstance(side, int) else "free" for side in sides)
+        raise ModelError(f"An input of {path} is [free, {shown}]: save it with the batch as its only free axis.")
+    shape = (1, *(int(side) for side in sides))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator) if value.is_floating_point() else torch.zeros(shape, dtype=value.dtype)
 
 
 def _in_training(node: fx.Node) -> bool:

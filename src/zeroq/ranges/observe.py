@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from zeroq.graph import Network, replay
+from zeroq.graph import Inputs, Network, chunks, replay
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import Ranges
 from zeroq.ranges.histogram import Histogram, merge
@@ -19,7 +19,7 @@ from zeroq.simulate.placement import Placement, quantizer_bits
 def observe(
     network: Network,
     placement: Placement,
-    images: Tensor,
+    images: Inputs,
     input_bits: Mapping[str, int],
     *,
     source: str = "distilled",
@@ -27,7 +27,7 @@ def observe(
 ) -> Ranges:
     """Ranges of all quantizers, measured on the values of the folded network in floating point.
 
-    images: [N, C, H, W].  input_bits: of each quantized layer's input.  source: where the images came from, for Ranges.
+    images: [N, C, H, W], of several inputs a tuple.  input_bits: of each quantized layer's input.  source: where the images came from, for Ranges.
     """
     histograms = {name: Histogram(name) for quantizer in placement.quantizers for name in quantizer.measured}
 
@@ -35,12 +35,12 @@ def observe(
         if node.name in histograms:
             histograms[node.name].update(value)
 
-    chunks = images.split(CHUNK)
+    parts = chunks(images, CHUNK)
     with torch.inference_mode():
-        for index, chunk in enumerate(chunks):
-            replay(network.graph, network.tensors, {network.inputs[0]: chunk}, visit=note)
+        for index, part in enumerate(parts):
+            replay(network.graph, network.tensors, network.feed(part), visit=note)
             if on_step is not None:
-                on_step(index + 1, len(chunks))
+                on_step(index + 1, len(parts))
     quantizers = {quantizer.name: quantizer for quantizer in placement.quantizers}
     merged = {name: merge(histograms[value] for value in quantizer.measured) for name, quantizer in quantizers.items()}
     found = {}

@@ -16,7 +16,7 @@ from zeroq.options import Options
 from zeroq.preprocessing import Preprocessing
 from zeroq.report.pictures import contact_sheet
 from zeroq.report.record import RunRecord
-from zeroq.report.snippet import lines_to_run
+from zeroq.report.snippet import LINES_FOR_ARRAYS, lines_to_run
 
 AGREEMENT = {  # what "agreement" counts, by task
     "classification": "same top class as in floating point",
@@ -86,8 +86,24 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "times": charts.time_portions(result["seconds"]),
         "total_seconds": total_seconds(result),
         "float_operators": result["float_nodes"] if isinstance(result["float_nodes"], Mapping) else {},
-        "snippet": lines_to_run(Preprocessing.from_dict(run["preprocess"]), result["task"]),
+        "one_picture": takes_one_picture(run),
+        "input_shape": shape_of(run["input_shape"]),
+        "snippet": lines_to_run(Preprocessing.from_dict(run["preprocess"]), result["task"])
+        if takes_one_picture(run)
+        else LINES_FOR_ARRAYS,
     }
+
+
+def takes_one_picture(run: Mapping[str, Any]) -> bool:
+    """Whether the network takes one picture, and not several inputs or other data."""
+    return run["preprocess"] is not None and not isinstance(run["input_shape"][0], list)
+
+
+def shape_of(shape: list[Any]) -> str:
+    """An input's shape, "3 × 8 × 8"; those of several with commas between them."""
+    if shape and isinstance(shape[0], list):
+        return ", ".join(shape_of(each) for each in shape)
+    return " × ".join(map(str, shape))
 
 
 def total_seconds(result: Mapping[str, Any]) -> float:

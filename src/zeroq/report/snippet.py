@@ -8,6 +8,15 @@ OPENING = ["import numpy as np", "import onnxruntime"]
 MODES = {"L": '"L"', "RGB": '"RGB"', "BGR": '"RGB"'}
 ORDERS = {"L": "[..., None]", "BGR": "[..., ::-1]"}  # from what Pillow gives to [H, W, C] as the network takes it
 
+LINES_FOR_ARRAYS = "\n".join([  # of a network that takes other than one picture: input.npy, or input0.npy and so on
+    *OPENING,
+    "",
+    'session = onnxruntime.InferenceSession("model.onnx")',
+    'inputs = {each.name: np.load(f"{each.name}.npy") for each in session.get_inputs()}',
+    "for output, values in zip(session.get_outputs(), session.run(None, inputs)):",
+    "    print(output.name, values.shape)",
+])  # fmt: skip
+
 
 def lines_to_run(preprocessing: Preprocessing, task: str | None) -> str:
     """A script that reads picture.jpg beside model.onnx and prints what the network says of it."""

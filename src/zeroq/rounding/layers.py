@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, fx
 
-from zeroq.graph import Layer
+from zeroq.graph import Inputs, Layer
 from zeroq.graph.walk import Walk
 from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import IntegerWeight
@@ -23,7 +23,7 @@ def round_weights(
     tensors: Mapping[str, Tensor],
     layers: tuple[Layer, ...],
     widths: Mapping[str, tuple[int, ...]],
-    images: Tensor,
+    images: Inputs,
     *,
     method: str = "gptq",
     portable: bool = True,
@@ -32,7 +32,7 @@ def round_weights(
 ) -> Rounded:
     """Round every layer that `widths` names, at each of its widths.
 
-    graph, tensors: the network with its activation quantizers.  images: [N, C, H, W], for the second moments of inputs.
+    graph, tensors: the network with its activation quantizers.  images: [N, C, H, W] (of several inputs a tuple), for the second moments of inputs.
     settle: each layer runs with its first width's integers once it is rounded, so that later layers see the inputs
     that they will have (GPTQ, arXiv:2210.17323); otherwise all inputs are those of unrounded weights.
     """
@@ -43,10 +43,11 @@ def round_weights(
     )
     for index, layer in enumerate(ordered):
         hessian = None if method == "nearest" else second_moments(walk, layer)
-        bias = walk.tensors[layer.bias] if layer.bias else None
-        least = torch.stack([least_scales(bias, input_scale(walk, site), layer.shape[0]) for site in layer.sites]).amax(
-            0
-        )
+        biases = [walk.tensors[bias] if bias else None for bias in layer.biases]
+        least = torch.stack([
+            least_scales(bias, input_scale(walk, site), layer.shape[0])
+            for site, bias in zip(layer.sites, biases, strict=True)
+        ]).amax(0)  # fmt: skip
         rounded[layer.name] = {
             bits: round_weight(
                 walk.tensors[layer.weight], bits, hessian, groups=layer.groups, method=method, portable=portable,

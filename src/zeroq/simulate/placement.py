@@ -17,12 +17,15 @@ aten = torch.ops.aten
 WIDE_BITS = 8  # of the input, sums, products, concatenations, pooling and outputs
 
 PASSING = {
-    aten.max_pool1d.default, aten.max_pool2d.default, aten.reshape.default, aten.view.default, aten.flatten.using_ints,
+    aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
+    aten.reshape.default, aten.view.default, aten.flatten.using_ints,
     aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default, aten.transpose.int, aten.permute.default,
     aten.slice.Tensor, aten.select.int, aten.expand.default, aten.pixel_shuffle.default, aten.channel_shuffle.default,
     aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default,
 }  # fmt: skip
-POOLING = {aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.avg_pool1d.default}
+POOLING = {
+    aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default, aten.adaptive_avg_pool2d.default,
+}  # fmt: skip
 BINARY = {aten.add.Tensor, aten.mul.Tensor}
 PRODUCTS = {aten.matmul.default, aten.bmm.default, aten.mm.default}  # of two computed values: attention
 SIGMOIDS = {aten.sigmoid.default, aten.hardsigmoid.default, aten.softmax.int}
@@ -60,10 +63,11 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     consumer is a ReLU or ReLU6 is quantized behind that, and the range takes the rectifier in. What only moves values
     (max-pooling, reshape, slices, zero padding) shares the quantizer of what it moves; so do the inputs of a
     concatenation, except a rectified one beside values below 0 or above its ceiling, which one range cannot both hold
-    and cut off. A linear layer that gives the network's output leaves its sums in floating point, as its integer
-    kernel can.
+    and cut off. A concatenation that gives the network's output joins values as they are, in floating point: boxes
+    beside scores would leave the scores none of 256 steps. A linear layer that gives the output leaves its sums in
+    floating point, as its integer kernel can.
     """
-    floating = {site for layer in network.layers if layer.name in set(float_layers) for site in layer.sites}
+    floating = sites_of(network, float_layers)
     nodes = [node for node in network.graph.nodes if node.name in network.shapes and node.op != "get_attr"]
     chosen = [node for node in nodes if is_quantized(node, floating)]
     limits = bounds(network)
@@ -71,7 +75,7 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     for node in chosen:
         if is_passing(node):
             groups.join(node.args[0].name, node.name)
-        if node.target == CONCATENATION:
+        if node.target == CONCATENATION and node.name in groups.parent:
             for part in node.args[0]:
                 groups.join(part.name, node.name)
     by_name = {node.name: node for node in chosen}
@@ -79,6 +83,12 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
         make_quantizer([by_name[name] for name in members], ceiling, floating) for members, ceiling in groups.members()
     )
     return Placement(quantizers, frozenset(node.name for node in chosen if is_rectifier(node)))
+
+
+def sites_of(network: Network, layers: Iterable[str]) -> set[str]:
+    """Names of the nodes that use the layers' weights."""
+    names = set(layers)
+    return {site for layer in network.layers if layer.name in names for site in layer.sites}
 
 
 def make_quantizer(members: list[fx.Node], ceiling: float, floating: set[str]) -> Quantizer:
@@ -129,7 +139,15 @@ def has_integer_kernel(node: fx.Node, floating: set[str]) -> bool:
     """Whether onnxruntime runs an operator in integers between quantizers."""
     if joins_two(node) or is_product(node) or is_layer(node, floating):
         return True
-    return node.target in POOLING or node.target == CONCATENATION
+    return node.target in POOLING or (node.target == CONCATENATION and not leads_out(node))
+
+
+def leads_out(node: fx.Node) -> bool:
+    """Whether nothing reads a value but the network's output, perhaps through what moves or joins values."""
+    return all(
+        user.op == "output" or ((is_passing(user) or user.target == CONCATENATION) and leads_out(user))
+        for user in node.users
+    )
 
 
 def joins_two(node: fx.Node) -> bool:
@@ -167,7 +185,7 @@ def is_quantized(node: fx.Node, floating: set[str]) -> bool:
     users = list(node.users)
     if not users or (len(users) == 1 and is_rectifier(users[0]) and is_quantized(users[0], floating)):
         return False
-    if node.target == aten.linear.default and all(user.op == "output" for user in users):
+    if node.target == aten.linear.default and leads_out(node):
         return False
     if is_passing(node):
         return is_quantized(node.args[0], floating) or taken_by_kernel(node, floating)  # type: ignore[arg-type]

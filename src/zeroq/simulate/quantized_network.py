@@ -154,9 +154,9 @@ def quantize_layer(
 ) -> None:
     """Put a layer's integers in place of its weight, and per site its bias in steps of input scale x weight scale."""
     key = layer.weight
-    bias = biases.get(layer.name, tensors[layer.bias] if layer.bias else None)
     tensors[f"{key}_integers"], tensors[f"{key}_scale"] = weight.integers, weight.scale
-    for index, site in enumerate(sites):
+    for index, (site, own) in enumerate(zip(sites, layer.biases, strict=True)):
+        bias = biases.get(layer.name, tensors[own] if own else None)
         values = constant(graph, site, f"{key}_integers", f"{key}_scale")
         arguments = [site.args[0], values, *site.args[2:]]
         if bias is not None:

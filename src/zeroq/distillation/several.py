@@ -1,0 +1,83 @@
+"""Inputs of a network that takes more, or others, than one picture: distilled one after another, the others at rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from zeroq.devices import Precision
+from zeroq.distillation.images import batch_size, can_match, optimise, prepare
+from zeroq.distillation.measuring import measuring_graph
+from zeroq.distillation.starts import natural_noise
+from zeroq.distillation.statistics import InputStatistic
+from zeroq.graph import Network
+
+ROUNDS = 2  # each input is taken up so many times, with its share of the steps
+
+
+def distill_several(
+    network: Network,
+    statistics: Sequence[InputStatistic],
+    *,
+    count: int,
+    iterations: int,
+    seed: int,
+    precision: Precision,
+    on_step: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, ...]:
+    """One tensor [count, ...] for each input; those that reach a BatchNorm match its statistics.
+
+    The steps go from input to input: each moves one, with what the others are by then. An input that reaches none
+    stays noise of its own statistic; integers are drawn from the example's, which alone says what is allowed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    inputs = [
+        start(value, statistic, count, generator)
+        for value, statistic in zip(network.example, statistics, strict=True)
+    ]
+    moved = movable(network) if can_match(network) else []
+    if not moved:
+        return tuple(inputs)
+    matchings = {index: prepare(network, statistics[index], precision, index) for index in moved}
+    size = batch_size(network, count, precision)
+    batches = [list(batch) for batch in zip(*(value.split(size) for value in inputs), strict=True)]
+    turns = [(index, share) for share in shares(iterations) for index in moved]
+    steps, total = itertools.count(1), sum(share for _, share in turns) * len(batches)
+    report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
+    for batch in batches:
+        for index, share in turns:
+            others = {name: value for name, value in zip(network.inputs, batch, strict=True) if name != network.inputs[index]}
+            matching = dataclasses.replace(matchings[index], others=others)
+            batch[index] = optimise(batch[index], matching, share, report).detach()
+    return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+
+
+def shares(iterations: int) -> list[int]:
+    """The steps of each round."""
+    return [len(range(first, iterations, ROUNDS)) for first in range(min(ROUNDS, iterations))]
+
+
+def movable(network: Network) -> list[int]:
+    """Inputs of floating point and two or more axes that a BatchNorm's input depends on."""
+    graph = measuring_graph(network)
+    used = [bool(node.users) for node in graph.nodes if node.op == "placeholder"]
+    return [
+        index
+        for index, (value, reached) in enumerate(zip(network.example, used, strict=True))
+        if reached and value.is_floating_point() and value.dim() > 1
+    ]
+
+
+def start(example: Tensor, statistic: InputStatistic, count: int, generator: torch.Generator) -> Tensor:
+    """Noise of the statistic [count, ...]; entries of the example where it holds no fractions."""
+    shape = (count, *example.shape[1:])
+    if not example.is_floating_point():
+        values = example.flatten()
+        return values[torch.randint(len(values), shape, generator=generator)]
+    if example.dim() == 1:
+        return torch.randn(shape, generator=generator) * statistic.deviation[0] + statistic.mean[0]
+    return natural_noise(shape, statistic, generator)
