@@ -17,7 +17,7 @@ from zeroq.bias_correction import correct_biases
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
-from zeroq.distillation import EFFORTS, distill
+from zeroq.distillation import EFFORTS, distill, guide_of
 from zeroq.divergence import agreement, kl_divergence
 from zeroq.graph import Layer
 from zeroq.graph.text import graph_to_data
@@ -25,7 +25,7 @@ from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
 from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
-from zeroq.ranges import observe
+from zeroq.ranges import Knowledge, knowledge_of, observe
 from zeroq.rounding import Rounded, round_weights
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
@@ -137,7 +137,7 @@ class Stages:
         count = effort.images if options.images is None else options.images
         iterations = effort.iterations if options.iterations is None else options.iterations
         precision = self.precision()
-        source = "distilled" if prepared.network.norms else "neither"
+        source = "distilled" if iterations and guide_of(prepared.network) != "nothing" else "neither"
 
         def compute() -> Tensor:
             return distill(
@@ -185,11 +185,13 @@ class Stages:
     def ranges(self, images: Images) -> Ranges:
         """Activation ranges."""
         prepared, plan = self.prepared, self.prepared.plan
+        own = images.source == "calibration"  # pictures know better than statistics
+        knowledge = Knowledge() if own else knowledge_of(prepared.network)
         return self.run.stage(
             "ranges", {"input_bits": plan.input_bits, "floating": plan.floating}, ["ranges.json"],
             compute=lambda: observe(
                 prepared.folded, prepared.placement, images.fitting, plan.input_bits, source=images.source,
-                on_step=self.step("ranges"),
+                knowledge=knowledge, on_step=self.step("ranges"),
             ),
             save=lambda ranges: self.run.write_json("ranges.json", ranges_to_json(ranges)),
             load=lambda: ranges_from_json(self.run.read_json("ranges.json")),

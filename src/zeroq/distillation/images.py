@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.devices import Precision
+from zeroq.distillation.attention import find_attention, prepare_attention
 from zeroq.distillation.measuring import is_measured, measuring_graph, moments_by_autograd
 from zeroq.distillation.starts import column, natural_noise, shape_spectrum
 from zeroq.distillation.statistics import InputStatistic, Targets, make_targets
@@ -20,6 +21,8 @@ from zeroq.graph import Network, replay
 LEARNING_RATE = 0.2  # of the input's deviation
 MOMENTUM, SQUARES = 0.8, 0.9  # of Adam; 0.9 and 0.99 left twice the loss after 36 steps
 LARGE = 128  # pixels of a side from which steps have the spectrum 1/f
+NORMS, ATTENTION, NOTHING = "batchnorm", "attention", "nothing"  # what images are made for
+ATTENDED = 2  # one image of so many is made for the network's attention
 FULL_PRECISION = Precision()
 BATCH_BYTES = 3e9  # values that the backward pass keeps, at most
 
@@ -50,7 +53,9 @@ def distill(
     Minimises the sum over BatchNorms of ||mean~ - mean||^2 + ||deviation~ - deviation||^2, each over the sum of its
     variances, and the same for the input (arXiv:2001.00281, which takes each image alone and weighs nothing), over
     the whole batch, from noise of natural spectrum; each step ends with values that a picture can give.
-    network: not folded. Without BatchNorms the images stay what they start as (see `can_match`).
+    network: not folded. Without BatchNorms every second image is optimised for the network's attention instead (see
+    `Attending`), and stays what it starts as where there is none: images that are all alike in what they are made for
+    are worse than noise, and both kinds together better than either.
     on_step: called with steps done and steps in all. Raises NumericalError naming the BatchNorm, OptionError.
     """
     if count < 1 or iterations < 0:
@@ -64,18 +69,27 @@ def distill(
         )
     generator = torch.Generator().manual_seed(seed)
     images = natural_noise((count, *network.example[0].shape[1:]), input_statistic, generator)
-    if not can_match(network):
+    guide = guide_of(network)
+    if guide == NOTHING or not iterations:
         return images
-    matching = prepare(network, input_statistic, precision)
-    batches = images.split(batch_size(network, count, precision))
+    optimised = images if guide == NORMS else images[::ATTENDED]
+    batches = optimised.split(batch_size(network, len(optimised), precision))
+    matching = prepare(network, input_statistic, precision) if guide == NORMS else None
     steps, total = itertools.count(1), iterations * len(batches)
     report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
-    return torch.cat([optimise(batch, matching, iterations, report) for batch in batches])
+    found = []
+    for batch in batches:
+        objective = matching or prepare_attention(network, input_statistic, precision, batch, generator)
+        found.append(optimise(batch, objective, iterations, report))
+    optimised.copy_(torch.cat(found))
+    return images
 
 
-def can_match(network: Network) -> bool:
-    """Whether the network has BatchNorms whose statistics images can be fitted to."""
-    return len(network.norms) > 0
+def guide_of(network: Network) -> str:
+    """What images can be made for: BatchNorms' statistics, in their absence the diversity of attention, or nothing."""
+    if network.norms:
+        return NORMS
+    return ATTENTION if find_attention(network) else NOTHING
 
 
 @dataclass(frozen=True)

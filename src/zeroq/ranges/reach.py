@@ -23,7 +23,7 @@ def reach(site: fx.Node, weight: Tensor, value: Tensor) -> float:
     By Cauchy and Schwarz |w a| is never more. A filter of a grouped convolution sees the patches of its group alone.
     weight: [filters, ...].  value: what the site reads, [N, channels, ...], of a linear layer [N, ..., features].
     """
-    filters = torch.linalg.vector_norm(weight.flatten(1).float(), dim=1)  # [filters]
+    filters = torch.linalg.vector_norm(weight.detach().flatten(1).float(), dim=1)  # [filters]
     squares = value.detach().float().square()
     if site.target not in CONVOLUTIONS:
         return float(filters.amax() * squares.sum(-1).amax().sqrt())
