@@ -32,9 +32,9 @@ class Headed(nn.Module):
         self.backbone, self.lateral = block(3, 8), nn.Conv2d(8, 6, 1)
         self.boxes, self.classes = nn.Conv2d(6, 4, 3), nn.Conv2d(6, 5, 3)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> Tensor:
         joined = self.lateral(self.backbone(images))
-        return [self.boxes(joined).sigmoid(), self.classes(joined).sigmoid()]
+        return torch.cat([self.boxes(joined), self.classes(joined)], 1).mean((2, 3))
 
 
 class Hybrid(nn.Module):
@@ -117,6 +117,6 @@ def test_a_head_without_batch_norm_is_quantized_from_the_statistics_around_it() 
     assert {layer["name"] for layer in run.result["layers"]} == {"backbone.0", "lateral", "boxes", "classes"}
     images = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
-        for expected, found in zip(module(images), run.model(images), strict=True):
-            assert np.corrcoef(expected.numpy().ravel(), found.numpy().ravel())[0, 1] > 0.98
+        expected, found = (network(images).numpy().ravel() for network in (module, run.model))
+    assert np.corrcoef(expected, found)[0, 1] > 0.98
     assert sources(run) <= {"distilled", "batchnorm"}

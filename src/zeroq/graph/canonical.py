@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -185,22 +186,31 @@ def fold_constants(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
         sources = node.all_input_nodes
         if node.op != "call_function" or not sources or any(source.op != "get_attr" for source in sources):
             continue
-        operator: Any = node.target
-        value = operator(*fx.node.map_arg(node.args, stored), **fx.node.map_arg(node.kwargs, stored))
-        if not isinstance(value, Tensor):
-            continue
-        name = f"computed/{node.name}"
-        tensors[name] = value.detach()
-        origin[name] = origin.get(str(sources[0].target), str(sources[0].target))
-        with graph.inserting_before(node):
-            attribute = graph.get_attr(name)
-        attribute.meta = dict(node.meta)
-        node.replace_all_uses_with(attribute)
-        graph.erase_node(node)
+        function: Any = node.target
+        value = function(*fx.node.map_arg(node.args, stored), **fx.node.map_arg(node.kwargs, stored))
+        parts = [(node, value)] if isinstance(value, Tensor) else parts_of(node, value)
+        origins = [origin.get(str(source.target), str(source.target)) for source in sources]
+        for part, computed in parts:
+            name = f"computed/{part.name}"
+            tensors[name] = computed.detach()
+            origin[name] = next((first for first in origins if first.endswith("weight")), origins[0])
+            with graph.inserting_before(part):
+                attribute = graph.get_attr(name)
+            attribute.meta = dict(part.meta)
+            part.replace_all_uses_with(attribute)
+            graph.erase_node(part)
+        if not node.users and parts and node is not parts[0][0]:
+            graph.erase_node(node)
     for node in reversed(list(graph.nodes)):
         if node.op == "get_attr" and not node.users:
             graph.erase_node(node)
     name_computed(graph, tensors, origin)
+
+
+def parts_of(node: fx.Node, values: Any) -> list[tuple[fx.Node, Tensor]]:
+    """What reads each of several tensors that an operator gives (variance and mean, slices)."""
+    readers = [user for user in node.users if user.target == operator.getitem]
+    return [(user, values[user.args[1]]) for user in readers if isinstance(values[user.args[1]], Tensor)]
 
 
 def name_computed(graph: fx.Graph, tensors: dict[str, Tensor], origin: dict[str, str]) -> None:
