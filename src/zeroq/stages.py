@@ -18,7 +18,7 @@ from zeroq.bias_correction import correct_biases
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
-from zeroq.distillation import EFFORTS, distill, distill_several
+from zeroq.distillation import EFFORTS, distill, distill_several, guide_of
 from zeroq.divergence import Comparison, Meaning
 from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
@@ -29,7 +29,7 @@ from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.preparation import Prepared
-from zeroq.ranges import observe
+from zeroq.ranges import Knowledge, knowledge_of, observe
 from zeroq.rounding import Rounded, round_weights
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
@@ -164,7 +164,7 @@ class Stages:
         count = effort.images if options.images is None else options.images
         iterations = effort.iterations if options.iterations is None else options.iterations
         precision = self.precision()
-        source = "distilled" if prepared.network.norms else "neither"
+        source = "distilled" if iterations and guide_of(prepared.network) != "nothing" else "neither"
 
         def compute() -> Inputs:
             how: dict[str, Any] = {
@@ -224,11 +224,13 @@ class Stages:
     def ranges(self, images: Images) -> Ranges:
         """Activation ranges."""
         prepared, plan = self.prepared, self.prepared.plan
+        own = images.source == "calibration"  # pictures know better than statistics
+        knowledge = Knowledge() if own else knowledge_of(prepared.network)
         return self.run.stage(
             "ranges", {"input_bits": plan.input_bits, "floating": plan.floating}, ["ranges.json"],
             compute=lambda: observe(
                 prepared.folded, prepared.placement, images.fitting, plan.input_bits, source=images.source,
-                on_step=self.step("ranges"),
+                knowledge=knowledge, on_step=self.step("ranges"),
             ),
             save=lambda ranges: self.run.write_json("ranges.json", ranges_to_json(ranges)),
             load=lambda: ranges_from_json(self.run.read_json("ranges.json")),

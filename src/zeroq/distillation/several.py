@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from zeroq.devices import Precision
-from zeroq.distillation.images import batch_size, can_match, optimise, prepare
+from zeroq.distillation.images import batch_size, prepare
 from zeroq.distillation.measuring import measuring_graph
 from zeroq.distillation.starts import natural_noise
 from zeroq.distillation.statistics import InputStatistic
+from zeroq.distillation.steps import optimise
 from zeroq.graph import Network
 
 ROUNDS = 2  # each input is taken up so many times, with its share of the steps
@@ -39,7 +40,7 @@ def distill_several(
         start(value, statistic, count, generator)
         for value, statistic in zip(network.example, statistics, strict=True)
     ]
-    moved = movable(network) if can_match(network) else []
+    moved = movable(network) if network.norms else []
     if not moved:
         return tuple(inputs)
     matchings = {index: prepare(network, statistics[index], precision, index) for index in moved}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -100,15 +100,24 @@ def evaluate(node: fx.Node, values: dict[fx.Node, Any]) -> Any:
 
 
 def origins(made: dict[str, fx.Node]) -> dict[str, str]:
-    """Computed tensor -> the stored one that it comes from first; tensors made of nothing are not among them."""
+    """Computed tensor -> the stored one that it comes from: a weight, if one is among them, else the first.
+
+    Tensors made of nothing are not among them.
+    """
     found = {}
     for name, node in made.items():
-        first = node
-        while first.op != "get_attr" and first.all_input_nodes:
-            first = first.all_input_nodes[0]
-        if first.op == "get_attr":
-            found[name] = str(first.target)
+        stored = list(dict.fromkeys(ancestors(node)))
+        if stored:
+            found[name] = next((each for each in stored if each.endswith("weight")), stored[0])
     return found
+
+
+def ancestors(node: fx.Node) -> Iterator[str]:
+    """Names of the stored tensors that a node's value comes from."""
+    if node.op == "get_attr":
+        yield str(node.target)
+    for source in node.all_input_nodes:
+        yield from ancestors(source)
 
 
 def name_computed(graph: fx.Graph, tensors: dict[str, Tensor], origin: dict[str, str]) -> None:

@@ -66,11 +66,12 @@ def values_of(record: RunRecord) -> dict[str, Any]:
     run, result = record.run, record.result
     options = Options.of(**run["options"])
     sheet = contact_sheet(record.images)
+    distilled = any(each["source"] in ("distilled", "batchnorm") for each in record.ranges["quantizers"].values())
     return {
         "run": run,
         "result": result,
         "options": options,
-        "asked": asked.sentence(options),
+        "asked": asked.sentence(options, distilled=distilled),
         "command": asked.command(run),
         "figures": figures(result),
         "checks": checks(result),
@@ -82,7 +83,7 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "measure": MEASURES.get(record.sensitivity["measure"], record.sensitivity["measure"]),
         "ranges": charts.range_chart(record.ranges["quantizers"]),
         "sheet": sheet,
-        "images_sentence": asked.images_sentence(options, len(sheet.addresses)) if sheet else "",
+        "images_sentence": asked.images_sentence(options, len(sheet.addresses), distilled=distilled) if sheet else "",
         "times": charts.time_portions(result["seconds"]),
         "total_seconds": total_seconds(result),
         "float_operators": result["float_nodes"] if isinstance(result["float_nodes"], Mapping) else {},
