@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.devices import Precision
-from zeroq.distillation.measuring import is_measured, measuring_graph, moments_by_autograd
+from zeroq.distillation.doubts import Trust, examine
+from zeroq.distillation.measuring import Moments, is_measured, measuring_graph, moments_by_autograd
 from zeroq.distillation.starts import natural_noise
-from zeroq.distillation.statistics import InputStatistic, Moments, Targets, make_targets
+from zeroq.distillation.statistics import InputStatistic
 from zeroq.distillation.steps import optimise
+from zeroq.distillation.targets import Targets, make_targets
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, replay
 
@@ -42,6 +44,7 @@ def distill(
     iterations: int = 24,
     seed: int = 0,
     precision: Precision = FULL_PRECISION,
+    trust: Trust | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Images [count, C, ...] on which the inputs of the network's BatchNorms have the statistics of training.
@@ -49,6 +52,7 @@ def distill(
     Minimises the sum over BatchNorms of ||mean~ - mean||^2 + ||deviation~ - deviation||^2, each over the sum of its
     variances, and the same for the input (arXiv:2001.00281, which takes each image alone and weighs nothing), over
     the whole batch, from noise of natural spectrum; each step ends with values that a picture can give.
+    trust: which channels are matched; by default as `examine` finds.
     network: not folded. Without BatchNorms the images stay what they start as (see `can_match`).
     on_step: called with steps done and steps in all. Raises NumericalError naming the BatchNorm, OptionError.
     """
@@ -65,7 +69,7 @@ def distill(
     images = natural_noise((count, *network.example[0].shape[1:]), input_statistic, generator)
     if not can_match(network):
         return images
-    matching = prepare(network, input_statistic, precision)
+    matching = prepare(network, input_statistic, precision, trust)
     batches = images.split(batch_size(network, count, precision))
     steps, total = itertools.count(1), iterations * len(batches)
     report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
@@ -105,7 +109,7 @@ class Matching:
         return [*measured, moments_by_autograd(images)]
 
 
-def prepare(network: Network, statistic: InputStatistic, precision: Precision) -> Matching:
+def prepare(network: Network, statistic: InputStatistic, precision: Precision, trust: Trust | None = None) -> Matching:
     """The network's tensors in the precision of the computation; those of BatchNorms stay in 32 bits."""
     graph = measuring_graph(network)
     of_norms = {
@@ -117,7 +121,7 @@ def prepare(network: Network, statistic: InputStatistic, precision: Precision) -
     tensors = {
         name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used
     }
-    targets = make_targets(network, statistic)
+    targets = make_targets(network, statistic, trust or examine(network, statistic))
     return Matching(graph, tensors, network.inputs[0], targets, statistic, precision)
 
 
