@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from zeroq.allocate import budget_in_weight_bits
-from zeroq.distillation import InputStatistic, can_match, natural_statistic
+from zeroq.distillation import (
+    InputStatistic,
+    Trust,
+    can_match,
+    examine,
+    few_batches,
+    natural_statistic,
+    warnings_of,
+)
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures, guess_task, task_named
 from zeroq.graph import Network, capture, fold
@@ -34,6 +42,7 @@ class Prepared:
     placement: Placement
     plan: LayerPlan
     statistic: InputStatistic
+    trust: Trust  # in the running statistics; empty where they are not used
     pictures: Tensor | None  # of --calibration, [N, C, H, W]
     warnings: tuple[str, ...]
     seconds: float
@@ -58,12 +67,24 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
             "spectrum; --calibration FOLDER takes your own pictures."
         )
     statistic = input_statistic(model, options)
+    trust, doubted = believed(model, network, statistic, options)
+    warnings += doubted
     placement = place(folded, plan.floating)
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
-        model, options, task, network, folded, placement, plan, statistic, pictures, tuple(warnings), seconds
+        model, options, task, network, folded, placement, plan, statistic, trust, pictures, tuple(warnings), seconds
     )
+
+
+def believed(
+    model: LoadedModel, network: Network, statistic: InputStatistic, options: Options
+) -> tuple[Trust, list[str]]:
+    """Which running statistics the distillation may match, and what is to be said of the others."""
+    if options.calibration is not None or not can_match(network):
+        return Trust({}, ()), []
+    trust = examine(network, statistic)
+    return trust, [*warnings_of(trust), *few_batches(model.module.state_dict())]
 
 
 def check_target(plan: LayerPlan, options: Options) -> None:

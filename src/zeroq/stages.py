@@ -142,7 +142,7 @@ class Stages:
         def compute() -> Tensor:
             return distill(
                 prepared.network, prepared.statistic, count=count, iterations=iterations, seed=options.seed,
-                precision=precision, on_step=self.step("distill"),
+                precision=precision, trust=prepared.trust, on_step=self.step("distill"),
             )  # fmt: skip
 
         key = {"count": count, "iterations": iterations, "seed": options.seed, "statistic": asdict(prepared.statistic)}

@@ -21,6 +21,10 @@ SPREADS = 5.0  # of the other channels' discrepancies, beyond which one is not b
 LEAST_RATIO = 0.6  # logarithm of a deviation over the one that is measured, and
 LEAST_SHIFT = 1.0  # difference of means in deviations, that are believed in any case
 FEWEST = 6  # channels that can tell which of them differ from the others
+BY_CHANCE = 0.03  # share of all channels that the network contradicts without distortion: 0.024 at most of 14 networks
+COUNTER = ".num_batches_tracked"
+FEW_BATCHES = 30  # 0.9^30 = 4 % of a running statistic are still what it began with, at torch's momentum
+NAMED = 5  # BatchNorms named in a warning before it says how many more there are
 
 
 @dataclass(frozen=True)
@@ -113,3 +117,36 @@ def named(name: str, kinds: Mapping[str, Tensor]) -> Iterator[Doubt]:
     for kind, channels in kinds.items():
         if channels.any():
             yield Doubt(name, kind, tuple(channels.nonzero().flatten().tolist()), len(channels))
+
+
+def warnings_of(trust: Trust) -> list[str]:
+    """One sentence for each kind of doubt; for few contradictions none, as some channels always stand out."""
+    channels = sum(len(believed) for believed in trust.believed.values())
+    found = []
+    for kind, meaning in KINDS.items():
+        doubts = sorted((doubt for doubt in trust.doubts if doubt.kind == kind), key=lambda doubt: -len(doubt.channels))
+        count = sum(len(doubt.channels) for doubt in doubts)
+        if count > (BY_CHANCE * channels if kind == "inconsistent" else 0):
+            places = [f"{len(doubt.channels)} of {doubt.of} in {doubt.norm}" for doubt in doubts]
+            more = f" and {len(places) - NAMED} BatchNorms more" if len(places) > NAMED else ""
+            found.append(
+                f"{count} of {channels} BatchNorm channels {meaning}; images are not matched to them "
+                f"({', '.join(places[:NAMED])}{more})."
+            )
+    return found
+
+
+def few_batches(tensors: Mapping[str, Tensor]) -> list[str]:
+    """A sentence if BatchNorms say that they saw few batches: their statistics still hold part of what they began with.
+
+    tensors: the module's state_dict. A counter of 0 is one that was not stored, as in many converted networks.
+    """
+    seen = {name.removesuffix(COUNTER): int(value) for name, value in tensors.items() if name.endswith(COUNTER)}
+    few = {name: count for name, count in seen.items() if 0 < count < FEW_BATCHES}
+    if not few:
+        return []
+    name, count = min(few.items(), key=lambda item: item[1])
+    return [
+        f"{len(few)} of {len(seen)} BatchNorms saw fewer than {FEW_BATCHES} batches of training ({name}: {count}): "
+        "their running statistics are rough; zeroq restatistic measures them again on pictures of yours."
+    ]
