@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.networks import NETWORKS, example_of
 from zeroq.errors import CaptureError
 from zeroq.graph import Network, capture, fold
 
