@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from zeroq.allocate import budget_in_weight_bits
-from zeroq.distillation import InputStatistic, find_attention, guide_of, natural_statistic, neutral_statistic
+from zeroq.distillation import (
+    InputStatistic,
+    Trust,
+    examine,
+    few_batches,
+    find_attention,
+    guide_of,
+    natural_statistic,
+    neutral_statistic,
+    warnings_of,
+)
 from zeroq.divergence import Meaning
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures
@@ -39,6 +49,7 @@ class Prepared:
     placement: Placement
     plan: LayerPlan
     statistics: tuple[InputStatistic, ...]  # one for each input
+    trust: Trust  # in the running statistics; empty where they are not used
     pictures: Tensor | None  # of --calibration, [N, C, H, W]
     warnings: tuple[str, ...]
     seconds: float
@@ -57,15 +68,26 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     plan = plan_layers(folded, options)
     check_target(plan, options)
     statistics = input_statistics(model, options, network)
+    trust, doubted = believed(model, network, statistics, options)
     placement = place(folded, plan.floating)
     warnings = [*model.warnings, *guessed]
     if options.calibration is None:
-        warnings += [*guidance(network), *unknown_outputs(network, folded, placement)]
+        warnings += [*doubted, *guidance(network), *unknown_outputs(network, folded, placement)]
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
-        model, options, meaning, network, folded, placement, plan, statistics, pictures, tuple(warnings), seconds
+        model, options, meaning, network, folded, placement, plan, statistics, trust, pictures, tuple(warnings), seconds
     )
+
+
+def believed(
+    model: LoadedModel, network: Network, statistics: tuple[InputStatistic, ...], options: Options
+) -> tuple[Trust, list[str]]:
+    """Which running statistics the distillation may match, and what is to be said of the others."""
+    if options.calibration is not None or not network.norms:
+        return Trust({}, ()), []
+    trust = examine(network, *statistics)
+    return trust, [*warnings_of(trust), *few_batches(model.module.state_dict())]
 
 
 def example_of(model: LoadedModel) -> tuple[Tensor, ...]:

@@ -24,10 +24,10 @@ from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.graph.walk import CHUNK
-from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
-from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
+from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
+from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
 from zeroq.ranges import Knowledge, knowledge_of, observe
 from zeroq.rounding import Rounded, round_weights
@@ -169,7 +169,7 @@ class Stages:
         def compute() -> Inputs:
             how: dict[str, Any] = {
                 "count": count, "iterations": iterations, "seed": options.seed, "precision": precision,
-                "on_step": self.step("distill"),
+                "trust": prepared.trust, "on_step": self.step("distill"),
             }  # fmt: skip
             if prepared.model.example is None:
                 return distill(prepared.network, prepared.statistics[0], **how)

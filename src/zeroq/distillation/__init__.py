@@ -1,11 +1,24 @@
 """Images without data: their statistics match what the network's BatchNorms remember, or its attention guides them."""
 
 from zeroq.distillation.attention import find_attention
+from zeroq.distillation.doubts import Doubt, Trust, examine, few_batches, warnings_of
 from zeroq.distillation.images import EFFORTS, Effort, distill, guide_of
 from zeroq.distillation.several import distill_several
 from zeroq.distillation.statistics import InputStatistic, natural_statistic, neutral_statistic
 
 __all__ = [
-    "EFFORTS", "Effort", "InputStatistic", "distill", "distill_several", "find_attention", "guide_of",
-    "natural_statistic", "neutral_statistic",
-]  # fmt: skip
+    "EFFORTS",
+    "Doubt",
+    "Effort",
+    "InputStatistic",
+    "Trust",
+    "distill",
+    "distill_several",
+    "examine",
+    "few_batches",
+    "find_attention",
+    "guide_of",
+    "natural_statistic",
+    "neutral_statistic",
+    "warnings_of",
+]

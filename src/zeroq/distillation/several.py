@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from zeroq.devices import Precision
+from zeroq.distillation.doubts import Trust, examine
 from zeroq.distillation.images import batch_size, prepare
 from zeroq.distillation.measuring import measuring_graph
-from zeroq.distillation.starts import natural_noise
+from zeroq.distillation.starts import start
 from zeroq.distillation.statistics import InputStatistic
 from zeroq.distillation.steps import optimise
 from zeroq.graph import Network
@@ -28,6 +29,7 @@ def distill_several(
     iterations: int,
     seed: int,
     precision: Precision,
+    trust: Trust | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, ...]:
     """One tensor [count, ...] for each input; those that reach a BatchNorm match its statistics.
@@ -43,7 +45,8 @@ def distill_several(
     moved = movable(network) if network.norms else []
     if not moved:
         return tuple(inputs)
-    matchings = {index: prepare(network, statistics[index], precision, index) for index in moved}
+    trust = trust or examine(network, *statistics)
+    matchings = {index: prepare(network, statistics[index], precision, trust, index) for index in moved}
     size = batch_size(network, count, precision)
     batches = [list(batch) for batch in zip(*(value.split(size) for value in inputs), strict=True)]
     turns = [(index, share) for share in shares(iterations) for index in moved]
@@ -51,7 +54,8 @@ def distill_several(
     report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
     for batch in batches:
         for index, share in turns:
-            others = {name: value for name, value in zip(network.inputs, batch, strict=True) if name != network.inputs[index]}
+            others = {name: value for name, value in zip(network.inputs, batch, strict=True)}
+            del others[network.inputs[index]]
             matching = dataclasses.replace(matchings[index], others=others)
             batch[index] = optimise(batch[index], matching, share, report).detach()
     return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -71,14 +75,3 @@ def movable(network: Network) -> list[int]:
         for index, (value, reached) in enumerate(zip(network.example, used, strict=True))
         if reached and value.is_floating_point() and value.dim() > 1
     ]
-
-
-def start(example: Tensor, statistic: InputStatistic, count: int, generator: torch.Generator) -> Tensor:
-    """Noise of the statistic [count, ...]; entries of the example where it holds no fractions."""
-    shape = (count, *example.shape[1:])
-    if not example.is_floating_point():
-        values = example.flatten()
-        return values[torch.randint(len(values), shape, generator=generator)]
-    if example.dim() == 1:
-        return torch.randn(shape, generator=generator) * statistic.deviation[0] + statistic.mean[0]
-    return natural_noise(shape, statistic, generator)
