@@ -36,8 +36,7 @@ def distill_several(
     """
     generator = torch.Generator().manual_seed(seed)
     inputs = [
-        start(value, statistic, count, generator)
-        for value, statistic in zip(network.example, statistics, strict=True)
+        start(value, statistic, count, generator) for value, statistic in zip(network.example, statistics, strict=True)
     ]
     moved = movable(network) if can_match(network) else []
     if not moved:
@@ -50,7 +49,9 @@ def distill_several(
     report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
     for batch in batches:
         for index, share in turns:
-            others = {name: value for name, value in zip(network.inputs, batch, strict=True) if name != network.inputs[index]}
+            others = {
+                name: value for name, value in zip(network.inputs, batch, strict=True) if name != network.inputs[index]
+            }
             matching = dataclasses.replace(matchings[index], others=others)
             batch[index] = optimise(batch[index], matching, share, report).detach()
     return tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
