@@ -206,7 +206,7 @@ def quantize(
     if as_json:
         _echo_json(run.result)
     else:
-        terminal.show_run(run.result, run.directory)
+        terminal.show_run(run.result, run.directory, model.preprocessing)
 
 
 @commands.command()

@@ -42,6 +42,7 @@ from zeroq.version import __version__
 
 HELD_OUT = 4  # one image of so many is held out from all fitting
 VERIFIED_IMAGES = 8
+ROUNDED_IMAGES = 96  # that weights are rounded on, at most: all of --effort best; values of more would fill the memory
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
 METHOD = "gptq"
@@ -63,6 +64,11 @@ class Images:
     def fitting(self) -> Inputs:
         count = count_images(self.all)
         return slice_images(self.all, None, count - count // HELD_OUT)
+
+    @property
+    def rounding(self) -> Inputs:
+        """Those of the fitting images whose values are kept layer after layer while weights are rounded."""
+        return slice_images(self.fitting, None, ROUNDED_IMAGES)
 
     @property
     def held_out(self) -> Inputs:
@@ -92,7 +98,7 @@ class Candidates:
         plan, prepared = self.prepared.plan, self.prepared
         graph, tensors, _ = quantize_activations(prepared.folded, prepared.placement, self.ranges, plan.input_bits)
         return round_weights(
-            graph, tensors, plan.layers, plan.widths, self.images.fitting, method=method,
+            graph, tensors, plan.layers, plan.widths, self.images.rounding, method=method,
             portable=prepared.options.portable, settle=False, on_step=self.on_step,
         )  # fmt: skip
 
@@ -299,13 +305,13 @@ class Stages:
             graph, tensors, _ = quantize_activations(prepared.folded, prepared.placement, ranges, plan.input_bits)
             widths = {name: (bits,) for name, bits in setting.bits.items()}
             rounded = round_weights(
-                graph, tensors, plan.layers, widths, images.fitting, method=METHOD, portable=prepared.options.portable,
+                graph, tensors, plan.layers, widths, images.rounding, method=METHOD, portable=prepared.options.portable,
                 on_step=self.step("rounding"),
             )  # fmt: skip
             weights = {name: by_width[setting[name]] for name, by_width in rounded.items()}
             plain = self.assemble(ranges, weights, {})
             settled = tensors | {layer.weight: weights[layer.name].dequantized() for layer in plan.layers}
-            biases = correct_biases(prepared.folded, graph, settled, tuple(weights), images.fitting)
+            biases = correct_biases(prepared.folded, graph, settled, tuple(weights), images.rounding)
             corrected = self.assemble(ranges, weights, biases)
             reference = outputs(prepared.folded.run, images.held_out)
             before, after = (

@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from zeroq.preprocessing import Preprocessing
+
 OnProgress = Callable[[str, int, int], None]  # stage, done, total
 SHARES = ("top1", "top5", "standard_error", "miou", "pixel_accuracy", "map", "map50", "agreement")
 
@@ -62,10 +64,13 @@ def _lines(console: Console) -> OnProgress:
     return on_progress
 
 
-def show_run(result: Mapping[str, Any], directory: Path) -> None:
-    """The figures of result.json that a person asks for first, warnings, and where the rest is."""
+def show_run(result: Mapping[str, Any], directory: Path, preprocessing: Preprocessing | None = None) -> None:
+    """The figures of result.json that a person asks for first, how a picture becomes its input, and warnings."""
     console = Console(file=sys.stdout, highlight=False)
-    console.print(_table(str(result["model"]), run_rows(result)))
+    rows = list(run_rows(result))
+    if preprocessing is not None:
+        rows.append(("a picture becomes", input_of(preprocessing)))
+    console.print(_table(str(result["model"]), rows))
     for warning in result["warnings"]:
         console.print(f"warning: {warning}", markup=False)
     console.print(f"report: {directory / 'report.html'}", markup=False, soft_wrap=True)
@@ -88,6 +93,19 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "file equals simulation", share(result["verification"]["agreement"])
     yield "load time of the file", f"{1000 * result['seconds']['load']:.0f} ms"
     yield "time", stage_times(result)
+
+
+def input_of(preprocessing: Preprocessing) -> str:
+    """What is done to a picture, in one line: a file that answers otherwise than the network was mostly fed otherwise."""
+    (height, width), resize = preprocessing.size, preprocessing.resize
+    shape = {
+        None: f"scaled to cover {height} x {width}, centre cropped",
+        "stretch": f"stretched to {height} x {width}",
+        "letterbox": f"fitted into {height} x {width} on black",
+    }.get(resize, f"shorter side {resize}, centre cropped to {height} x {width}")  # type: ignore[arg-type]
+    numbers = [", ".join(f"{value:.4g}" for value in values) for values in (preprocessing.mean, preprocessing.std)]
+    parts = (shape, preprocessing.interpolation, preprocessing.channels or f"{preprocessing.channel_count} channels")
+    return f"{', '.join(parts)}, pixel / 255 less {numbers[0]} over {numbers[1]}"
 
 
 def show_evaluation(result: Mapping[str, Any], target: str) -> None:

@@ -39,8 +39,7 @@ def distill_several(
     """
     generator = torch.Generator().manual_seed(seed)
     inputs = [
-        start(value, statistic, count, generator)
-        for value, statistic in zip(network.example, statistics, strict=True)
+        start(value, statistic, count, generator) for value, statistic in zip(network.example, statistics, strict=True)
     ]
     moved = movable(network) if network.norms else []
     if not moved:

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from zeroq.errors import CaptureError
 from zeroq.graph.attention import split_attention
+from zeroq.graph.biases import absorb_biases
 from zeroq.graph.constants import compute_constants, is_inplace
 from zeroq.graph.operators import (
     adaptive_pooling,
@@ -49,6 +50,7 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     for rewrite in FORMS:
         rewrite(graph)
     matrix_products(graph, tensors)
+    absorb_biases(graph, tensors)
     merge_equals(graph)
     merge_rectifiers(graph)
     merge_equals(graph)

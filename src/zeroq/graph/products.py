@@ -50,5 +50,9 @@ def einsum(equation: str, operands: list[Shape]) -> int:
     letters = equation.replace(" ", "").partition("->")[0].split(",")
     if len(letters) < 2 or "." in equation:
         return 0
-    sizes = {axis: size for names, shape in zip(letters, operands, strict=True) for axis, size in zip(names, shape, strict=True)}
+    sizes = {
+        axis: size
+        for names, shape in zip(letters, operands, strict=True)
+        for axis, size in zip(names, shape, strict=True)
+    }
     return math.prod(sizes.values())

@@ -30,7 +30,10 @@ ADVICE = (  # what torch.export says, and what it means for the one who wrote th
     ("data-dependent", BY_VALUES),
     ("item()", BY_VALUES),
     (".numpy()", "its forward pass leaves torch for numpy; compute that step with torch, or outside the network"),
-    ("not a known type", "it returns an object of a class of its own; return a tensor, or a tuple or dictionary of them"),
+    (
+        "not a known type",
+        "it returns an object of a class of its own; return a tensor, or a tuple or dictionary of them",
+    ),
 )
 
 
@@ -94,7 +97,9 @@ def difference_place(module: nn.Module, runs: Iterable[tuple[Tensor, ...]]) -> s
         return ""
     one, other = (list(graph.nodes) for graph in graphs)
     for node, twin in zip(one, [*other, *[None] * len(one)], strict=False):
-        random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and "dropout" not in str(node.target)
+        random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and "dropout" not in str(
+            node.target
+        )
         if twin is None or random or said(node) != said(twin):
             return named_place(node.meta.get("stack_trace") or "")
     return ""

@@ -47,9 +47,7 @@ def checked_example(name: str, module: nn.Module, example: Any) -> tuple[Tensor,
 def pictures_among(inputs: Sequence[Tensor], preprocessing: Preprocessing | None) -> tuple[bool, ...]:
     """Which inputs are pictures: those of [N, C, H, W] with as many channels as the preprocessing has."""
     channels = None if preprocessing is None else preprocessing.channel_count
-    return tuple(
-        value.dim() == 4 and value.is_floating_point() and int(value.shape[1]) == channels for value in inputs
-    )
+    return tuple(value.dim() == 4 and value.is_floating_point() and int(value.shape[1]) == channels for value in inputs)
 
 
 def preprocessing_among(
@@ -90,7 +88,11 @@ def neutral_warning(inputs: Sequence[Tensor], preprocessing: Preprocessing | Non
     ]
     if not others:
         return ()
-    which = f"Input {', '.join(others)} is no picture" if len(others) == 1 else f"Inputs {', '.join(others)} are no pictures"
+    which = (
+        f"Input {', '.join(others)} is no picture"
+        if len(others) == 1
+        else f"Inputs {', '.join(others)} are no pictures"
+    )
     return (
         f"{which}: a BatchNorm that reads it says what its values are like, else mean 0 and deviation 1 are taken, and "
         "integers are drawn from the example's.",

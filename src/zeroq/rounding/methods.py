@@ -49,7 +49,18 @@ def round_weight(
     least = None if least_scale is None else least_scale.float().reshape(filters.shape[:2])
     scale = search_scales(filters, grid, None if hessian is None else importance(hessian), limited=limited, least=least)
     integers = METHODS[method](filters, scale, grid, hessian, limited)
+    scale = ordinary_where_zero(scale, integers)
     return IntegerWeight(from_filters(integers, shape).to(torch.int8), scale.flatten(), bits, method)
+
+
+def ordinary_where_zero(scale: Tensor, integers: Tensor) -> Tensor:
+    """The layer's median scale for channels whose integers are all 0, where any serves.
+
+    A dead channel would have one of 1e-12 or so, and a bias in steps of it: other tools' importers refuse such.
+    scale: [groups, channels].  integers: [groups, channels, columns].
+    """
+    alive = (integers != 0).any(-1)
+    return scale if alive.all() or not alive.any() else torch.where(alive, scale, torch.maximum(scale, scale[alive].median()))
 
 
 def importance(hessian: Tensor) -> Tensor:

@@ -20,14 +20,14 @@ def output_quantizers(network: Network, placement: Placement, float_layers: Iter
     nodes = {node.name: node for node in network.graph.nodes}
     found: dict[str, Quantizer] = {}
     for layer in network.layers:
-        quantizers = {
-            quantizer for site in layer.sites if (quantizer := behind(nodes[site], placement)) is not None
-        }
+        quantizers = {quantizer for site in layer.sites if (quantizer := behind(nodes[site], placement)) is not None}
         makers = {
             value for quantizer in quantizers for value in quantizer.measured
             if has_integer_kernel(rectified(nodes[value]), floating)
         }  # fmt: skip
-        alone = makers <= {value for site in layer.sites for value in (site, *(user.name for user in nodes[site].users))}
+        alone = makers <= {
+            value for site in layer.sites for value in (site, *(user.name for user in nodes[site].users))
+        }
         if len(quantizers) == 1 and alone and all(is_last(nodes[site], floating) for site in layer.sites):
             found[layer.name] = next(iter(quantizers))
     return found
