@@ -112,6 +112,10 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         "options": prepared.options.to_dict(),
         "preprocess": model.preprocessing.to_dict(),
         "input_shape": list(model.input_shape),
+        "doubts": [
+            {"norm": doubt.norm, "kind": doubt.kind, "channels": len(doubt.channels), "of": doubt.of}
+            for doubt in prepared.trust.doubts
+        ],
         "versions": {
             "zeroq": __version__,
             "torch": torch.__version__,

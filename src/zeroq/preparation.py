@@ -9,18 +9,25 @@ import torch
 from torch import Tensor
 
 from zeroq.allocate import budget_in_weight_bits
-from zeroq.distillation import InputStatistic, find_attention, guide_of, natural_statistic
+from zeroq.distillation import (
+    InputStatistic,
+    Trust,
+    can_match,
+    examine,
+    few_batches,
+    natural_statistic,
+    warnings_of,
+)
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures, guess_task, task_named
 from zeroq.graph import Network, capture, fold
+from zeroq.guidance import guidance, unknown_outputs
 from zeroq.models import LoadedModel
 from zeroq.options import Options
-from zeroq.ranges import knowledge_of, site_of
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
 
 CALIBRATION_PICTURES = 64
-MOST_NAMED = 12  # layers in one warning
 FEWEST_PICTURES = 4  # unless fewer are asked for: one of four is held out from all fitting
 
 
@@ -36,6 +43,7 @@ class Prepared:
     placement: Placement
     plan: LayerPlan
     statistic: InputStatistic
+    trust: Trust  # in the running statistics; empty where they are not used
     pictures: Tensor | None  # of --calibration, [N, C, H, W]
     warnings: tuple[str, ...]
     seconds: float
@@ -53,55 +61,28 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     task, guessed = resolve_task(model, network)
     plan = plan_layers(folded, options)
     check_target(plan, options)
-    statistic = input_statistic(model, options)
-    placement = place(folded, plan.floating)
     warnings = [*model.warnings, *guessed]
+    statistic = input_statistic(model, options)
+    trust, doubted = believed(model, network, statistic, options)
+    warnings += doubted
+    placement = place(folded, plan.floating)
     if options.calibration is None:
         warnings += [*guidance(network), *unknown_outputs(network, folded, placement)]
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
-        model, options, task, network, folded, placement, plan, statistic, pictures, tuple(warnings), seconds
+        model, options, task, network, folded, placement, plan, statistic, trust, pictures, tuple(warnings), seconds
     )
 
 
-def guidance(network: Network) -> list[str]:
-    """What images are made for, where that is not the BatchNorms' statistics alone."""
-    attention = len(find_attention(network))
-    yours = "--calibration FOLDER takes your own pictures."
-    if guide_of(network) == "nothing":
-        return [
-            "The network has no BatchNorm whose statistics images could match: ranges come from noise of natural "
-            f"spectrum and from the norms of the weights; {yours}"
-        ]
-    if guide_of(network) == "attention":
-        return [
-            "The network has no BatchNorm whose statistics images could match: half of the images are made for what "
-            f"its attention ({attention} products with a softmax) tells apart, half stay noise of natural spectrum; "
-            f"{yours}"
-        ]
-    if attention:
-        return [
-            f"The network has BatchNorms and attention ({attention} products with a softmax): images match the "
-            "BatchNorms' statistics alone."
-        ]
-    return []
-
-
-def unknown_outputs(network: Network, folded: Network, placement: Placement) -> list[str]:
-    """Quantized outputs of layers that no BatchNorm reads, in a network that has BatchNorms."""
-    bare = knowledge_of(network).bare if network.norms else frozenset()
-    nodes = {node.name: node for node in folded.graph.nodes}
-    sites = {site_of(nodes[value]) for quantizer in placement.quantizers for value in quantizer.measured} & bare
-    names = [layer.name for layer in folded.layers if sites.intersection(layer.sites)]
-    if not names:
-        return []
-    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-    listed = ", ".join([*names[:MOST_NAMED], *more])
-    return [
-        f"No BatchNorm knows the outputs of {len(names)} of the quantized layers ({listed}): their ranges come from "
-        "images that match the BatchNorms around them, and reach at least what the norms of their weights ask for."
-    ]
+def believed(
+    model: LoadedModel, network: Network, statistic: InputStatistic, options: Options
+) -> tuple[Trust, list[str]]:
+    """Which running statistics the distillation may match, and what is to be said of the others."""
+    if options.calibration is not None or not can_match(network):
+        return Trust({}, ()), []
+    trust = examine(network, statistic)
+    return trust, [*warnings_of(trust), *few_batches(model.module.state_dict())]
 
 
 def check_target(plan: LayerPlan, options: Options) -> None:

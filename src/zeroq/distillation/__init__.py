@@ -1,7 +1,22 @@
 """Images without data: their statistics match what the network's BatchNorms remember, or its attention guides them."""
 
 from zeroq.distillation.attention import find_attention
-from zeroq.distillation.images import EFFORTS, Effort, distill, guide_of
+from zeroq.distillation.doubts import Doubt, Trust, examine, few_batches, warnings_of
+from zeroq.distillation.images import EFFORTS, Effort, can_match, distill, guide_of
 from zeroq.distillation.statistics import InputStatistic, natural_statistic
 
-__all__ = ["EFFORTS", "Effort", "InputStatistic", "distill", "find_attention", "guide_of", "natural_statistic"]
+__all__ = [
+    "EFFORTS",
+    "Doubt",
+    "Effort",
+    "InputStatistic",
+    "Trust",
+    "can_match",
+    "distill",
+    "examine",
+    "few_batches",
+    "find_attention",
+    "guide_of",
+    "natural_statistic",
+    "warnings_of",
+]

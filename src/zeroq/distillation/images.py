@@ -13,10 +13,12 @@ from torch import Tensor, fx
 
 from zeroq.devices import Precision
 from zeroq.distillation.attention import find_attention, prepare_attention
-from zeroq.distillation.measuring import is_measured, measuring_graph, moments_by_autograd
+from zeroq.distillation.doubts import Trust, examine
+from zeroq.distillation.measuring import Moments, is_measured, measuring_graph, moments_by_autograd
 from zeroq.distillation.starts import natural_noise
-from zeroq.distillation.statistics import InputStatistic, Moments, Targets, make_targets
+from zeroq.distillation.statistics import InputStatistic
 from zeroq.distillation.steps import optimise
+from zeroq.distillation.targets import Targets, make_targets
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, replay
 
@@ -45,6 +47,7 @@ def distill(
     iterations: int = 24,
     seed: int = 0,
     precision: Precision = FULL_PRECISION,
+    trust: Trust | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Images [count, C, ...] on which the inputs of the network's BatchNorms have the statistics of training.
@@ -52,6 +55,7 @@ def distill(
     Minimises the sum over BatchNorms of ||mean~ - mean||^2 + ||deviation~ - deviation||^2, each over the sum of its
     variances, and the same for the input (arXiv:2001.00281, which takes each image alone and weighs nothing), over
     the whole batch, from noise of natural spectrum; each step ends with values that a picture can give.
+    trust: which channels are matched; by default as `examine` finds.
     network: not folded. Without BatchNorms every second image is optimised for the network's attention instead (see
     `Attending`), and stays what it starts as where there is none: images that are all alike in what they are made for
     are worse than noise, and both kinds together better than either.
@@ -73,7 +77,7 @@ def distill(
         return images
     optimised = images if guide == NORMS else images[::ATTENDED]
     batches = optimised.split(batch_size(network, len(optimised), precision))
-    matching = prepare(network, input_statistic, precision) if guide == NORMS else None
+    matching = prepare(network, input_statistic, precision, trust) if guide == NORMS else None
     steps, total = itertools.count(1), iterations * len(batches)
     report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
     found = []
@@ -84,9 +88,14 @@ def distill(
     return images
 
 
+def can_match(network: Network) -> bool:
+    """Whether the network has BatchNorms whose statistics images can be fitted to."""
+    return len(network.norms) > 0
+
+
 def guide_of(network: Network) -> str:
     """What images can be made for: BatchNorms' statistics, in their absence the diversity of attention, or nothing."""
-    if network.norms:
+    if can_match(network):
         return NORMS
     return ATTENTION if find_attention(network) else NOTHING
 
@@ -119,7 +128,7 @@ class Matching:
         return [*measured, moments_by_autograd(images)]
 
 
-def prepare(network: Network, statistic: InputStatistic, precision: Precision) -> Matching:
+def prepare(network: Network, statistic: InputStatistic, precision: Precision, trust: Trust | None = None) -> Matching:
     """The network's tensors in the precision of the computation; those of BatchNorms stay in 32 bits."""
     graph = measuring_graph(network)
     of_norms = {
@@ -131,7 +140,7 @@ def prepare(network: Network, statistic: InputStatistic, precision: Precision) -
     tensors = {
         name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used
     }
-    targets = make_targets(network, statistic)
+    targets = make_targets(network, statistic, trust or examine(network, statistic))
     return Matching(graph, tensors, network.inputs[0], targets, statistic, precision)
 
 
