@@ -68,8 +68,9 @@ def test_the_file_answers_as_the_network_does(name: str, source: str) -> None:
     assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.99
     assert np.abs(simulated - found).max() <= 0.05 * np.abs(expected).max()
     assert sources(run) == {source}
-    layers = {"attention": 6, "norm_free": 4}[name]
-    assert len(run.result["layers"]) == layers and run.result["verification"]["agreement"] == 1
+    layers = {"attention": "patches qkv mix mlp.0 mlp.2 head", "norm_free": "stem one other last"}[name]
+    assert " ".join(layer["name"] for layer in run.result["layers"]) == layers
+    assert run.result["verification"]["agreement"] == 1
 
 
 def test_the_page_says_what_images_and_ranges_come_from() -> None:

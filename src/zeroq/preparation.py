@@ -14,8 +14,6 @@ from zeroq.distillation import (
     Trust,
     examine,
     few_batches,
-    find_attention,
-    guide_of,
     natural_statistic,
     neutral_statistic,
     warnings_of,
@@ -24,16 +22,15 @@ from zeroq.divergence import Meaning
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Network, capture, fold
+from zeroq.guidance import guidance, unknown_outputs
 from zeroq.models import LoadedModel
 from zeroq.models.meaning import meaning_of
 from zeroq.models.several import pictures_among
 from zeroq.options import Options
-from zeroq.ranges import knowledge_of, site_of
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
 
 CALIBRATION_PICTURES = 64
-MOST_NAMED = 12  # layers in one warning
 FEWEST_PICTURES = 4  # unless fewer are asked for: one of four is held out from all fitting
 
 
@@ -69,8 +66,8 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     check_target(plan, options)
     statistics = input_statistics(model, options, network)
     trust, doubted = believed(model, network, statistics, options)
-    placement = place(folded, plan.floating)
     warnings = [*model.warnings, *guessed]
+    placement = place(folded, plan.floating)
     if options.calibration is None:
         warnings += [*doubted, *guidance(network), *unknown_outputs(network, folded, placement)]
     seconds = round(time.perf_counter() - start, 3)
@@ -95,45 +92,6 @@ def example_of(model: LoadedModel) -> tuple[Tensor, ...]:
     if model.example is not None:
         return model.example
     return (torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)),)
-
-
-def guidance(network: Network) -> list[str]:
-    """What images are made for, where that is not the BatchNorms' statistics alone."""
-    attention = len(find_attention(network))
-    yours = "--calibration FOLDER takes your own pictures."
-    if guide_of(network) == "nothing":
-        return [
-            "The network has no BatchNorm whose statistics images could match: ranges come from noise of natural "
-            f"spectrum and from the norms of the weights; {yours}"
-        ]
-    if guide_of(network) == "attention":
-        return [
-            "The network has no BatchNorm whose statistics images could match: half of the images are made for what "
-            f"its attention ({attention} products with a softmax) tells apart, half stay noise of natural spectrum; "
-            f"{yours}"
-        ]
-    if attention:
-        return [
-            f"The network has BatchNorms and attention ({attention} products with a softmax): images match the "
-            "BatchNorms' statistics alone."
-        ]
-    return []
-
-
-def unknown_outputs(network: Network, folded: Network, placement: Placement) -> list[str]:
-    """Quantized outputs of layers that no BatchNorm reads, in a network that has BatchNorms."""
-    bare = knowledge_of(network).bare if network.norms else frozenset()
-    nodes = {node.name: node for node in folded.graph.nodes}
-    sites = {site_of(nodes[value]) for quantizer in placement.quantizers for value in quantizer.measured} & bare
-    names = [layer.name for layer in folded.layers if sites.intersection(layer.sites)]
-    if not names:
-        return []
-    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
-    listed = ", ".join([*names[:MOST_NAMED], *more])
-    return [
-        f"No BatchNorm knows the outputs of {len(names)} of the quantized layers ({listed}): their ranges come from "
-        "images that match the BatchNorms around them, and reach at least what the norms of their weights ask for."
-    ]
 
 
 def check_target(plan: LayerPlan, options: Options) -> None:

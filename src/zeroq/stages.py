@@ -231,7 +231,8 @@ class Stages:
         """Activation ranges."""
         prepared, plan = self.prepared, self.prepared.plan
         own = images.source == "calibration"  # pictures know better than statistics
-        knowledge = Knowledge() if own else knowledge_of(prepared.network)
+        doubted = {doubt.norm for doubt in prepared.trust.doubts if doubt.kind != "dead"}
+        knowledge = Knowledge() if own else knowledge_of(prepared.network, doubted)
         return self.run.stage(
             "ranges", {"input_bits": plan.input_bits, "floating": plan.floating}, ["ranges.json"],
             compute=lambda: observe(

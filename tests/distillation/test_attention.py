@@ -86,6 +86,7 @@ def test_heads_stand_side_by_side_and_large_maps_are_thinned() -> None:
     assert found.shape == (2, 4, 15)
     assert torch.equal(found[1, 2], mixed[1, :, 2].flatten())
     assert patches_of(torch.zeros(2, 197, 8)).shape == (2, 50, 8)
+    assert patches_of(torch.zeros(32 * 64, 3, 49, 8)).shape == (256, 49, 24)  # windows of 32 images
 
 
 def test_attention_that_is_as_wanted_has_no_distance() -> None:

@@ -43,6 +43,12 @@ def test_a_span_is_shift_and_gain_times_deviations() -> None:
     assert span == pytest.approx((1 - 2 * DEVIATIONS, 30 + 0.5 * DEVIATIONS))
 
 
+def test_a_batch_norm_that_is_doubted_holds_nothing() -> None:
+    network = captured("residual")
+    every, others = knowledge_of(network), knowledge_of(network, {"stem.1"})
+    assert len(others.spans) == len(every.spans) - 1 and others.bare == every.bare
+
+
 def test_a_second_batch_norm_leaves_no_span_of_the_first() -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.ReLU(), nn.BatchNorm2d(2)).eval()
     assert knowledge_of(capture(module, torch.randn(2, 3, 4, 4))).spans == {}

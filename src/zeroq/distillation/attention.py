@@ -21,7 +21,7 @@ aten = torch.ops.aten
 PRODUCTS = {aten.matmul.default, aten.bmm.default}
 HANDED_ON = {aten.reshape.default, aten.expand.default}  # between a softmax and the product that it weighs
 POINTS, WIDTH = 33, 0.1  # of the similarities' density over [-1, 1]: where it is taken, deviation of its kernel
-MOST_PATCHES = 64  # of an attention's output whose similarities are taken, evenly spread
+MOST_PATCHES, MOST_MAPS = 64, 256  # of an attention's output whose similarities are taken, evenly spread
 # Weights of the loss's parts. vit_cifar10 with its activations at 8 bits, 400 of the even places of its test images,
 # ranges from 48 images of two seeds, 12 steps: divergence 0.0021 and 0.0017 on noise, 0.0011 and 0.0009 with
 # 1, 0.3, 0.1, 1; without diversity 0.0020 and 0.0017; attention at 0 0.0009 and 0.0008, at 1 0.0013 and 0.0011;
@@ -123,9 +123,12 @@ def values_of(
 
 
 def patches_of(mixed: Tensor) -> Tensor:
-    """An attention's output [N, heads, patches, width], heads side by side, as [N, patches, features]."""
+    """An attention's output [N, heads, patches, width], heads side by side, as [N, patches, features].
+
+    Where attention is in windows, N counts those of all images.
+    """
     merged = mixed.transpose(1, 2).flatten(2) if mixed.dim() == 4 else mixed.flatten(0, -3)
-    return merged[:, :: math.ceil(merged.shape[1] / MOST_PATCHES)]
+    return merged[:: math.ceil(len(merged) / MOST_MAPS), :: math.ceil(merged.shape[1] / MOST_PATCHES)]
 
 
 def unevenness(patches: Tensor) -> Tensor:

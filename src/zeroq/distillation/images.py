@@ -90,9 +90,14 @@ def distill(
     return images
 
 
+def can_match(network: Network) -> bool:
+    """Whether the network has BatchNorms whose statistics images can be fitted to."""
+    return len(network.norms) > 0
+
+
 def guide_of(network: Network) -> str:
     """What images can be made for: BatchNorms' statistics, in their absence the diversity of attention, or nothing."""
-    if network.norms:
+    if can_match(network):
         return NORMS
     return ATTENTION if find_attention(network) else NOTHING
 

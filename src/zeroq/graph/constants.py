@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -100,24 +100,19 @@ def evaluate(node: fx.Node, values: dict[fx.Node, Any]) -> Any:
 
 
 def origins(made: dict[str, fx.Node]) -> dict[str, str]:
-    """Computed tensor -> the stored one that it comes from: a weight, if one is among them, else the first.
-
-    Tensors made of nothing are not among them.
-    """
+    """Computed tensor -> the stored one that it comes from: a weight, else the first; nothing for what has none."""
     found = {}
     for name, node in made.items():
-        stored = list(dict.fromkeys(ancestors(node)))
-        if stored:
-            found[name] = next((each for each in stored if each.endswith("weight")), stored[0])
+        sources, waiting, seen = [], [node], set()
+        while waiting:
+            each = waiting.pop()
+            if each not in seen:
+                seen.add(each)
+                sources += [str(each.target)] if each.op == "get_attr" else []
+                waiting += reversed(each.all_input_nodes)
+        if sources:
+            found[name] = next((source for source in sources if source.endswith("weight")), sources[0])
     return found
-
-
-def ancestors(node: fx.Node) -> Iterator[str]:
-    """Names of the stored tensors that a node's value comes from."""
-    if node.op == "get_attr":
-        yield str(node.target)
-    for source in node.all_input_nodes:
-        yield from ancestors(source)
 
 
 def name_computed(graph: fx.Graph, tensors: dict[str, Tensor], origin: dict[str, str]) -> None:

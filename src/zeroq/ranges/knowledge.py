@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from zeroq.graph import Network
-from zeroq.graph.network import RECTIFIERS, foldable
+from zeroq.graph.network import RECTIFIERS, foldable, norm_name
 
 Span = tuple[float, float]
 
@@ -37,11 +37,12 @@ class Knowledge:
         return min(low for low, _ in held), max(high for _, high in held)
 
 
-def knowledge_of(network: Network) -> Knowledge:
+def knowledge_of(network: Network, doubted: Collection[str] = ()) -> Knowledge:
     """What the BatchNorms of a network, not folded, say of the outputs that it has when they are folded.
 
     A BatchNorm that a layer takes in gives channel c of its output the mean beta_c and the deviation |gamma_c|, so
     that it stays within beta_c +- DEVIATIONS |gamma_c|; the span is that of all channels.
+    doubted: paths of BatchNorms whose running statistics are not to be believed; they hold nothing.
     """
     known = {name for norm in network.norms for name in (norm.input, norm.site)}
     read_by_norms = {norm.input for norm in network.norms}
@@ -52,7 +53,8 @@ def knowledge_of(network: Network) -> Knowledge:
             rectified = {user.name for user in users if user.target in RECTIFIERS}
             again = read_by_norms & {norm.node, *rectified}  # a second BatchNorm, which would be folded, too
             span = span_of(network, network.node(norm.node))
-            if norm.site is not None and norm.input == norm.site and not again and span is not None:
+            believed = norm_name(network, norm) not in doubted
+            if norm.site is not None and norm.input == norm.site and believed and not again and span is not None:
                 spans[norm.site] = span
     bare = {site for layer in network.layers for site in layer.sites} - known
     return Knowledge(spans, frozenset(bare))
