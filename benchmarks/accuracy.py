@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.document import document
+from benchmarks.own_process import run_apart
 from benchmarks.rows import DISTILLED, NETWORKS, RANDOM, REAL, RESULTS, ROOT, SETTINGS, Row, all_rows, method_code
 from zeroq.run_directory import json_bytes
 
@@ -82,29 +80,9 @@ def bring_up_to_date(row: Row, title: str, asked: argparse.Namespace) -> bool:
 
 def measured(row: Row, asked: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
     """What benchmarks.measure found, in a process of its own; nothing, and why, if it failed."""
-    with tempfile.TemporaryDirectory(prefix="benchmark-row-") as folder:
-        out = Path(folder) / "row.json"
-        command = [sys.executable, "-m", "benchmarks.measure", row.network, row.setting, row.images]
-        command += ["--data", str(asked.data), "--out", str(out)]
-        command += [] if asked.threads is None else ["--threads", str(asked.threads)]
-        surroundings = os.environ | {"TMPDIR": folder}  # what a row that is ended leaves goes with this folder
-        try:
-            done = subprocess.run(
-                command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=asked.time_limit
-            )
-        except subprocess.TimeoutExpired:
-            return {}, f"it took longer than {asked.time_limit:g} s"
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            return {}, without_places(last, asked.data, Path(folder))
-        return json.loads(without_places(out.read_text(encoding="utf-8"), asked.data, Path(folder))), None
-
-
-def without_places(text: str, data: Path, folder: Path) -> str:
-    """No path of this machine enters a result."""
-    for path, word in ((folder, "TEMPORARY"), (data, "DATA"), (ROOT, "REPOSITORY"), (Path(sys.prefix), "ENVIRONMENT")):
-        text = text.replace(str(path), word)
-    return text
+    command = ["benchmarks.measure", row.network, row.setting, row.images, "--data", str(asked.data)]
+    command += [] if asked.threads is None else ["--threads", str(asked.threads)]
+    return run_apart(command, asked.time_limit, {"DATA": asked.data})
 
 
 def read(row: Row) -> dict[str, Any] | None:
