@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from zeroq.errors import CaptureError
 from zeroq.graph.attention import split_attention
+from zeroq.graph.constants import store_constants
 from zeroq.graph.operators import (
     adaptive_pooling,
     explicit_padding,
@@ -19,6 +20,7 @@ from zeroq.graph.operators import (
     split_into_slices,
     unbind_into_selections,
 )
+from zeroq.graph.purity import is_inplace, is_view
 
 aten = torch.ops.aten
 
@@ -37,6 +39,7 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     """Apply every rewriting, in order, to the graph as torch.export gave it (which is used up)."""
     graph.owning_module = None  # it knows nothing of tensors that are made here, and warns of them
     remove_guards(graph)
+    store_constants(graph, tensors)
     make_pure(graph)
     remove_no_operations(graph)
     split_attention(graph, tensors)
@@ -69,12 +72,6 @@ def remove_guards(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
-def is_inplace(node: fx.Node) -> bool:
-    """Whether an operator changes its first argument."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
-
-
 def make_pure(graph: fx.Graph) -> None:
     """Replace relu_ and its like by their pure twins; later readers of the changed value read the new one."""
     order = {node: index for index, node in enumerate(graph.nodes)}
@@ -91,22 +88,6 @@ def make_pure(graph: fx.Graph) -> None:
             )
         node.target = twin
         changed.replace_all_uses_with(node, delete_user_cb=lambda user, at=order[node]: order[user] > at)
-
-
-def is_view(node: fx.Node) -> bool:
-    """Whether a value shares memory with one that others still read, perhaps through several views."""
-    while aliases(node):
-        node = node.args[0]  # type: ignore[assignment]
-        if sum(user.target != aten.sym_size.int for user in node.users) > 1:
-            return True
-    return False
-
-
-def aliases(node: fx.Node) -> bool:
-    """Whether an operator gives a view of its first argument."""
-    schema: Any = getattr(node.target, "_schema", None)
-    viewing = schema is not None and any(argument.alias_info is not None for argument in schema.arguments)
-    return viewing and not is_inplace(node)
 
 
 def remove_no_operations(graph: fx.Graph) -> None:
