@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from tests.networks import NETWORKS, example_of
+from zeroq.devices import Precision
+from zeroq.distillation.images import prepare
 from zeroq.distillation.statistics import InputStatistic, Targets, make_targets, natural_statistic, weights_of
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import capture
@@ -72,6 +74,17 @@ def test_a_single_value_has_no_deviation_to_match() -> None:
     found = [(torch.tensor([2.0, -1.0]), torch.zeros(2))]
     assert targets().loss(found, images=1).item() == pytest.approx(1)
     assert targets(positions=(4,)).loss(found, images=1).item() == pytest.approx(1 + 4 + 9)
+
+
+def test_constant_images_and_left_out_channels_have_finite_gradients() -> None:
+    network = capture(NETWORKS["dead_channels"](), example_of("dead_channels"))
+    images = torch.full((2, 3, 8, 8), 0.5, requires_grad=True)
+    matching = prepare(network, STATISTIC, Precision())
+    (gradient,) = torch.autograd.grad(matching.loss(images), images)
+    assert gradient.isfinite().all() and gradient.abs().max() > 0
+    wild = torch.tensor([float("nan"), 1.0], requires_grad=True)
+    loss = targets(weight=torch.tensor([0.0, 1.0])).loss([(wild, wild)], images=2)
+    assert torch.autograd.grad(loss, wild)[0].tolist() == pytest.approx([0, 2 * (1 + 1) + 2 * (1 - 3) / 2])
 
 
 def test_the_sites_of_one_norm_are_matched_together() -> None:

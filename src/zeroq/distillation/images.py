@@ -6,20 +6,19 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, fx
 
 from zeroq.devices import Precision
 from zeroq.distillation.measuring import is_measured, measuring_graph, moments_by_autograd
-from zeroq.distillation.starts import column, natural_noise, shape_spectrum
-from zeroq.distillation.statistics import InputStatistic, Targets, make_targets
+from zeroq.distillation.starts import natural_noise
+from zeroq.distillation.statistics import InputStatistic, Moments, Targets, make_targets
+from zeroq.distillation.steps import optimise
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, replay
 
-LEARNING_RATE = 0.2  # of the input's deviation
-MOMENTUM, SQUARES = 0.8, 0.9  # of Adam; 0.9 and 0.99 left twice the loss after 36 steps
-LARGE = 128  # pixels of a side from which steps have the spectrum 1/f
 FULL_PRECISION = Precision()
 BATCH_BYTES = 3e9  # values that the backward pass keeps, at most
 
@@ -90,17 +89,20 @@ class Matching:
     precision: Precision
 
     def loss(self, images: Tensor) -> Tensor:
-        """The distance of the images' statistics from the targets. Raises NumericalError."""
+        """The distance of the images' statistics from the targets."""
+        return self.targets.loss(self.measure(images), len(images))
+
+    def refuse(self, images: Tensor) -> NoReturn:
+        """Name the first BatchNorm whose input holds no numbers. Raises NumericalError."""
+        with torch.no_grad():
+            self.targets.check(self.measure(images))
+        raise NumericalError("The loss of distilled images is NaN or infinite: check the network's running statistics.")
+
+    def measure(self, images: Tensor) -> list[Moments]:
+        """Mean and variance of each BatchNorm's input, and of the images at last."""
         value = self.precision.apply(images)
         measured = replay(self.graph, self.tensors, {self.input: value})["output"]
-        found = [*measured, moments_by_autograd(images)]
-        loss = self.targets.loss(found, len(images))
-        if not torch.isfinite(loss):
-            self.targets.check(found)
-            raise NumericalError(
-                "The loss of distilled images is NaN or infinite: check the network's running statistics."
-            )
-        return loss
+        return [*measured, moments_by_autograd(images)]
 
 
 def prepare(network: Network, statistic: InputStatistic, precision: Precision) -> Matching:
@@ -117,32 +119,6 @@ def prepare(network: Network, statistic: InputStatistic, precision: Precision) -
     }
     targets = make_targets(network, statistic)
     return Matching(graph, tensors, network.inputs[0], targets, statistic, precision)
-
-
-def optimise(batch: Tensor, matching: Matching, iterations: int, report: Callable[[], None]) -> Tensor:
-    """One batch after `iterations` steps of Adam, their size falling along half a cosine.
-
-    Adam's steps are white noise at first. For large images it works on what a filter of spectrum 1/f turns into them,
-    so that steps move large areas together: a loss of 0.18 in place of 0.66 on MobileNetV1 (224 px, 36 steps; real
-    pictures have 0.42). Small images are better off without: 0.11 in place of 0.45 on ResNet18 (64 px).
-    """
-    exponent = 1.0 if max(batch.shape[2:], default=0) >= LARGE else 0.0
-    images = batch
-    low, high, deviation = (column(getattr(matching.statistic, name), batch) for name in ("low", "high", "deviation"))
-    first, second = torch.zeros_like(batch), torch.zeros_like(batch)
-    for step in range(iterations):
-        images = images.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(matching.loss(images), images)
-        gradient = shape_spectrum(gradient, exponent)
-        first.lerp_(gradient, 1 - MOMENTUM)
-        second.lerp_(gradient.square(), 1 - SQUARES)
-        size = LEARNING_RATE * (1 + math.cos(math.pi * step / iterations)) / 2 / (1 - MOMENTUM ** (step + 1))
-        change = first / (torch.sqrt(second / (1 - SQUARES ** (step + 1))) + 1e-20)
-        with torch.no_grad():
-            images = images - size * deviation * shape_spectrum(change, exponent)
-            images = torch.clamp(images, low, high)
-        report()
-    return images
 
 
 def batch_size(network: Network, count: int, precision: Precision) -> int:

@@ -21,6 +21,7 @@ NATURAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # of photog
     "L": ((0.459,), (0.226,)),  # 0.299 R + 0.587 G + 0.114 B
 }
 DEAD = 1e-4  # variance of a channel, relative to epsilon, below which its BatchNorm gives a constant
+INPUT_EPSILON = 1e-5  # added to the input's variance, relative to its target: the root of 0 has no finite gradient
 EXTREME = 1e6  # variance relative to the BatchNorm's median, beyond which it is taken for broken; the same of means
 
 
@@ -103,13 +104,17 @@ class Targets:
         1x1 map) has no variance.
         """
         pooled = [pool([found[site] for site in entry]) for entry in self.sites]
-        mean, variance = (torch.cat([moments[part] for moments in pooled]) for part in (0, 1))
-        varied = [
-            torch.full_like(moments[0], float(images * positions > 1))
-            for moments, positions in zip(pooled, self.positions, strict=True)
-        ]
-        of_deviation = torch.cat(varied) * (torch.sqrt(variance + self.epsilon) - self.deviation)
-        return (self.weight * ((mean - self.mean) ** 2 + of_deviation**2)).sum()
+        used = self.weight > 0  # what is left out has no part in the gradient either, whatever it is
+        mean, variance = (torch.cat([moments[part] for moments in pooled])[used] for part in (0, 1))
+        varied = torch.cat(
+            [
+                torch.full_like(moments[0], float(images * positions > 1))
+                for moments, positions in zip(pooled, self.positions, strict=True)
+            ]
+        )[used]
+        of_mean = mean - self.mean[used]
+        of_deviation = varied * (torch.sqrt(variance + self.epsilon[used]) - self.deviation[used])
+        return (self.weight[used] * (of_mean**2 + of_deviation**2)).sum()
 
     def check(self, found: Sequence[Moments]) -> None:
         """Refuse statistics that are no numbers, with the name of the first BatchNorm that has them."""
@@ -138,9 +143,9 @@ def make_targets(network: Network, statistic: InputStatistic) -> Targets:
     means = [norm.mean.float() for norm in norms] + [torch.tensor(statistic.mean)]
     variances = [norm.variance.float() for norm in norms] + [torch.tensor(statistic.deviation) ** 2]
     epsilons = [
-        torch.full_like(mean, epsilon)
-        for mean, epsilon in zip(means, [*(norm.epsilon for norm in norms), 0.0], strict=True)
+        torch.full_like(mean, epsilon) for mean, epsilon in zip(means, [norm.epsilon for norm in norms], strict=False)
     ]
+    epsilons.append(INPUT_EPSILON * variances[-1])
     epsilon = torch.cat(epsilons)
     sides = [network.shapes[norm.input] for norm in norms] + [tuple(network.example[0].shape[1:])]
     return Targets(
