@@ -23,9 +23,9 @@ from zeroq.divergence import Comparison, Meaning
 from zeroq.graph import Layer
 from zeroq.graph.text import graph_to_data
 from zeroq.graph.walk import CHUNK
+from zeroq.models.meaning import fingerprint_of
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
 from zeroq.options import SENSITIVITIES, TARGETS
-from zeroq.models.meaning import fingerprint_of
 from zeroq.preparation import Prepared
 from zeroq.ranges import observe
 from zeroq.rounding import Rounded, round_weights
@@ -123,9 +123,7 @@ def divergence_of(meaning: Meaning, reference: Any, network: Callable[[Tensor], 
     return compared(Comparison(meaning, agreement=False), reference, network, images).divergence
 
 
-def compared(
-    comparison: Comparison, reference: Any, network: Callable[[Tensor], Any], images: Tensor
-) -> Comparison:
+def compared(comparison: Comparison, reference: Any, network: Callable[[Tensor], Any], images: Tensor) -> Comparison:
     """All images added to a comparison, some at a time."""
     first = 0
     with torch.inference_mode():
@@ -345,7 +343,9 @@ class Stages:
         self.on_progress("verify", 0, 1)
         start = time.perf_counter()
         part = images.held_out[:VERIFIED_IMAGES]
-        found = verify(model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0)
+        found = verify(
+            model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0
+        )
         self.run.seconds["verify"] = round(time.perf_counter() - start, 3)
         self.on_progress("verify", 1, 1)
         return found

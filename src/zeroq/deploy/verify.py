@@ -56,8 +56,8 @@ def verify(
 ) -> Verification:
     """Compare a file with its simulation; see Verification.
 
-    images: [N, C, H, W], the network's inputs.  meaning: of its outputs.  strict: a difference beyond the limits is a VerificationError that
-    names operator and value, as it is a defect; otherwise it is only counted.
+    images: [N, C, H, W], the network's inputs.  meaning: of its outputs.  strict: a difference beyond the limits is a
+    VerificationError that names operator and value, as it is a defect; otherwise it is only counted.
     """
     with torch.inference_mode():
         integers, highs, outputs = simulated(network, images)

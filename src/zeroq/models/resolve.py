@@ -144,7 +144,8 @@ def from_module(
 ) -> LoadedModel:
     """A module that the caller holds, ready to be captured; it is put into eval mode.
 
-    example: one input, [N, C, H, W].  preprocess, task, reading: as a FILE.py says them.  Raises ModelError or OptionError.
+    example: one input, [N, C, H, W].  preprocess, task, reading: as a FILE.py says them.
+    Raises ModelError or OptionError.
     """
     inputs = example if isinstance(example, tuple) else (example,)
     if len(inputs) != 1 or inputs[0].dim() != 4:
