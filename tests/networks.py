@@ -255,6 +255,25 @@ class Tokens(nn.Module):
         return self.head(self.mix(tokens.transpose(1, 2)).mean(2))
 
 
+class Attention(nn.Module):
+    """A transformer's block: LayerNorm, attention of two heads, GELU, residual sums; no BatchNorm anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.position = nn.Conv2d(3, 8, 2, 2), nn.Parameter(torch.randn(16, 8))
+        self.norm1, self.norm2 = nn.LayerNorm(8), nn.LayerNorm(8)
+        self.qkv, self.mix = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patches(images).flatten(2).transpose(1, 2) + self.position
+        query, key, value = self.qkv(self.norm1(tokens)).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + self.mix(mixed.transpose(1, 2).flatten(2))
+        return self.head((tokens + self.mlp(self.norm2(tokens))).mean(1))
+
+
 class OneConvolution(nn.Module):
     """A single layer: it is the first and the last at once."""
 
@@ -364,6 +383,7 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "pre_activation": PreActivation,
     "no_norm": lambda: classifier(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()),
     "one_convolution": OneConvolution,
+    "attention": Attention,
     "long_kernels": lambda: classifier(
         block(3, 8), nn.Conv2d(8, 8, (1, 3), padding="same"), nn.ReLU(), nn.Conv2d(8, 8, (3, 1))
     ),

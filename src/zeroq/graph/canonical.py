@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.errors import CaptureError
+from zeroq.graph.attention import split_attention
 from zeroq.graph.operators import (
     adaptive_pooling,
     explicit_padding,
@@ -16,10 +17,14 @@ from zeroq.graph.operators import (
     name_rectifiers,
     spatial_mean,
     split_into_slices,
+    unbind_into_selections,
 )
 
 aten = torch.ops.aten
 
+FORMS = (
+    name_rectifiers, spatial_mean, adaptive_pooling, explicit_padding, split_into_slices, unbind_into_selections,
+)  # fmt: skip
 END = torch.iinfo(torch.int64).max  # of a slice that takes everything
 NO_OPERATION = {
     aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alpha_dropout.default,
@@ -34,8 +39,10 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     remove_guards(graph)
     make_pure(graph)
     remove_no_operations(graph)
+    split_attention(graph, tensors)
     fold_constants(graph, tensors)
-    for rewrite in (free_batch, name_rectifiers, spatial_mean, adaptive_pooling, explicit_padding, split_into_slices):
+    free_batch(graph)
+    for rewrite in FORMS:
         rewrite(graph)
     matrix_products(graph, tensors)
     merge_equals(graph)
@@ -43,9 +50,15 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     merge_equals(graph)
     unwrap_output(graph)
     for node in graph.nodes:
-        node.meta = {}
+        node.meta = {"module": module_of(node)}
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     return graph, {name: value for name, value in tensors.items() if name in used}
+
+
+def module_of(node: fx.Node) -> str:
+    """The path of the user's module whose forward pass holds a node; "" for the network's own."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return str(list(stack.values())[-1][0]) if stack else ""
 
 
 def remove_guards(graph: fx.Graph) -> None:

@@ -234,8 +234,8 @@ def is_norm(node: fx.Node) -> bool:
 
 
 def layer_name(attribute: str) -> str:
-    """The module's path of a weight: "stage1.0.conv1.weight" -> "stage1.0.conv1"."""
-    return attribute.removesuffix(".weight")
+    """The module's path of a weight or bias: "stage1.0.conv1.weight" -> "stage1.0.conv1"."""
+    return attribute.removesuffix(".weight").removesuffix(".bias")
 
 
 def operator_name(node: fx.Node) -> str:

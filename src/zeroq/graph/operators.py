@@ -175,6 +175,17 @@ def split_into_slices(graph: fx.Graph) -> None:
             graph.erase_node(node)
 
 
+def unbind_into_selections(graph: fx.Graph) -> None:
+    """Parts of an unbound value become selections, which are moved as other values are."""
+    for node in list(graph.nodes):
+        if node.target != aten.unbind.int or any(user.target != operator.getitem for user in node.users):
+            continue
+        axis = node.args[1] if len(node.args) > 1 else 0
+        for user in list(node.users):
+            user.target, user.args = aten.select.int, (node.args[0], axis, user.args[1])
+        graph.erase_node(node)
+
+
 SPLITS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, aten.split.sizes}
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, fx
 
 from zeroq.graph.network import LAYER_OPERATORS
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
+from zeroq.simulate.placement import PRODUCTS
 
 aten = torch.ops.aten
 
@@ -56,7 +57,7 @@ def operands_of(node: fx.Node, quantized: dict[fx.Node, Any]) -> tuple[Any, ...]
             return None
         integers = None if bias is None else bias.args[0]  # type: ignore[union-attr]
         return source, quantized[source], *weight.args, integers  # type: ignore[index, union-attr]
-    if node.target in (aten.add.Tensor, aten.mul.Tensor) and not node.kwargs:
+    if node.target in {aten.add.Tensor, aten.mul.Tensor} | PRODUCTS and not node.kwargs:
         pair = node.args[:2]
         if all(each in quantized for each in pair):
             return tuple(part for each in pair for part in (each, quantized[each]))  # type: ignore[index]
@@ -164,6 +165,22 @@ def multiply(
     return rounded_with_zero_point(total, scale, zero_point, high)
 
 
+def product(
+    first: Tensor,
+    first_scale: Tensor,
+    second: Tensor,
+    second_scale: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    high: int,
+) -> Tensor:
+    """QLinearMatMul: exact sums of integer products, in floats that hold them, times s_a s_b / s_y."""
+    kind = torch.float32 if first.shape[-1] * HIGHEST_INPUT**2 < EXACT else torch.float64
+    left, right = torch.round(first / first_scale).to(kind), torch.round(second / second_scale).to(kind)
+    sums = torch.matmul(left, right).float()
+    return rounded(sums * (first_scale * second_scale / scale), scale, zero_point, high)
+
+
 def global_average(values: Tensor, value_scale: Tensor, scale: Tensor, zero_point: Tensor, high: int) -> Tensor:
     """QLinearGlobalAveragePool: the sum of integers times s_x / (s_y count)."""
     sums = torch.round(values / value_scale).double().sum((-2, -1), keepdim=True).float()
@@ -191,5 +208,6 @@ KERNELS: dict[Any, Any] = {
     **dict.fromkeys(LAYER_OPERATORS, layer),
     aten.add.Tensor: add,
     aten.mul.Tensor: multiply,
+    **dict.fromkeys(PRODUCTS, product),
     aten.adaptive_avg_pool2d.default: global_average,
 }

@@ -24,6 +24,7 @@ PASSING = {
 }  # fmt: skip
 POOLING = {aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default, aten.avg_pool1d.default}
 BINARY = {aten.add.Tensor, aten.mul.Tensor}
+PRODUCTS = {aten.matmul.default, aten.bmm.default, aten.mm.default}  # of two computed values: attention
 SIGMOIDS = {aten.sigmoid.default, aten.hardsigmoid.default, aten.softmax.int}
 CONCATENATION = aten.cat.default
 
@@ -126,13 +127,20 @@ def is_layer(node: fx.Node, floating: set[str]) -> bool:
 
 def has_integer_kernel(node: fx.Node, floating: set[str]) -> bool:
     """Whether onnxruntime runs an operator in integers between quantizers."""
-    return joins_two(node) or is_layer(node, floating) or node.target in POOLING or node.target == CONCATENATION
+    if joins_two(node) or is_product(node) or is_layer(node, floating):
+        return True
+    return node.target in POOLING or node.target == CONCATENATION
 
 
 def joins_two(node: fx.Node) -> bool:
     """Whether a node is the plain sum or product of two values, neither of them stored."""
     both = all(isinstance(argument, fx.Node) and argument.op != "get_attr" for argument in node.args[:2])
     return node.target in BINARY and both and not node.kwargs
+
+
+def is_product(node: fx.Node) -> bool:
+    """Whether a node is the matrix product of two values, neither of them stored."""
+    return node.target in PRODUCTS and all(argument.op != "get_attr" for argument in node.args)  # type: ignore[union-attr]
 
 
 def is_limit(node: fx.Node) -> bool:
