@@ -203,8 +203,9 @@ def test_evaluate_hands_on_what_was_asked(called: list[Any], capsys: pytest.Capt
         "preprocess": None,
     }  # fmt: skip
     assert called == [("evaluate", "runs/x", given)]
-    assert capsys.readouterr().err == "warning: TASK is guessed [N, K]\n"
-    assert json.loads(capsys.readouterr().out) == EVALUATION
+    output, progress = capsys.readouterr()
+    assert progress == "warning: TASK is guessed [N, K]\n"
+    assert json.loads(output) == EVALUATION
 
 
 def test_an_evaluation_is_shown_in_percent(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,9 @@ def errors(*batches: tuple[object, object]) -> ChannelErrors:
 
 @pytest.mark.parametrize(("shape", "axis"), [((6, 5), 1), ((6, 5, 3, 4), 1), ((6, 9, 5), 2)])
 def test_equals_the_definition_over_batches(shape: tuple[int, ...], axis: int) -> None:
-    reference = torch.randn(shape) * torch.arange(1, 6).reshape([5 if each == axis else 1 for each in range(len(shape))])
+    reference = torch.randn(shape) * torch.arange(1, 6).reshape(
+        [5 if each == axis else 1 for each in range(len(shape))]
+    )
     outputs = reference + 0.1 * torch.randn(shape)
     expected = literal(reference, outputs, axis)
     found = errors((reference[:4], outputs[:4]), (reference[4:], outputs[4:]))

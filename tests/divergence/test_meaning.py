@@ -43,7 +43,7 @@ def test_a_label_of_pixels_needs_segmentation() -> None:
     ("shape", "name", "said"),
     [
         ((2, 10), "classification", "the output [N, 10] is taken as class scores (classification)"),
-        ((1, 11, 45, 60), "segmentation", "the output [N, 11, 45, 60] is taken as class scores per pixel (segmentation)"),
+        ((1, 3, 45, 60), "segmentation", "the output [N, 3, 45, 60] is taken as class scores per pixel (segmentation)"),
         ((1, 3, 5), "regression", "the output [N, 3, 5] is taken as numbers to be met (regression)"),
         ((), "regression", "its several outputs are taken as numbers to be met (regression)"),
     ],

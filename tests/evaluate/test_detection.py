@@ -29,11 +29,20 @@ def annotations() -> dict[str, Any]:
         for index, (height, width) in enumerate(SIZES)
     ]
     boxes = [
-        {"id": 2 * index + kind, "image_id": 10 * index, "category_id": (7, 3)[kind], "bbox": [5 + 20 * kind, 8, 15, 20]}
+        {
+            "id": 2 * index + kind,
+            "image_id": 10 * index,
+            "category_id": (7, 3)[kind],
+            "bbox": [5 + 20 * kind, 8, 15, 20],
+        }
         for index in range(3)
         for kind in range(2)
     ]
-    return {"images": images[::-1], "annotations": boxes, "categories": [{"id": 7, "name": "b"}, {"id": 3, "name": "a"}]}
+    return {
+        "images": images[::-1],
+        "annotations": boxes,
+        "categories": [{"id": 7, "name": "b"}, {"id": 3, "name": "a"}],
+    }
 
 
 @pytest.fixture
@@ -60,7 +69,9 @@ def test_a_box_comes_back_through_every_way_of_resizing() -> None:
             preprocessing = Preprocessing((100, 80), (0.0,) * 3, (1.0,) * 3, "RGB", resize)
             seen = apply_picture(Image.fromarray(pixels), preprocessing)[0] > 0.5
             rows, columns = seen.any(dim=1).nonzero(), seen.any(dim=0).nonzero()
-            box = torch.tensor([[columns.min() / 80, rows.min() / 100, (columns.max() + 1) / 80, (rows.max() + 1) / 100]])
+            box = torch.tensor(
+                [[columns.min() / 80, rows.min() / 100, (columns.max() + 1) / 80, (rows.max() + 1) / 100]]
+            )
             found = to_picture(box, (height, width), preprocessing)[0].tolist()
             assert found == pytest.approx([x0, y0, x1, y1], abs=3), (resize, height, width)
 

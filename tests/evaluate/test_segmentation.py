@@ -14,8 +14,15 @@ from torch.nn import functional
 from zeroq.divergence import Meaning
 from zeroq.errors import DataError, NumericalError
 from zeroq.evaluate.segmentation import (
-    Overlap, SegmentationData, Truth, classes_at, confusion, open_segmentation, overlap, read_label,
-)  # fmt: skip
+    Overlap,
+    SegmentationData,
+    Truth,
+    classes_at,
+    confusion,
+    open_segmentation,
+    overlap,
+    read_label,
+)
 from zeroq.preprocessing import Preprocessing
 
 STRETCH = Preprocessing((4, 6), (0.0,) * 3, (1.0,) * 3, "RGB", "stretch")
@@ -156,8 +163,6 @@ def test_outputs_that_do_not_fit_are_refused(folder: Path) -> None:
     _, truth = next(data.batches(2))
     with pytest.raises(DataError) as caught:
         Overlap(data, 9).add(torch.zeros(2, 4, 4, 6), truth)
-    assert str(caught.value) == (
-        "The network gives [2, 4, 4, 6] for 2 images: segmentation needs scores [2, 3, H, W]."
-    )
+    assert str(caught.value) == ("The network gives [2, 4, 4, 6] for 2 images: segmentation needs scores [2, 3, H, W].")
     with pytest.raises(NumericalError, match="^The network gives scores that are NaN or infinite"):
         Overlap(data, 9).add(torch.full((2, 3, 4, 6), torch.nan), truth)
