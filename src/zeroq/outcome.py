@@ -16,7 +16,7 @@ from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.preparation import Prepared
 from zeroq.setting import LayerPlan
-from zeroq.simulate import QuantizedNetwork
+from zeroq.simulate import QuantizedNetwork, float_operators
 from zeroq.version import __version__
 
 AGREEMENT_EXPECTED = 0.99  # of the file and its simulation; less is a warning
@@ -110,9 +110,10 @@ class Outcome:
             (node.name, "the network's output leaves its integer kernel in floating point, which costs nothing")
             for node in float_outputs(self.quantized.graph)
         ]
-        return found + [
-            (name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()
-        ]
+        found += [(name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()]
+        named = {name for name, _ in found}
+        others = float_operators(self.quantized.graph, self.prepared.folded.shapes)
+        return found + [(name, reason) for name, reason in others if name not in named]
 
     def left_float(self) -> list[str]:
         """Quantized layers that onnxruntime did not fuse."""

@@ -39,6 +39,7 @@ IN_FLOAT: dict[str, set[str]] = {
     "squeeze_excite": {"HardSigmoid", "Mul"},
     "gated": {"Sigmoid", "Mul", "Sub", "PRelu"},
     "tokens": {"Add", "ReduceMean"},  # of a stored table; of sequences
+    "attention": {"Add", "ReduceMean", "LayerNormalization", "Mul", "Softmax", "Div", "Erf"},  # the last two: GELU
 }
 
 

@@ -32,7 +32,9 @@ class Attending(nn.Module):
         query, key, value = (
             layer(tokens).unflatten(2, (heads, -1)).transpose(1, 2)
             for layer, heads in (
-                (self.query, self.heads[0]), (self.key, self.heads[1]), (self.value, self.heads[1]),
+                (self.query, self.heads[0]),
+                (self.key, self.heads[1]),
+                (self.value, self.heads[1]),
             )  # fmt: skip
         )
         return self.attend(query, key, value)

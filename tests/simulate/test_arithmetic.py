@@ -26,7 +26,9 @@ HIGH = 255
 
 
 @pytest.mark.parametrize("setting", ["w8a8", "mixed"])
-@pytest.mark.parametrize("name", ["max_pool", "linear_only", "long_kernels", "norm_after_relu", "residual", "relu6", "attention"])
+@pytest.mark.parametrize(
+    "name", ["max_pool", "linear_only", "long_kernels", "norm_after_relu", "residual", "relu6", "attention"]
+)
 def test_a_file_answers_to_the_bit_as_its_simulation(name: str, setting: str) -> None:
     images = example_of(name, 16)
     stages = quantize(NETWORKS[name](), images, *SETTINGS[setting])

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from zeroq.graph.network import LIMIT, Network, Norm, describe, foldable, norm_name
+from zeroq.graph.network import LIMIT, Layer, Network, Norm, describe, foldable, norm_name
+from zeroq.graph.operators import merge_rectifiers
+from zeroq.graph.transposed import into_phases, is_transposed
 
 aten = torch.ops.aten
 
@@ -29,7 +31,7 @@ def fold(network: Network) -> Network:
         gain, shift = affine(network, norms[0])
         weight = network.tensors[layer.weight]
         before = network.tensors[layer.bias].double() if layer.bias else torch.zeros_like(gain)
-        tensors[layer.weight] = (weight.double() * gain.reshape(-1, *[1] * (weight.dim() - 1))).to(weight.dtype)
+        tensors[layer.weight] = scaled(weight, gain, layer).to(weight.dtype)
         bias = f"{name}.folded_bias"
         tensors[bias] = (before * gain + shift).to(weight.dtype)
         first = nodes[layer.sites[0]]
@@ -47,7 +49,26 @@ def fold(network: Network) -> Network:
             graph.erase_node(batch_norm)
     remove_unused(graph, tensors)
     folded = describe(graph, tensors, network.example)
-    return fold(folded) if foldable(folded) else folded
+    return fold(folded) if foldable(folded) else without_transposed(folded)
+
+
+def without_transposed(network: Network) -> Network:
+    """The same network, every transposed convolution a convolution with as many channels as it has phases."""
+    if not any(is_transposed(node) for node in network.graph.nodes):
+        return network
+    graph, tensors = copy.deepcopy(network.graph), dict(network.tensors)
+    into_phases(graph, tensors, network.shapes)
+    merge_rectifiers(graph)
+    remove_unused(graph, tensors)
+    return describe(graph, tensors, network.example)
+
+
+def scaled(weight: Tensor, gain: Tensor, layer: Layer) -> Tensor:
+    """A weight with each output channel times its gain, in 64 bits; a transposed convolution has them second."""
+    if not layer.operator.startswith("conv_transpose"):
+        return weight.double() * gain.reshape(-1, *[1] * (weight.dim() - 1))
+    gains = gain.reshape(layer.groups, 1, -1, *[1] * (weight.dim() - 2))
+    return (weight.double().unflatten(0, (layer.groups, -1)) * gains).flatten(0, 1)
 
 
 def limits(rectifier: fx.Node, gain: Tensor, shift: Tensor) -> tuple[Tensor | None, Tensor | None]:

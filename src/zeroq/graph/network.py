@@ -16,7 +16,8 @@ aten = torch.ops.aten
 
 CONVOLUTIONS = {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default}
 TRANSPOSED = {aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input}
-LAYER_OPERATORS = CONVOLUTIONS | {aten.linear.default}
+LINEAR = aten.linear.default
+LAYER_OPERATORS = CONVOLUTIONS | {LINEAR}
 BATCH_NORM = aten.batch_norm.default
 RECTIFIERS = {aten.relu.default, aten.hardtanh.default}  # ReLU, and clamps between two constants
 LIMIT = aten.clamp.Tensor  # bounds for each channel: a rectifier whose BatchNorm is folded into the layer before it
@@ -31,7 +32,7 @@ class Layer:
     bias: str | None
     operator: str  # "conv2d", "linear", ...
     sites: tuple[str, ...]  # names of the nodes that use the weight, in order of execution
-    shape: tuple[int, ...]  # of the weight, output channels first
+    shape: tuple[int, ...]  # of the weight, output channels first (in a folded network: it has no transposed ones)
     groups: int
     multiply_accumulates: int  # per image, over all sites
 
@@ -126,13 +127,10 @@ def find_layers(
         for argument in node.all_input_nodes:
             if argument.op != "get_attr" or (weighted and argument in node.args[2:]):
                 continue
-            if weighted and argument is node.args[1] and node.target in LAYER_OPERATORS:
+            if weighted and argument is node.args[1]:
                 sites.setdefault(str(argument.target), []).append(node)
             elif node.target == LIMIT:
                 others[str(argument.target).rpartition(".")[0]] = LIMITED
-            elif weighted and argument is node.args[1]:
-                reason = "onnxruntime has no integer kernel for a transposed convolution"
-                others[layer_name(str(argument.target))] = reason
             else:
                 reason = f"{operator_name(node)} with a stored tensor has no integer kernel"
                 others[layer_name(str(argument.target))] = reason
@@ -190,8 +188,10 @@ def make_layer(
     first = nodes[0]
     bias = first.args[2] if len(first.args) > 2 else None
     shape = tuple(tensors[weight].shape)
-    groups = int(first.args[6]) if first.target in CONVOLUTIONS and len(first.args) > 6 else 1  # type: ignore[arg-type]
-    positions = sum(math.prod(shapes[node.name]) // shape[0] for node in nodes)
+    groups = int(first.args[6]) if first.target != LINEAR and len(first.args) > 6 else 1  # type: ignore[arg-type]
+    # Each value that a transposed convolution reads, or that another layer gives, takes part in a filter's products.
+    counted: list[Any] = [node.args[0] if node.target in TRANSPOSED else node for node in nodes]
+    positions = sum(math.prod(shapes[value.name]) // shape[0] for value in counted)
     return Layer(
         name=layer_name(weight),
         weight=weight,

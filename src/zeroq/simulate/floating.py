@@ -1,0 +1,44 @@
+"""What of a quantized network computes in floating point: operators without an integer kernel, by modules."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from torch import fx, ops
+
+from zeroq.graph.network import LAYER_OPERATORS, operator_name
+from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
+from zeroq.simulate.placement import BINARY, CONCATENATION, POOLING, PRODUCTS, is_passing
+
+aten = ops.aten
+
+# Operators that onnxruntime runs in integers where quantizers stand before and behind them.
+CAPABLE = LAYER_OPERATORS | BINARY | PRODUCTS | POOLING | {
+    CONCATENATION, aten.sigmoid.default, aten.leaky_relu.default, aten.softmax.int,
+}  # fmt: skip
+
+
+def float_operators(graph: fx.Graph, tensors: Container[str]) -> list[tuple[str, str]]:
+    """Modules (or steps of the network's own forward pass) that compute in floating point, each with the reason.
+
+    graph: of the quantized network.  tensors: names of the nodes that give tensors, others being sizes and the like.
+    """
+    found: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        if node.op == "call_function" and node.name in tensors and is_floating(node):
+            names = found.setdefault(node.meta.get("module") or node.name, [])
+            if operator_name(node) not in names:
+                names.append(operator_name(node))
+    return [(name, f"{' and '.join(names)} in floating point: {NO_KERNEL}") for name, names in found.items()]
+
+
+NO_KERNEL = "onnxruntime has no integer kernel for it here"
+
+
+def is_floating(node: fx.Node) -> bool:
+    """Whether a node computes, and not between quantizers; a linear layer may leave its sums in floating point."""
+    if node.target in (QUANTIZE_DEQUANTIZE, DEQUANTIZE) or is_passing(node):
+        return False
+    before = all(source.target in (QUANTIZE_DEQUANTIZE, DEQUANTIZE) for source in node.all_input_nodes)
+    behind = all(user.target == QUANTIZE_DEQUANTIZE for user in node.users)
+    return not (node.target in CAPABLE and before and (behind or node.target == aten.linear.default))
