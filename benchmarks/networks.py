@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.networks_document import document
-from benchmarks.own_process import run_apart
+from benchmarks.process import read, run_apart, write
 from benchmarks.published_networks import NETWORKS
 from benchmarks.rows import ROOT, method_code
-from zeroq.run_directory import json_bytes
 
 RESULTS = ROOT / "benchmarks" / "results" / "networks"
 DOCUMENT = ROOT / "docs" / "networks.md"
@@ -58,20 +57,17 @@ def arguments() -> argparse.Namespace:
 def bring_up_to_date(name: str, asked: argparse.Namespace) -> bool:
     """Measure a network unless its result still holds; whether there is a result now. A failed one is tried again."""
     setting = {"images": asked.images, "iterations": asked.iterations}
-    key, known = row_key(name, setting, method_code()), read(name)
+    key, known = row_key(name, setting, method_code()), read(path_of(name))
     if known is not None and known["key"] == key and known["error"] is None:
         print(f"{name}: still holds", flush=True)
         return True
     print(f"{name}: ", end="", flush=True)
     begin = time.perf_counter()
-    command = ["benchmarks.network_row", name]
+    words = [name]
     for option, value in (*setting.items(), ("threads", asked.threads)):
-        command += [] if value is None else [f"--{option}", str(value)]
-    record, error = run_apart(command, asked.time_limit)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    partial = path_of(name).with_suffix(".partial")
-    partial.write_bytes(json_bytes({"network": name, **setting, "key": key, "error": error} | record))
-    partial.replace(path_of(name))
+        words += [] if value is None else [f"--{option}", str(value)]
+    record, error = run_apart("benchmarks.network_row", words, asked.time_limit)
+    write(path_of(name), {"network": name, **setting, "key": key, "error": error} | record)
     write_document()
     print(f"{time.perf_counter() - begin:.0f} s{'' if error is None else f', failed: {error}'}", flush=True)
     return error is None
@@ -86,14 +82,10 @@ def path_of(name: str) -> Path:
     return RESULTS / f"{name}.json"
 
 
-def read(name: str) -> dict[str, Any] | None:
-    return json.loads(path_of(name).read_text(encoding="utf-8")) if path_of(name).is_file() else None
-
-
 def write_document() -> None:
     """docs/networks.md from all results there are; those of another version of the method are marked."""
     code = method_code()
-    found = {name: record for name in NETWORKS if (record := read(name)) is not None}
+    found = {name: record for name in NETWORKS if (record := read(path_of(name))) is not None}
     stale = {
         name
         for name, record in found.items()

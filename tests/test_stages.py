@@ -82,7 +82,7 @@ def test_fewer_bits_diverge_more(candidates: Candidates) -> None:
 
 def test_a_network_does_not_diverge_from_itself(prepared: Prepared) -> None:
     images = torch.randn(9, 3, 8, 8)
-    same = compare(outputs(prepared.folded.run, images), prepared.folded.run, images)
+    same = compare(prepared.meaning, outputs(prepared.folded.run, images), prepared.folded.run, images)
     assert same == {"mean": pytest.approx(0.0, abs=1e-6), "agreement": 1.0, "images": 9}
 
 

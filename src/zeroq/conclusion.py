@@ -48,7 +48,7 @@ def conclude(
         rounding=json.loads(metadata["rounding"]),
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
-        divergence=compare(outputs(prepared.folded.run, images.held_out), network, images.held_out),
+        divergence=compare(prepared.meaning, outputs(prepared.folded.run, images.held_out), network, images.held_out),
         verification=verification,
         precision="fp32"
         if (decided := run.decided("precision")) is None

@@ -48,7 +48,7 @@ class Outcome:
         return {
             "version": __version__,
             "model": self.prepared.model.source,
-            "task": self.prepared.task,
+            "task": self.prepared.meaning.task,
             "seed": self.prepared.options.seed,
             "effort": self.prepared.options.effort,
             "device": "cpu",

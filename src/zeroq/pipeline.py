@@ -18,8 +18,10 @@ from torch import Tensor, nn
 import zeroq.devices as devices
 from zeroq.conclusion import REPORT, RESULT, conclude
 from zeroq.deploy.model_file import load_network
+from zeroq.divergence import Decode, Divergence
 from zeroq.errors import RunError
 from zeroq.models import LoadedModel, from_module
+from zeroq.models.meaning import Reading
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
 from zeroq.run_directory import RunDirectory
@@ -59,6 +61,9 @@ def quantize(
     out: str | Path | None = None,
     preprocess: Mapping[str, Any] | None = None,
     task: str | None = None,
+    ignore: int | None = None,
+    decode: Decode | None = None,
+    divergence: Divergence | None = None,
     name: str = "network",
     on_progress: OnProgress | None = None,
     **options: Any,
@@ -66,12 +71,15 @@ def quantize(
     """Quantize any module; options are those of `zeroq quantize`, with underscores.
 
     example: one input [N, C, H, W].  preprocess: how pictures become inputs, a dictionary as PREPROCESS of a FILE.py.
+    task, ignore, decode, divergence: what the output means, as TASK, IGNORE, decode and divergence of a FILE.py say it.
     out: the run directory; by default a temporary one, from which Run.save() copies.
     """
     asked = Options.of(**options)
     temporary = tempfile.TemporaryDirectory(prefix="zeroq-") if out is None else None
     directory = Path(temporary.name) / "run" if temporary is not None else Path(str(out))
-    loaded = from_module(module, example, preprocess=preprocess, task=task, name=name)
+    loaded = from_module(
+        module, example, preprocess=preprocess, task=task, reading=Reading(ignore, decode, divergence), name=name
+    )
     run = quantize_model(loaded, asked, directory, on_progress=on_progress)
     return Run(run.directory, run.result, temporary)
 
@@ -106,7 +114,8 @@ def facts(prepared: Prepared) -> dict[str, Any]:
     return {
         "model": model.source,
         "name": model.name,
-        "task": prepared.task,
+        "task": prepared.meaning.task,
+        "ignore": prepared.meaning.ignore,
         "weights": None if model.weights is None else str(model.weights),
         "weights_sha256": model.weights_sha256,
         "options": prepared.options.to_dict(),

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from zeroq.allocate import budget_in_weight_bits
 from zeroq.distillation import InputStatistic, can_match, natural_statistic
+from zeroq.divergence import Meaning
 from zeroq.errors import DataError, OptionError
-from zeroq.evaluate import calibration_pictures, guess_task, task_named
+from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Network, capture, fold
 from zeroq.models import LoadedModel
+from zeroq.models.meaning import meaning_of
 from zeroq.options import Options
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
@@ -28,7 +30,7 @@ class Prepared:
 
     model: LoadedModel
     options: Options
-    task: str
+    meaning: Meaning
     network: Network  # as captured, with its BatchNorms
     folded: Network
     placement: Placement
@@ -48,7 +50,8 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     generator = torch.Generator().manual_seed(0)
     network = capture(model.module, torch.randn(2, *model.input_shape, generator=generator))
     folded = fold(network)
-    task, guessed = resolve_task(model, network)
+    with torch.inference_mode():
+        meaning, guessed = meaning_of(model.task, model.reading, network.run(*network.example))
     plan = plan_layers(folded, options)
     check_target(plan, options)
     warnings = [*model.warnings, *guessed]
@@ -62,7 +65,7 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
-        model, options, task, network, folded, placement, plan, statistic, pictures, tuple(warnings), seconds
+        model, options, meaning, network, folded, placement, plan, statistic, pictures, tuple(warnings), seconds
     )
 
 
@@ -87,18 +90,6 @@ def own_pictures(model: LoadedModel, options: Options) -> Tensor | None:
             f"{source} holds {len(found)} picture(s): give at least {FEWEST_PICTURES}, better {CALIBRATION_PICTURES}."
         )
     return found
-
-
-def resolve_task(model: LoadedModel, network: Network) -> tuple[str, list[str]]:
-    """The task that the model names, or the one that its output looks like, with a warning."""
-    if model.task is not None:
-        task_named(model.task)
-        return model.task, []
-    with torch.inference_mode():
-        output = network.run(*network.example)
-    task, warning = guess_task(tuple(output.shape) if isinstance(output, torch.Tensor) else ())
-    task_named(task)
-    return task, [warning]
 
 
 def input_statistic(model: LoadedModel, options: Options) -> InputStatistic:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from zeroq.divergence import kl_divergence
+from zeroq.divergence import Comparison, Meaning
 from zeroq.errors import NumericalError
 from zeroq.graph import Layer, Network, replay
 from zeroq.numbers.values import SensitivityTable
 
 CHUNK = 8  # images at a time; a layer's candidates make as many batches of it
+SCORES = Meaning("classification")
 
-Divergence = Callable[[Any, Any], Tensor]  # of outputs for N images, [N]
 Quantized = Callable[[Layer, int], Tensor]  # a layer's weight at a width, in floating point
 
 
@@ -29,12 +29,13 @@ def measure_sensitivity(
     *,
     layers: Sequence[str] | None = None,
     measure: str = "kl",
-    divergence: Divergence = kl_divergence,
+    meaning: Meaning = SCORES,
     chunk: int = CHUNK,
     on_step: Callable[[int, int], None] | None = None,
 ) -> SensitivityTable:
-    """Omega_i(k) = mean over images of KL(softmax M(x) || softmax M_i,k(x)), M_i,k with only layer i at k bits.
+    """Omega_i(k) = divergence of M_i,k from M over the images, M_i,k the network with only layer i at k bits.
 
+    Of class scores that is the paper's mean of KL(softmax M(x) || softmax M_i,k(x)); `meaning` names others.
     Everything before a layer is computed once for all its widths, which then run on as one batch.
 
     images: [N, C, H, W].  quantized: asked once for each chunk of images, so it should look up rather than compute;
@@ -43,7 +44,7 @@ def measure_sensitivity(
     Raises NumericalError, with layer and width, where an output is NaN or infinite.
     """
     chosen = [layer for layer in network.layers if layers is None or layer.name in layers]
-    sums = {layer.name: torch.zeros(len(widths), dtype=torch.float64) for layer in chosen}
+    compared = {layer.name: [Comparison(meaning, agreement=False) for _ in widths] for layer in chosen}
     parts = images.split(chunk)
     follow = follows_batch(network)
     with torch.inference_mode():
@@ -55,10 +56,10 @@ def measure_sensitivity(
                 candidates = [quantized(layer, width) for width in widths]
                 for column, output in enumerate(walk.outputs(layer, candidates)):
                     check_finite(output, f"With layer {layer.name!r} alone at {widths[column]} bits the network gives")
-                    sums[layer.name][column] += divergence(reference, output).double().sum()
+                    compared[layer.name][column].add(reference, output)
                 if on_step is not None:
                     on_step(index * len(chosen) + done + 1, len(parts) * len(chosen))
-    values = tuple(tuple((sums[layer.name] / len(images)).tolist()) for layer in chosen)
+    values = tuple(tuple(each.divergence for each in compared[layer.name]) for layer in chosen)
     return SensitivityTable(measure, tuple(layer.name for layer in chosen), tuple(widths), values)
 
 

@@ -12,16 +12,18 @@ from typing import Any
 import onnx
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from zeroq.bias_correction import correct_biases
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
 from zeroq.distillation import EFFORTS, distill
-from zeroq.divergence import agreement, kl_divergence
+from zeroq.divergence import Comparison, Meaning
 from zeroq.graph import Layer
 from zeroq.graph.text import graph_to_data
 from zeroq.graph.walk import CHUNK
+from zeroq.models.meaning import fingerprint_of
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
 from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
@@ -95,25 +97,40 @@ class Candidates:
         prepared = self.prepared
         weights = {name: self.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
         network = quantize_network(prepared.folded, prepared.placement, self.ranges, weights, prepared.plan.input_bits)
-        return compare(self.reference, network, self.images.held_out)["mean"]
+        return divergence_of(prepared.meaning, self.reference, network, self.images.held_out)
 
     @cached_property
-    def reference(self) -> Tensor:
+    def reference(self) -> Any:
         """Outputs in floating point that every setting is compared with."""
         return outputs(self.prepared.folded.run, self.images.held_out)
 
 
-def outputs(network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Class scores [N, K] of a network."""
+def outputs(network: Callable[[Tensor], Any], images: Tensor) -> Any:
+    """Outputs of a network for many images: one tensor [N, ...], or several in the form in which it gives them."""
     with torch.inference_mode():
-        return torch.cat([network(part) for part in images.split(CHUNK)])
+        parts = [network(part) for part in images.split(CHUNK)]
+    return pytree.tree_map(lambda *each: torch.cat(each), *parts)
 
 
-def compare(reference: Tensor, network: Callable[[Tensor], Tensor], images: Tensor) -> dict[str, Any]:
+def compare(meaning: Meaning, reference: Any, network: Callable[[Tensor], Any], images: Tensor) -> dict[str, Any]:
     """Divergence of a network from reference outputs and agreement with them, as result.json has them."""
-    found = outputs(network, images)
-    mean = float(kl_divergence(reference, found).mean())
-    return {"mean": mean, "agreement": agreement(reference, found), "images": len(images)}
+    found = compared(Comparison(meaning), reference, network, images)
+    return {"mean": found.divergence, "agreement": found.agreement, "images": len(images)}
+
+
+def divergence_of(meaning: Meaning, reference: Any, network: Callable[[Tensor], Any], images: Tensor) -> float:
+    """Divergence alone, where agreement need not be computed."""
+    return compared(Comparison(meaning, agreement=False), reference, network, images).divergence
+
+
+def compared(comparison: Comparison, reference: Any, network: Callable[[Tensor], Any], images: Tensor) -> Comparison:
+    """All images added to a comparison, some at a time."""
+    first = 0
+    with torch.inference_mode():
+        for part in images.split(CHUNK):
+            rows = slice(first, first := first + len(part))
+            comparison.add(pytree.tree_map(lambda each, rows=rows: each[rows], reference), network(part))
+    return comparison
 
 
 @dataclass
@@ -207,10 +224,14 @@ class Stages:
                 return None
             return measure_sensitivity(
                 prepared.folded, candidates.images.held_out, widths, candidates.weight(MEASURES[measure]),
-                layers=open_layers, measure=measure, on_step=self.step("sensitivity"),
+                layers=open_layers, measure=measure, meaning=prepared.meaning, on_step=self.step("sensitivity"),
             )  # fmt: skip
 
-        key = {"measure": measure, "widths": {name: list(each) for name, each in plan.widths.items()}}
+        key = {
+            "measure": measure,
+            "widths": {name: list(each) for name, each in plan.widths.items()},
+            "divergence": fingerprint_of(prepared.meaning),
+        }
         return self.run.stage(
             "sensitivity", key, ["sensitivity.json"],
             compute=compute,
@@ -263,7 +284,9 @@ class Stages:
             biases = correct_biases(prepared.folded, graph, settled, tuple(weights), images.fitting)
             corrected = self.assemble(ranges, weights, biases)
             reference = outputs(prepared.folded.run, images.held_out)
-            before, after = (compare(reference, each, images.held_out)["mean"] for each in (plain, corrected))
+            before, after = (
+                divergence_of(prepared.meaning, reference, each, images.held_out) for each in (plain, corrected)
+            )
             chosen, rounding = (corrected, f"{METHOD}, bias corrected") if after < before else (plain, METHOD)
             metadata = {"rounding": dict.fromkeys(weights, rounding), **self.metadata(setting)}
             return serialise(chosen, weight_widths(plan, setting), metadata)
@@ -288,7 +311,8 @@ class Stages:
         return {
             "version": __version__,
             "model": prepared.model.source,
-            "task": prepared.task,
+            "task": prepared.meaning.task,
+            "ignore": prepared.meaning.ignore,
             "seed": prepared.options.seed,
             "preprocess": prepared.model.preprocessing.to_dict(),
             "input_shape": list(prepared.model.input_shape),
@@ -319,7 +343,9 @@ class Stages:
         self.on_progress("verify", 0, 1)
         start = time.perf_counter()
         part = images.held_out[:VERIFIED_IMAGES]
-        found = verify(model, network, part, strict=options.portable, threads=options.threads or 0)
+        found = verify(
+            model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0
+        )
         self.run.seconds["verify"] = round(time.perf_counter() - start, 3)
         self.on_progress("verify", 1, 1)
         return found

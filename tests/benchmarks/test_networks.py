@@ -50,8 +50,8 @@ def test_a_network_is_measured_once_until_the_setting_changes(tmp_path: Path, mo
     monkeypatch.setattr(networks, "DOCUMENT", tmp_path / "networks.md")
     ran, outcomes = [], [({}, "out of memory"), (measured(), None), (measured(), None)]
 
-    def run_apart(command: list[str], time_limit: float) -> tuple[dict[str, Any], str | None]:
-        ran.append(command)
+    def run_apart(module: str, words: list[str], time_limit: float) -> tuple[dict[str, Any], str | None]:
+        ran.append([module, *words])
         return outcomes.pop(0)
 
     monkeypatch.setattr(networks, "run_apart", run_apart)

@@ -11,6 +11,7 @@ from tests.networks import NETWORKS, example_of
 from tests.quantized import quantize
 from zeroq.deploy import verify
 from zeroq.deploy.verify import agreement_of, refuse_differences
+from zeroq.divergence import Meaning
 from zeroq.errors import VerificationError
 
 
@@ -64,11 +65,14 @@ def test_one_step_on_a_few_values_is_allowed_and_on_many_is_not() -> None:
         refuse_differences([("two steps", np.eye(1, 100, dtype=np.int16) * 2)])
 
 
-def test_agreement_of_several_outputs_and_of_maps_is_a_mean() -> None:
-    scores, maps = torch.eye(4), torch.zeros(1, 2, 2, 2)
+def test_agreement_is_that_of_the_meaning() -> None:
+    maps = torch.zeros(1, 2, 2, 2)
     other = maps.clone()
     other[0, 1, 0, 0] = 1.0
-    assert agreement_of([scores, maps], [scores, other]) == (1 + 0.75) / 2
+    assert agreement_of(Meaning("segmentation"), maps, other) == 0.75
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0, 0.9, 0.0]])
+    detection = Meaning("detection", decode=lambda outputs: [boxes] if float(outputs[0].sum()) > 0 else [boxes[:0]])
+    assert [agreement_of(detection, (each,), (maps + 1,)) for each in (maps + 2, maps)] == [1.0, 0.0]
 
 
 def test_a_network_of_several_outputs_is_verified() -> None:

@@ -16,15 +16,17 @@ import torch
 from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from zeroq.deploy.fused import FusedOperator, Integers, compare, count_nodes, feeds, fused_operators, isolated
-from zeroq.divergence import agreement
+from zeroq.divergence import Comparison, Meaning
 from zeroq.errors import VerificationError
 from zeroq.graph.replay import replay
 from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.simulate.quantized_network import QuantizedNetwork
 
 STEPS = 1  # largest difference that a fused operator may make: its rounding is its own
+SCORES = Meaning("classification")
 SHARE = 0.05  # of its values, at most, that differ by it
 
 
@@ -35,8 +37,8 @@ class Verification:
     largest_steps: int  # over all fused operators, each fed the simulation's own integers
     share_over_one_step: float  # of all compared values
     largest_share: float  # of values that differ at all, of the operator with most of them
-    agreement: float  # top-1 of the file and of the simulation
-    optimised_equals_plain: float  # top-1 of the optimised and of the plain graph
+    agreement: float  # of the file and of the simulation, by what the output means
+    optimised_equals_plain: float  # likewise of the optimised and of the plain graph
     integer_nodes: Mapping[str, int]  # by operator, of the optimised graph
     float_nodes: Mapping[str, int]
     integer_weights: frozenset[str]  # tensors that integer operators hold
@@ -44,12 +46,18 @@ class Verification:
 
 
 def verify(
-    model: ModelProto, network: QuantizedNetwork, images: Tensor, *, strict: bool = True, threads: int = 0
+    model: ModelProto,
+    network: QuantizedNetwork,
+    images: Tensor,
+    *,
+    meaning: Meaning = SCORES,
+    strict: bool = True,
+    threads: int = 0,
 ) -> Verification:
     """Compare a file with its simulation; see Verification.
 
-    images: [N, C, H, W], the network's inputs.  strict: a difference beyond the limits is a VerificationError that
-    names operator and value, as it is a defect; otherwise it is only counted.
+    images: [N, C, H, W], the network's inputs.  meaning: of its outputs.  strict: a difference beyond the limits is a
+    VerificationError that names operator and value, as it is a defect; otherwise it is only counted.
     """
     with torch.inference_mode():
         integers, highs, outputs = simulated(network, images)
@@ -64,14 +72,18 @@ def verify(
     steps = operator_steps(optimised, operators, integers, highs, threads)
     if strict:
         refuse_differences(steps)
-    results, plain = run(session, images), run(open_session(model, threads, optimised=False), images)
+    form = pytree.tree_structure(outputs)
+    results, plain = (
+        pytree.tree_unflatten(run(each, images), form)
+        for each in (session, open_session(model, threads, optimised=False))
+    )
     integer_nodes, float_nodes = count_nodes(optimised)
     return Verification(
         largest_steps=max((int(difference.max()) for _, difference in steps), default=0),
         share_over_one_step=sum(int((d > STEPS).sum()) for _, d in steps) / max(sum(d.size for _, d in steps), 1),
         largest_share=max((float((difference > 0).mean()) for _, difference in steps), default=0.0),
-        agreement=agreement_of(outputs, results),
-        optimised_equals_plain=agreement_of(plain, results),
+        agreement=agreement_of(meaning, outputs, results),
+        optimised_equals_plain=agreement_of(meaning, plain, results),
         integer_nodes=integer_nodes,
         float_nodes=float_nodes,
         integer_weights=frozenset(name for operator in operators for name in operator.node.input),
@@ -79,7 +91,7 @@ def verify(
     )
 
 
-def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Integers], dict[str, int], list[Tensor]]:
+def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Integers], dict[str, int], Any]:
     """Integers behind every quantizer and its highest integer, by node, and the network's outputs."""
     tensors = network.tensors()
     integers: dict[str, Integers] = {}
@@ -96,7 +108,7 @@ def simulated(network: QuantizedNetwork, images: Tensor) -> tuple[dict[str, Inte
 
     first = next(node.name for node in network.graph.nodes if node.op == "placeholder")
     output = replay(network.arithmetic, tensors, {first: images}, visit=note)["output"]
-    return integers, highs, torch.utils._pytree.tree_leaves(output)
+    return integers, highs, output
 
 
 def operator_steps(
@@ -146,12 +158,8 @@ def run(session: Any, images: Tensor) -> list[Tensor]:
     return [torch.from_numpy(value) for value in session.run(None, {session.get_inputs()[0].name: images.numpy()})]
 
 
-def agreement_of(references: list[Tensor], outputs: list[Tensor]) -> float:
-    """Agreement, the mean over all outputs; of maps [N, K, H, W] at every place."""
-    pairs = zip(references, outputs, strict=True)
-    return sum(agreement(scores(one), scores(other)) for one, other in pairs) / len(references)
-
-
-def scores(output: Tensor) -> Tensor:
-    """[N, K, ...] as [places, K]."""
-    return output.reshape(*output.shape[:2], -1).movedim(1, -1).flatten(0, 1)
+def agreement_of(meaning: Meaning, reference: Any, outputs: Any) -> float:
+    """How often two outputs say the same, by what they mean."""
+    comparison = Comparison(meaning)
+    comparison.add(reference, outputs)
+    return comparison.agreement

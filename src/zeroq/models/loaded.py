@@ -7,12 +7,11 @@ from pathlib import Path
 
 from torch import nn
 
+from zeroq.models.meaning import Reading
 from zeroq.preprocessing import Preprocessing
 
 Shape = tuple[int, int, int]  # channels, height, width of one input
 Statistic = tuple[tuple[float, ...], tuple[float, ...]]  # mean, deviation of pixel / 255, per channel
-
-TASKS = ("classification", "segmentation", "detection", "regression")
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class FoundModel:
     input_shape: Shape | None = None
     task: str | None = None
     input_statistic: Statistic | None = None
+    reading: Reading = Reading()
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class LoadedModel:
     name: fit for a file's name.  source: the MODEL string.  module: in eval mode, on the CPU, 32-bit floats, no
     gradients.  task: TASK of a FILE.py, else None.  input_statistic: mean and deviation of the domain's pixels in
     0..1, per channel; None for natural pictures.  weights_sha256: see `weights_sha256`.  warnings: what was guessed.
+    reading: what is said of the output beside the task.
     """
 
     name: str
@@ -49,3 +50,4 @@ class LoadedModel:
     weights_sha256: str
     warnings: tuple[str, ...]
     weights: Path | None = None  # the file of --weights
+    reading: Reading = Reading()

@@ -18,11 +18,14 @@ from zeroq.errors import ModelError
 from zeroq.models.digits import PIXEL_DEVIATION, PIXEL_MEAN, PREPROCESSING, digits
 from zeroq.models.inputs import check_runs, read_preprocessing, resolve_input
 from zeroq.models.loaded import FoundModel, LoadedModel, Shape
+from zeroq.models.meaning import Reading
 from zeroq.models.saved_file import READERS, find_saved
 from zeroq.models.user_file import find_in_file, refuse_without_function
 from zeroq.models.weights import load_weights, weights_sha256
 from zeroq.models.zoo import ZOOS, find_in_zoo, names_in_zoo
 from zeroq.preprocessing import Preprocessing
+
+READING = Reading()  # nothing is said
 
 
 def load_model(
@@ -53,6 +56,7 @@ def load_model(
         weights_sha256=weights_sha256(found.module),
         warnings=warnings,
         weights=weights,
+        reading=found.reading,
     )
 
 
@@ -135,11 +139,13 @@ def from_module(
     *,
     preprocess: Mapping[str, Any] | None = None,
     task: str | None = None,
+    reading: Reading = READING,
     name: str = "network",
 ) -> LoadedModel:
     """A module that the caller holds, ready to be captured; it is put into eval mode.
 
-    example: one input, [N, C, H, W].  preprocess: as PREPROCESS of a FILE.py.  Raises ModelError or OptionError.
+    example: one input, [N, C, H, W].  preprocess, task, reading: as a FILE.py says them.
+    Raises ModelError or OptionError.
     """
     inputs = example if isinstance(example, tuple) else (example,)
     if len(inputs) != 1 or inputs[0].dim() != 4:
@@ -147,15 +153,16 @@ def from_module(
         raise ModelError(f"The example is {shapes}: networks of one input [N, C, H, W] can be quantized so far.")
     channels, height, width = inputs[0].shape[1:]
     override = None if preprocess is None else Preprocessing.from_dict(dict(preprocess))
-    found = FoundModel(name=name, module=module, task=task)
+    found = FoundModel(name=name, module=module, task=task, reading=reading)
     warnings = _make_ready(module, name)
     preprocessing, guessed = resolve_input(found, override, (channels, height, width))
     check_runs(found, preprocessing.input_shape)
     if guessed:
         warnings += (guessed_preprocessing(name, "preprocess="),)
     return LoadedModel(
-        name, name, module, preprocessing.input_shape, preprocessing, task, None, weights_sha256(module), warnings
-    )
+        name, name, module, preprocessing.input_shape, preprocessing, task, None, weights_sha256(module), warnings,
+        reading=reading,
+    )  # fmt: skip
 
 
 def guessed_preprocessing(name: str, where: str) -> str:

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from zeroq.errors import ModelError, OptionError
-from zeroq.models.loaded import TASKS, FoundModel
+from zeroq.models.loaded import FoundModel
+from zeroq.models.meaning import reading_of, task_of
 from zeroq.models.reason import reason
 from zeroq.preprocessing import Preprocessing
 
@@ -27,7 +28,7 @@ PREFIX = "zeroq_user_file_"  # of the name under which a user's file is known to
 
 
 def find_in_file(path: Path, function: str) -> FoundModel:
-    """Run the file, call the function, and read the constants PREPROCESS and TASK beside it. Raises ModelError."""
+    """Run the file, call the function, and read PREPROCESS, TASK and the rest beside it. Raises ModelError."""
     check_is_file(path)
     with _importable(path.parent):
         namespace = _execute(path)
@@ -37,7 +38,8 @@ def find_in_file(path: Path, function: str) -> FoundModel:
         name=function,
         module=_checked_module(module, path, function),
         preprocessing=_preprocessing(getattr(namespace, "PREPROCESS", None), path),
-        task=_task(getattr(namespace, "TASK", None), path),
+        task=task_of(namespace, path),
+        reading=reading_of(namespace, path, _guarded),
     )
 
 
@@ -194,9 +196,3 @@ def _preprocessing(values: Any, path: Path) -> Preprocessing | None:
         return Preprocessing.from_dict(values)
     except OptionError as error:
         raise ModelError(f"PREPROCESS in {path}: {error}") from error
-
-
-def _task(task: Any, path: Path) -> str | None:
-    if task is not None and task not in TASKS:
-        raise ModelError(f"TASK in {path} is {task!r}: write one of {', '.join(TASKS)}.")
-    return task
