@@ -43,7 +43,7 @@ def measure(network: Built, name: str, options: dict[str, Any]) -> dict[str, Any
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, peaks_by_stage() as peaks:
         run = quantize(
             network.module, example, out=Path(folder) / "run", preprocess=network.preprocessing.to_dict(),
-            task=network.task, name=name, **OPTIONS, **options,
+            task=network.task, decode=network.decode, name=name, **OPTIONS, **options,
         )  # fmt: skip
         images = run.result["divergence"]["images"]
         versions = read_json(run.directory / "run.json")["versions"]

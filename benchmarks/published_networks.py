@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 
 from benchmarks.plausible import make_plausible
-from tests.retinanet import retinanet
+from tests.retinanet import decode, retinanet
+from zeroq.divergence import Decode
 from zeroq.models.zoo import find_in_zoo
 from zeroq.preprocessing import Preprocessing, imagenet
 
@@ -24,25 +26,27 @@ class Built:
     module: nn.Module
     preprocessing: Preprocessing
     task: str
+    decode: Decode | None = None
 
 
-def of_zoo(name: str) -> Callable[[], tuple[nn.Module, Preprocessing, str]]:
+def of_zoo(name: str) -> Callable[[], Built]:
     """A network of pytorchcv."""
 
-    def build() -> tuple[nn.Module, Preprocessing, str]:
+    def build() -> Built:
         found = find_in_zoo("pytorchcv", name, pretrained=False)
         assert found.preprocessing is not None
-        return found.module, found.preprocessing, "classification"
+        return Built(found.module, found.preprocessing, "classification")
 
     return build
 
 
-def detector() -> tuple[nn.Module, Preprocessing, str]:
+def detector() -> Built:
     """RetinaNet-ResNet50-FPN: backbone, pyramid and heads."""
-    return retinanet(), imagenet((DETECTOR_SIDE, DETECTOR_SIDE)), "detection"
+    preprocessing = imagenet((DETECTOR_SIDE, DETECTOR_SIDE))
+    return Built(retinanet(), preprocessing, "detection", functools.partial(decode, side=DETECTOR_SIDE))
 
 
-NETWORKS: dict[str, Callable[[], tuple[nn.Module, Preprocessing, str]]] = {  # in the order in which they are measured
+NETWORKS: dict[str, Callable[[], Built]] = {  # in the order in which they are measured
     "resnet18": of_zoo("resnet18"),
     "mobilenetv2_w1": of_zoo("mobilenetv2_w1"),
     "shufflenet_g1_w1": of_zoo("shufflenet_g1_w1"),
@@ -57,5 +61,6 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, Preprocessing, str]]] = {  # i
 def build(name: str, **options: Any) -> Built:
     """One of NETWORKS, always with the same numbers; options: of make_plausible."""
     torch.manual_seed(0)
-    module, preprocessing, task = NETWORKS[name]()
-    return Built(make_plausible(module, preprocessing, **options), preprocessing, task)
+    built = NETWORKS[name]()
+    make_plausible(built.module, built.preprocessing, **options)
+    return built

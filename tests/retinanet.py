@@ -2,13 +2,15 @@
 
 What makes it hard to quantize is all there: frozen BatchNorms in the backbone, a pyramid of five levels that sums maps
 of two sizes, heads whose weights run on all five, no BatchNorm behind the backbone, two outputs of unlike values.
-Anchors, decoding and suppression stand outside, as they do for every detector.
+Anchors, decoding and suppression stand outside, as they do for every detector: decode().
 
     retinanet()                                         # 71 layers, 38 million parameters
     retinanet(blocks=(1, 1, 1, 1), width=8, pyramid=16) # one of the same shape for tests
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -163,3 +165,52 @@ def retinanet(
 ) -> RetinaNet:
     """The network in eval mode; weights as PyTorch initialises them, statistics of zeros and ones."""
     return RetinaNet(blocks, width, pyramid, classes).eval()
+
+
+SIZES, RATIOS = (1.0, 2 ** (1 / 3), 2 ** (2 / 3)), (0.5, 1.0, 2.0)  # of anchors: side over 4 strides, height over width
+FINEST = 8  # pixels between the positions of the finest level
+LARGEST_GROWTH = math.log(1000 / 16)  # of a box over its anchor
+KEPT, LEAST_SCORE, MOST_OVERLAP = 100, 0.05, 0.5
+
+
+def anchors(side: int) -> Tensor:
+    """Of all levels of a picture of side x side: [anchors, 4], centre x, y, width, height in pixels."""
+    rows = []
+    for level in range(LEVELS):
+        stride = FINEST << level
+        count = -(-side // stride)
+        shapes = torch.tensor([[4 * stride * s / r**0.5, 4 * stride * s * r**0.5] for r in RATIOS for s in SIZES])
+        places = torch.arange(count) * (side // count)
+        y, x = torch.meshgrid(places, places, indexing="ij")
+        centres = torch.stack([x, y], -1).reshape(-1, 1, 2).expand(-1, ANCHORS, 2)
+        rows.append(torch.cat([centres, shapes.expand(len(centres), -1, -1)], -1).reshape(-1, 4))
+    return torch.cat(rows)
+
+
+def decode(outputs: tuple[Tensor, Tensor], side: int) -> list[Tensor]:
+    """For each picture [k, 6]: x0, y0, x1, y1 in fractions of the side, score, class."""
+    around = anchors(side)
+    found = []
+    for logits, changes in zip(*outputs, strict=True):
+        scores, classes = logits.sigmoid().max(1)
+        best = scores.topk(min(10 * KEPT, len(scores))).indices
+        best = best[scores[best] >= LEAST_SCORE]
+        centre = around[best, :2] + changes[best, :2] * around[best, 2:]
+        half = around[best, 2:] * changes[best, 2:].clamp(max=LARGEST_GROWTH).exp() / 2
+        boxes = torch.cat([centre - half, centre + half], 1).clamp(0, side) / side
+        kept = suppress(boxes + 2 * classes[best, None], KEPT)  # boxes of unlike classes lie apart
+        found.append(torch.cat([boxes, scores[best, None], classes[best, None]], 1)[kept])
+    return found
+
+
+def suppress(boxes: Tensor, most: int) -> list[int]:
+    """Places of boxes [k, 4], best first, that overlap none of those before them by much."""
+    low, high = boxes[:, None, :2].maximum(boxes[None, :, :2]), boxes[:, None, 2:].minimum(boxes[None, :, 2:])
+    shared = (high - low).clamp(min=0).prod(2)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    overlap = shared / (area[:, None] + area[None] - shared).clamp(min=1e-12)
+    kept: list[int] = []
+    for place in range(len(boxes)):
+        if len(kept) < most and not any(overlap[place, other] > MOST_OVERLAP for other in kept):
+            kept.append(place)
+    return kept

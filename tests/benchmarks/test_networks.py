@@ -76,7 +76,7 @@ def test_statistics_are_made_up_the_same_way_every_time(monkeypatch: pytest.Monk
     monkeypatch.setitem(
         published_networks.NETWORKS,
         "resnet18",
-        lambda: (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), imagenet((16, 16)), "classification"),
+        lambda: Built(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), imagenet((16, 16)), "classification"),
     )
     one, other = (published_networks.build("resnet18", pictures=2).module.state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one) and one["1.running_var"].min() != 1

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.plausible import make_plausible
 from tests.quantized import Stages, quantize
-from tests.retinanet import ANCHORS, LEVELS, RetinaNet, retinanet
+from tests.retinanet import ANCHORS, LEVELS, RetinaNet, anchors, decode, retinanet
 from zeroq.deploy import Verification, verify
 from zeroq.distillation import distill, natural_statistic
 from zeroq.graph import Network, capture, fold
@@ -101,3 +101,17 @@ def test_any_number_of_images_and_a_side_that_halves_unevenly(side: int) -> None
     with torch.inference_mode():
         for expected, found in zip(module(images), network.run(images), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_boxes_are_those_of_the_anchors_and_suppressed_within_a_class() -> None:
+    around = anchors(SIDE)
+    scores, changes = torch.full((1, len(around), CLASSES), -20.0), torch.zeros(1, len(around), 4)
+    assert small()(torch.zeros(1, 3, SIDE, SIDE))[0].shape[1] == len(around)
+    inside = ((around[:, :2] - around[:, 2:] / 2 >= 0) & (around[:, :2] + around[:, 2:] / 2 <= SIDE)).all(1)
+    first = int(inside.nonzero()[0])
+    scores[0, first, 2], scores[0, first + 1, 2], scores[0, first + 1, 1] = 3.0, 2.0, -20.0
+    (found,) = decode((scores, changes), SIDE)
+    x, y, width, height = (around[first] / SIDE).tolist()
+    expected = [x - width / 2, y - height / 2, x + width / 2, y + height / 2, torch.tensor(3.0).sigmoid().item(), 2.0]
+    assert len(found) == 1
+    torch.testing.assert_close(found[0], torch.tensor(expected))
