@@ -1,117 +1,132 @@
-"""Tensors that the forward pass fills in by itself, the same for every input: computed once, and stored."""
+"""What depends on stored tensors alone is computed once, when the network is captured."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from zeroq.graph.purity import aliases, is_inplace, is_view
-
 aten = torch.ops.aten
 
-MAKERS = {  # of a tensor from numbers alone
-    aten.zeros.default, aten.ones.default, aten.full.default, aten.arange.default, aten.arange.start,
-    aten.arange.start_step, aten.scalar_tensor.default, aten.eye.default, aten.linspace.default,
-}  # fmt: skip
-MAKERS_LIKE = {aten.new_zeros.default, aten.new_ones.default, aten.new_full.default}  # of another tensor's type
+# They read no more of their first argument than its type.
+NEW = {aten.new_zeros.default, aten.new_ones.default, aten.new_full.default}
 
 
-def store_constants(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
-    """Replace tensors that are the same for every input and are changed through views by stored ones.
+def compute_constants(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
+    """Weight normalisation, position tables, masks that are filled part by part: each becomes a stored tensor.
 
-    Attention within windows fills its mask so, slice by slice, or clears a part of a copied bias: each change goes
-    through a view, which no rewriting of single operators could untangle. A reader gets the value as it was when it
-    read. Constants that nothing changes stay as they are.
+    Nodes run in order as they would in PyTorch, those that change a constant in place among them, so that each reader
+    gets what it would have seen. A constant that something else than constants changes in place is none.
     """
-    constant = find_constants(graph)
-    changed = {owner(node) for node in constant if is_inplace(node) and is_view(node.args[0])}  # type: ignore[arg-type]
-    if not changed:
-        return
-    values: dict[fx.Node, Tensor] = {}
-    stored: dict[str, Tensor] = {}
+    kept = {storage(value) for value in tensors.values()}  # of the user's module: never changed here
+    values: dict[fx.Node, Any] = {}
+    stored: dict[tuple[fx.Node, int], fx.Node] = {}
+    made: dict[str, fx.Node] = {}  # computed tensor -> the node that it replaces
 
-    def value_of(node: fx.Node) -> Tensor:
-        return values[node] if node in values else tensors[str(node.target)]
+    def attribute(node: fx.Node) -> fx.Node:
+        """A constant, as it is now, as a stored tensor; what is no tensor stays."""
+        value = values[node]
+        if not isinstance(value, Tensor):
+            return node
+        if (node, value._version) not in stored:
+            name = f"computed/{node.name}"
+            name = name if name not in tensors else f"{name}_{value._version}"
+            tensors[name], made[name] = value.detach().clone(), node
+            stored[node, value._version] = graph.get_attr(name)
+            stored[node, value._version].meta = dict(node.meta)
+        return stored[node, value._version]
 
     for node in list(graph.nodes):
-        if node in constant:
-            values[node] = evaluate(node, value_of)
-        if owner(node) in changed:
-            continue
-        for argument in [each for each in node.all_input_nodes if owner(each) in changed]:
-            name = store(values[argument], stored, name_of(owner(argument)))
-            with graph.inserting_before(node):
-                attribute = graph.get_attr(name)
-            attribute.meta = dict(argument.meta)
-            node.replace_input_with(argument, attribute)
+        sources = node.all_input_nodes
+        if node.op == "get_attr":
+            values[node] = tensors[str(node.target)]
+        elif is_constant(node, values, kept):
+            values[node] = evaluate(node, values)
+        else:
+            if is_inplace(node):
+                forget(values, node.args[0])
+            for source in sources:
+                if source in values and source.op != "get_attr":
+                    with graph.inserting_before(node):
+                        node.replace_input_with(source, attribute(source))
+    origin = origins(made)
     for node in reversed(list(graph.nodes)):
-        if owner(node) in changed or (not node.users and (node in constant or node.op == "get_attr")):
+        if node in values and not node.users:
             graph.erase_node(node)
-    tensors.update(stored)
+    name_computed(graph, tensors, origin)
 
 
-def find_constants(graph: fx.Graph) -> set[fx.Node]:
-    """Nodes that are the same for every input: no views of stored tensors, and no memory that others change."""
-    excluded: set[fx.Node] = set()  # makers of memory that something else is written into
-    while True:
-        constant: set[fx.Node] = set()
-        for node in graph.nodes:
-            inputs = node.all_input_nodes
-            computed = inputs and all(each in constant or each.op == "get_attr" for each in inputs)
-            made = (is_maker(node) or computed) and owner(node) not in excluded and owner(node).op != "get_attr"
-            random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-            if node.op == "call_function" and made and not random and isinstance(node.meta.get("val"), Tensor):
-                constant.add(node)
-        written = (node.args[0] for node in graph.nodes if is_inplace(node) and node not in constant)
-        others = {owner(target) for target in written if target in constant}
-        if not others:
-            return constant
-        excluded |= others
+def forget(values: dict[fx.Node, Any], changed: Any) -> None:
+    """A constant that is changed by what is none, and all that shares memory with it, is constant no more."""
+    memory = storage(values.get(changed))
+    for node in [each for each, value in values.items() if each.op != "get_attr" and storage(value) == memory != 0]:
+        del values[node]
 
 
-def is_maker(node: fx.Node) -> bool:
-    """Whether a node makes a tensor from numbers that do not depend on the batch."""
-    if node.target in MAKERS_LIKE:
-        return all(not isinstance(each, fx.Node) for each in flat([node.args[1:], node.kwargs]))
-    return node.target in MAKERS and not node.all_input_nodes
+def is_inplace(node: fx.Node) -> bool:
+    """Whether an operator changes its first argument."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
 
 
-def flat(value: Any) -> list[Any]:
-    return torch.utils._pytree.tree_leaves(value, is_leaf=lambda each: isinstance(each, fx.Node))
+def storage(value: Any) -> int:
+    """Which memory a value lies in; several views share one."""
+    return value.untyped_storage().data_ptr() if isinstance(value, Tensor) else 0
 
 
-def owner(node: fx.Node) -> fx.Node:
-    """The node that made the memory of which a node's value is a view."""
-    while aliases(node) or is_inplace(node):
-        node = node.args[0]  # type: ignore[assignment]
-    return node
+def is_constant(node: fx.Node, values: dict[fx.Node, Any], kept: set[int]) -> bool:
+    """Whether a node can be computed now: from constants alone, without chance, and changing nothing of the user's."""
+    if node.op != "call_function" or torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        return False
+    if is_inplace(node) and storage(values.get(node.args[0])) in kept | {0}:  # type: ignore[arg-type]
+        return False
+    sources = node.all_input_nodes[1:] if node.target in NEW else node.all_input_nodes
+    made_from_nothing = not sources and not isinstance(node.meta.get("val"), Tensor)
+    return all(source in values for source in sources) and not made_from_nothing
 
 
-def evaluate(node: fx.Node, value_of: Any) -> Tensor:
-    """A constant node's value; views of it see later changes, as in the user's program."""
-    operator: Any = node.target
-    if node.target in MAKERS_LIKE:
-        like: Any = node.args[0].meta["val"]  # type: ignore[union-attr]
-        return operator(torch.empty(0, dtype=like.dtype), *node.args[1:], **node.kwargs)
-    return operator(*fx.node.map_arg(node.args, value_of), **fx.node.map_arg(node.kwargs, value_of))
+def evaluate(node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+    """A node's value from those of its arguments; of what is only asked for its type, an empty tensor."""
+    operator: Callable[..., Any] = node.target  # type: ignore[assignment]
+    like = node.meta.get("val")
+
+    def value(source: fx.Node) -> Any:
+        return values[source] if source in values else torch.empty(0, dtype=like.dtype)  # type: ignore[union-attr]
+
+    with torch.no_grad():
+        return operator(*fx.node.map_arg(node.args, value), **fx.node.map_arg(node.kwargs, value))
 
 
-def name_of(made: fx.Node) -> str:
-    """What a changed tensor is called: as the stored one that it is a copy of, if nothing else reads that."""
-    sources = made.all_input_nodes if made.target not in MAKERS_LIKE else []
-    if len(sources) == 1 and sources[0].op == "get_attr" and list(sources[0].users) == [made]:
-        return str(sources[0].target)
-    return f"constants/{made.name}"
+def origins(made: dict[str, fx.Node]) -> dict[str, str]:
+    """Computed tensor -> the stored one that it comes from first; tensors made of nothing are not among them."""
+    found = {}
+    for name, node in made.items():
+        first = node
+        while first.op != "get_attr" and first.all_input_nodes:
+            first = first.all_input_nodes[0]
+        if first.op == "get_attr":
+            found[name] = str(first.target)
+    return found
 
 
-def store(value: Tensor, stored: dict[str, Tensor], name: str) -> str:
-    """The name under which a value is stored as it is now; an equal one is not stored again."""
-    for known, other in stored.items():
-        if other.dtype == value.dtype and torch.equal(other, value):
-            return known
-    while name in stored:
-        name += "_later"
-    stored[name] = value.detach().clone()
-    return name
+def name_computed(graph: fx.Graph, tensors: dict[str, Tensor], origin: dict[str, str]) -> None:
+    """Name computed tensors like the parameters of the user's module: those of weight_norm become "conv.weight"."""
+    taken = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    for node in graph.nodes:
+        if node.op != "get_attr" or node.target not in origin:
+            continue
+        wanted = parameter_name(origin[node.target])
+        name = wanted if wanted not in taken else f"{wanted}_{str(node.target).partition('/')[2]}"
+        taken.add(name)
+        tensors[name] = tensors.pop(node.target)
+        node.target = name
+
+
+def parameter_name(stored: str) -> str:
+    """The parameter that PyTorch's parametrizations compute from a stored tensor; other names as they are."""
+    module, parametrized, rest = stored.partition("parametrizations.")
+    if parametrized:
+        return module + rest.partition(".")[0]
+    return next((stored.removesuffix(end) for end in ("_orig", "_g", "_v") if stored.endswith(f"weight{end}")), stored)
