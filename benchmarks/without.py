@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import limits
-from benchmarks.accuracy import TIME_LIMIT, bring_up_to_date, read
+from benchmarks.accuracy import TIME_LIMIT, bring_up_to_date
 from benchmarks.document import (
     NOTHING,
     Record,
@@ -29,6 +29,7 @@ from benchmarks.document import (
     versus_float,
 )
 from benchmarks.halves import CONFIRMATION, SELECTION
+from benchmarks.process import read
 from benchmarks.rows import DISTILLED, RANDOM, REAL, ROOT, W4, W4A4, W8, WITHOUT_NORM, Row, method_code
 
 DOCUMENT = ROOT / "docs" / "without-batchnorm.md"
@@ -87,7 +88,7 @@ def main() -> int:
 def write_document() -> None:
     """docs/without-batchnorm.md from all results there are."""
     code = method_code()
-    found = {row: record for row in ROWS if (record := read(row)) is not None}
+    found = {row: record for row in ROWS if (record := read(row.file)) is not None}
     stale = {row for row, record in found.items() if record["key"] != row.key(code)}
     DOCUMENT.write_text(document(found, stale), encoding="utf-8")
 

@@ -15,6 +15,7 @@ from torch import nn
 import zeroq
 import zeroq.stages
 from tests.networks import block, classifier, example_of
+from tests.retinanet import FrozenBatchNorm2d
 from tests.runs import QUICK, quick_run, sham_export, sham_verify, shared_run
 from zeroq.pipeline import Run
 
@@ -136,3 +137,13 @@ def test_every_layer_is_quantized_or_listed(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(result["layers"]) == len(layers) - 1
     for one, other in itertools.pairwise(result["layers"]):
         assert one["name"] != other["name"]
+
+
+def test_gains_and_shifts_of_frozen_norms_count_as_floats() -> None:
+    torch.manual_seed(0)
+    plain, frozen = (
+        classifier(nn.Conv2d(3, 4, 3), norm(4), nn.ReLU(), block(4, 8)) for norm in (nn.BatchNorm2d, FrozenBatchNorm2d)
+    )
+    found = quantized(frozen, torch.randn(2, 3, 8, 8)).result
+    assert found["float_bytes"] == 4 * sum(tensor.numel() for tensor in plain.parameters())
+    assert found["not_quantized"][:-1] == [] and found["integer_share"] == 1.0

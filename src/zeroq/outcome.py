@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 import zeroq.devices as devices
 from zeroq.deploy import Verification
+from zeroq.graph.frozen import thaw
 from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.preparation import Prepared
@@ -55,7 +56,7 @@ class Outcome:
             "device": "cpu",
             "cpu": devices.processor(),
             "precision": self.precision,
-            "float_bytes": 4 * sum(tensor.numel() for tensor in self.prepared.model.module.parameters()),
+            "float_bytes": 4 * sum(tensor.numel() for tensor in thaw(self.prepared.model.module).parameters()),
             "weight_bytes": self.weight_bytes(),
             "other_bytes": self.other_bytes(),
             "onnx_bytes": self.onnx_bytes,

@@ -137,9 +137,7 @@ def divergence_of(meaning: Meaning, reference: Any, network: Callable[..., Any],
     return compared(Comparison(meaning, agreement=False), reference, network, images).divergence
 
 
-def compared(
-    comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs
-) -> Comparison:
+def compared(comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs) -> Comparison:
     """All images added to a comparison, some at a time."""
     first = 0
     with torch.inference_mode():
@@ -411,7 +409,9 @@ class Stages:
         self.on_progress("verify", 0, 1)
         start = time.perf_counter()
         part = slice_images(images.held_out, None, VERIFIED_IMAGES)
-        found = verify(model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0)
+        found = verify(
+            model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0
+        )
         self.run.seconds["verify"] = round(time.perf_counter() - start, 3)
         self.on_progress("verify", 1, 1)
         return found

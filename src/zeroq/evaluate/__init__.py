@@ -5,11 +5,12 @@ from zeroq.evaluate.evaluation import Predict, evaluate
 from zeroq.evaluate.pictures import Pictures, calibration_pictures, open_pictures
 from zeroq.evaluate.predict import OnnxPredictor, metadata_of, onnx_predictor, preprocessing_of
 from zeroq.evaluate.restatistic import measure_statistics
-from zeroq.evaluate.tasks import TASKS, Task, guess_task, task_named
+from zeroq.evaluate.tasks import TASKS, Data, Task
 
 __all__ = [
     "TASKS",
     "Arrays",
+    "Data",
     "LabelledData",
     "OnnxPredictor",
     "Pictures",
@@ -17,12 +18,10 @@ __all__ = [
     "Task",
     "calibration_pictures",
     "evaluate",
-    "guess_task",
     "measure_statistics",
     "metadata_of",
     "onnx_predictor",
     "open_data",
     "open_pictures",
     "preprocessing_of",
-    "task_named",
 ]

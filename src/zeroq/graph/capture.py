@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from zeroq.errors import CaptureError
 from zeroq.graph.canonical import canonicalise
+from zeroq.graph.frozen import thaw
 from zeroq.graph.network import Network, describe
 from zeroq.graph.refusals import CHANGING, difference_place, explain
 from zeroq.graph.replay import replay
@@ -19,7 +20,7 @@ TOLERANCE = 1e-4  # relative to the largest output: what reordering of sums may 
 
 
 def capture(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Network:
-    """Take a module's graph with a free batch size; BatchNorms stay what they are.
+    """Take a module's graph with a free batch size; BatchNorms stay what they are, frozen ones become such.
 
     example: one input [N, C, H, W] or a tuple of inputs; the first axis of each is the batch.
     Raises CaptureError with the line of the user's code where the module cannot be traced, or where the captured
@@ -29,7 +30,7 @@ def capture(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Network:
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        program = export(module, inputs)
+        program = export(thaw(module), inputs)
         tensors = collect_tensors(program, module)
         graph, tensors = canonicalise(program.graph, tensors)
         network = describe(graph, tensors, inputs)
