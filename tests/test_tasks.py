@@ -16,6 +16,14 @@ from zeroq.cli import main
 from zeroq.models import load_model
 
 
+DIVERGENCE = {
+    "segmentation": "KL divergence of each pixel, mean",
+    "detection": "squared error of each output channel over its variance",
+    "regression": "squared error of each output channel over its variance",
+    "own": "the divergence of your own",
+}
+
+
 @pytest.fixture(scope="module", params=SOURCES)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
@@ -99,7 +107,7 @@ def test_the_page_and_the_terminal_name_agreement_rightly(
         "own": ("same top class as in floating point", "same class as float"),
     }[name]
     page = (folder / "run" / "report.html").read_text().replace("&#39;", "’")
-    assert words[0] in page
+    assert words[0] in page and f"<p class=\"axis-name\">{DIVERGENCE[name]}, logarithmic</p>" in page
     model = f"{folder / name}.py:net"
     assert main(["quantize", model, "--out", str(folder / "run"), "--average-bits", "5", *QUICKLY]) == 0
     assert words[1] in capsys.readouterr().out
