@@ -172,3 +172,18 @@ def test_python_says_it_with_keywords(tmp_path: Path) -> None:
     assert run.result["task"] == "detection" and run.result["divergence"]["agreement"] > 0.5
     scores, boxes = run.model(torch.zeros(2, 3, 8, 8))
     assert scores.shape == (2, 2, 2, 2) and boxes.shape == (2, 4, 2, 2)
+
+
+def test_another_divergence_measures_sensitivity_again(tmp_path: Path) -> None:
+    """Images, whose key does not hold it, are kept."""
+    model = write_source(tmp_path, "own")
+    command = ["quantize", model, "--out", str(tmp_path / "run"), "--average-bits", "5", "--quiet", *QUICKLY]
+    assert main(command) == 0
+    tables, images = [(tmp_path / "run/sensitivity.json").read_text()], (tmp_path / "run/distilled.safetensors").stat()
+    source = (tmp_path / "own.py").read_text()
+    for old, new in (("amax", "mean"), ("import torch", "import torch  # as before")):
+        (tmp_path / "own.py").write_text(source := source.replace(old, new, 1))
+        assert main(command) == 0
+        tables.append((tmp_path / "run/sensitivity.json").read_text())
+    assert tables[0] != tables[1] == tables[2]
+    assert (tmp_path / "run/distilled.safetensors").stat().st_mtime_ns == images.st_mtime_ns
