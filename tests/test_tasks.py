@@ -15,12 +15,11 @@ from tests.tasks import DATA, METRICS, SOURCES, write_source
 from zeroq.cli import main
 from zeroq.models import load_model
 
-
 DIVERGENCE = {
     "segmentation": "KL divergence of each pixel, mean",
     "detection": "squared error of each output channel over its variance",
     "regression": "squared error of each output channel over its variance",
-    "own": "the divergence of your own",
+    "own": "your own divergence",
 }
 
 

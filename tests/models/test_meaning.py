@@ -91,7 +91,11 @@ def test_decode_counts_for_detection_alone() -> None:
 @pytest.mark.parametrize(
     ("task", "output", "said"),
     [
-        ("classification", MAPS, "TASK is classification and the output is [N, 3, 4, 4]: it needs class scores [N, K]."),
+        (
+            "classification",
+            MAPS,
+            "TASK is classification and the output is [N, 3, 4, 4]: it needs class scores [N, K].",
+        ),
         (
             "segmentation",
             (torch.zeros(2, 5), MAPS),

@@ -30,7 +30,7 @@ DIVERGENCES = {  # what was compared, by task
     "detection": "squared error of each output channel over its variance",
     "regression": "squared error of each output channel over its variance",
 }
-OWN = "the divergence of your own"
+OWN = "your own divergence"
 LEAST_AGREEMENT = 0.99  # below, verification warns
 MOST_BEYOND_ONE_STEP = 0.05
 
@@ -113,7 +113,7 @@ def figures(result: Mapping[str, Any], compared: str) -> tuple[Figure, ...]:
     images = words.count_of(divergence["images"], "held-out image")
     shown = [
         Figure(words.percent(divergence["agreement"]), "agreement", f"{agreement}, on {images}"),
-        Figure(number(divergence["mean"]), "divergence", f"of the outputs from those in floating point: {compared}; 0 is equal"),
+        Figure(number(divergence["mean"]), "divergence", f"{compared}, from floating point; 0 is equal"),
         Figure(number(result["average_bits"]), "bits per weight", "on average; 32 in floating point"),
         Figure(f"{number(result['compression'])}×", "compression", "of the weights: 32 over their average bits"),
         Figure(words.percent(result["integer_share"]), "in integers", "of all multiply-accumulates"),
