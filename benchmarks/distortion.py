@@ -106,7 +106,7 @@ def measure(name: str, seed: int | None, data: Path, options: Options) -> dict[s
         predict = onnx_predictor(Path(folder) / "run" / "model.onnx", torch.get_num_threads())
         sets = {half.role: compared(half, expected[half.role], scores(predict, half.data)) for half in pictures}
         statistics = json.loads((Path(folder) / "run" / "run.json").read_text(encoding="utf-8"))["doubts"]
-        warnings = [without_places(text, data, Path(folder)) for text in run.result["warnings"]]
+        warnings = [without_places(text, {"DATA": data, "TEMPORARY": Path(folder)}) for text in run.result["warnings"]]
     return {
         "effort": options.effort,
         "distorted_channels": distorted,

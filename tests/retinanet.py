@@ -35,7 +35,7 @@ class FrozenBatchNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias, mean, variance = (
-            each.reshape(1, -1, 1, 1) for each in (self.weight, self.bias, self.running_mean, self.running_var)
+            self.get_buffer(name).reshape(1, -1, 1, 1) for name in ("weight", "bias", "running_mean", "running_var")
         )
         scale = weight * (variance + self.eps).rsqrt()
         return x * scale + (bias - mean * scale)
@@ -82,10 +82,10 @@ class Body(nn.Module):
             self.add_module(f"layer{number + 1}", nn.Sequential(*made))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+        x = self.get_submodule("layer1")(self.maxpool(self.relu(self.bn1(self.conv1(x)))))
         maps = []
-        for stage in (self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for number in (2, 3, 4):
+            x = self.get_submodule(f"layer{number}")(x)
             maps.append(x)
         return maps
 
@@ -156,8 +156,10 @@ class RetinaNet(nn.Module):
         self.head.regression_head = Head(pyramid, 4, "bbox_reg")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        levels = self.backbone.fpn(self.backbone.body(images))
-        return self.head.classification_head(levels), self.head.regression_head(levels)
+        levels = self.get_submodule("backbone.fpn")(self.get_submodule("backbone.body")(images))
+        names = ("classification_head", "regression_head")
+        scores, boxes = (self.head.get_submodule(name)(levels) for name in names)
+        return scores, boxes
 
 
 def retinanet(

@@ -48,12 +48,12 @@ def restatistic(
                 f"{model.name} has no BatchNorm, so there are no statistics to measure again: quantize it as it is, or "
                 "with --calibration FOLDER."
             )
-        pictures = open_pictures(data, model.preprocessing)
+        pictures = open_pictures(data, model.picture())
         pixels = PixelStatistic()
         tensors = measure_statistics(network, pixels.noted(even_batches(pictures, batch or BATCH, progress)))
     changed = with_tensors(model.module, network, tensors)
     write(out, tensor_file_bytes(changed, {"images": str(pictures.count)}))
-    mean, deviation = pixels.of_pictures(model.preprocessing)
+    mean, deviation = pixels.of_pictures(model.picture())
     return {
         "model": model.source,
         "file": str(out),

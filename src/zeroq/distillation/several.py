@@ -53,7 +53,7 @@ def distill_several(
     report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
     for batch in batches:
         for index, share in turns:
-            others = {name: value for name, value in zip(network.inputs, batch, strict=True)}
+            others = dict(zip(network.inputs, batch, strict=True))
             del others[network.inputs[index]]
             matching = dataclasses.replace(matchings[index], others=others)
             batch[index] = optimise(batch[index], matching, share, report).detach()
