@@ -24,10 +24,10 @@ from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.graph.walk import CHUNK
-from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
-from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
+from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
+from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
 from zeroq.ranges import observe
 from zeroq.rounding import Rounded, round_weights
@@ -42,7 +42,7 @@ from zeroq.version import __version__
 
 HELD_OUT = 4  # one image of so many is held out from all fitting
 VERIFIED_IMAGES = 8
-ROUNDED_IMAGES = 96  # that weights are rounded on, at most: all of --effort best; values of more would fill the memory
+ROUNDED_IMAGES = 96  # that weights are rounded on, at most (all of --effort best): their values are kept in memory
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
 METHOD = "gptq"
@@ -408,7 +408,9 @@ class Stages:
         self.on_progress("verify", 0, 1)
         start = time.perf_counter()
         part = slice_images(images.held_out, None, VERIFIED_IMAGES)
-        found = verify(model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0)
+        found = verify(
+            model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0
+        )
         self.run.seconds["verify"] = round(time.perf_counter() - start, 3)
         self.on_progress("verify", 1, 1)
         return found

@@ -27,7 +27,8 @@ def observe(
 ) -> Ranges:
     """Ranges of all quantizers, measured on the values of the folded network in floating point.
 
-    images: [N, C, H, W], of several inputs a tuple.  input_bits: of each quantized layer's input.  source: where the images came from, for Ranges.
+    images: [N, C, H, W], of several inputs a tuple.  input_bits: of each quantized layer's input.
+    source: where the images came from, for Ranges.
     """
     histograms = {name: Histogram(name) for quantizer in placement.quantizers for name in quantizer.measured}
 
