@@ -9,7 +9,8 @@ from tests.house import imports, modules
 FLOORS = [
     {"errors", "version"},
     {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting"},
-    {"distillation", "ranges", "sensitivity", "allocate", "rounding", "bias_correction", "deploy", "evaluate"},
+    {"distillation", "ranges", "sensitivity", "allocate", "rounding", "bias_correction", "finer_outputs", "deploy",
+     "evaluate"},
     {"models", "report", "run_directory"},
     {
         *("pipeline", "preparation", "guidance", "stages", "selection"),

@@ -1,4 +1,4 @@
-"""Every operator that users' networks have, from module to file: in integers, equal to its simulation, for any batch."""
+"""Every operator that users' networks have, from module to file: in integers, as its simulation, for any batch."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_a_dead_channel_keeps_its_bias() -> None:
     bias = first["0.bias_integers"][1].double() * first["0.bias_scale"][1].double()
     assert float(bias) == pytest.approx(5, rel=1e-3)
     with torch.inference_mode():
-        assert noise(module(images), outputs_of(stages.export(), images)[0]) < 0.01
+        torch.testing.assert_close(outputs_of(stages.export(), images)[0], module(images), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("name", ["dead_channel", "tiny_weights", "dead_channels"])
@@ -165,7 +165,8 @@ def test_outputs_whose_rounding_matters_leave_in_floating_point() -> None:
     result = run_.result
     reasons = {each["name"]: each["reason"] for each in result["not_quantized"]}
     assert reasons == {
-        "head": "rounding its output to 8 bits did most of the harm: it leaves in floating point, without an integer kernel"
+        "head": "rounding its output to 8 bits did most of the harm: it leaves in floating point, without an integer "
+        "kernel"
     }
     assert result["divergence"]["mean"] < 1e-2 and result["divergence"]["agreement"] > 0.99  # nmse, and 1 - nmse
     assert 0 < result["integer_share"] < 1

@@ -20,7 +20,8 @@ def correct_biases(
     Differs from the paper: expectations from images in place of BatchNorm statistics, and each layer's inputs are
     those of the network whose earlier biases are already corrected.
     network: folded, in floating point.  graph, tensors: the same with activation quantizers and rounded weights.
-    layers: those to correct, of one site each.  images: [N, C, H, W], of several inputs a tuple.  Gives biases float32 by layer.
+    layers: those to correct, of one site each.  images: [N, C, H, W], of several inputs a tuple.
+    Gives biases float32 by layer.
     """
     chosen = [layer for layer in network.layers if layer.name in layers and len(layer.sites) == 1]
     wanted = site_means(network, {layer.sites[0] for layer in chosen}, images)

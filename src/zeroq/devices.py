@@ -68,7 +68,9 @@ def choose_precision(network: Network, asked: str = "auto") -> tuple[Precision, 
             first = step_seconds(network, candidate, 1)
         except NotImplementedError as error:  # some operators have no kernel for bf16, such as pooling of volumes
             if asked != "auto" or candidate.dtype == torch.float32:
-                raise OptionError(f"The network cannot be computed in {candidate.name} ({error}): choose another.") from error
+                raise OptionError(
+                    f"The network cannot be computed in {candidate.name} ({error}): choose another --precision."
+                ) from error
             hopeless.add(candidate.dtype)
             continue
         if seconds and first > COSTLY and first > HOPELESS * min(seconds.values()):

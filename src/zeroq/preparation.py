@@ -131,7 +131,8 @@ def input_statistics(model: LoadedModel, options: Options, network: Network) -> 
         channels = int(value.shape[1]) if value.dim() > 1 else 1
         if mean is not None and (picture or not any(pictures)) and len(mean) != channels:
             raise OptionError(
-                f"--input-mean has {len(mean)} values and the network's input {channels} channels: give one per channel."
+                f"--input-mean has {len(mean)} values and the network's input {channels} channels: "
+                "give one per channel."
             )
         if picture:
             assert model.preprocessing is not None, "pictures are those that fit the preprocessing"

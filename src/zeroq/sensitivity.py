@@ -39,7 +39,8 @@ def measure_sensitivity(
     Everything before a layer is computed once for all its widths, which then run on as one batch.
 
     images: [N, C, H, W], of several inputs a tuple.
-    quantized: asked once for each chunk of images, so it should look up rather than compute; what it gives decides what is measured (the paper: rounded to nearest), and `measure` is the name of that.
+    quantized: asked once for each chunk of images, so it should look up rather than compute; what it gives decides
+    what is measured (the paper: rounded to nearest), and `measure` is the name of that.
     layers: names of those to measure, by default all.  on_step: (done, total).
     Raises NumericalError, with layer and width, where an output is NaN or infinite.
     """

@@ -42,7 +42,7 @@ from zeroq.version import __version__
 
 HELD_OUT = 4  # one image of so many is held out from all fitting
 VERIFIED_IMAGES = 8
-ROUNDED_IMAGES = 96  # that weights are rounded on, at most: all of --effort best; values of more would fill the memory
+ROUNDED_IMAGES = 96  # that weights are rounded on, at most (all of --effort best): their values are kept in memory
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
 METHOD = "gptq"

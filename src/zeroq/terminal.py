@@ -107,7 +107,7 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def input_of(preprocessing: Preprocessing) -> str:
-    """What is done to a picture, in one line: a file that answers otherwise than the network was mostly fed otherwise."""
+    """What is done to a picture, in one line."""
     (height, width), resize = preprocessing.size, preprocessing.resize
     shape = {
         None: f"scaled to cover {height} x {width}, centre cropped",

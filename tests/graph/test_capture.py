@@ -97,8 +97,8 @@ def test_control_flow_by_values_is_refused_with_its_place() -> None:
     sentence = refusal(lambda x: x if x.sum() > 0 else -x)
     assert sentence.startswith(f"The network cannot be captured at {__file__}:")
     assert sentence.endswith(
-        " (sentence = refusal(lambda x: x if x.sum() > 0 else -x)): its forward pass asks for a value of a tensor; write it "
-        "without control flow that depends on values of tensors (torch.where chooses between two), or leave that step "
+        " (sentence = refusal(lambda x: x if x.sum() > 0 else -x)): its forward pass asks for a value of a tensor; write "
+        "it without control flow that depends on values of tensors (torch.where chooses between two), or leave that step "
         "out of the network."
     )
     assert "\n" not in sentence
@@ -108,8 +108,8 @@ def test_a_fixed_number_of_images_is_refused_with_advice() -> None:
     sentence = refusal(lambda x: x.reshape(len(x), -1) * len(x))
     assert sentence.startswith(f"The network cannot be captured at {__file__}:")
     assert sentence.endswith(
-        ": its forward pass fixes the number of images; take it from x.shape[0] or x.size(0), not from len(x), a list or "
-        "a number, and without a loop over images."
+        ": its forward pass fixes the number of images; take it from x.shape[0] or x.size(0), not from len(x), a list "
+        "or a number, and without a loop over images."
     )
 
 

@@ -7,6 +7,6 @@ from zeroq.graph.network import Layer, Network, Norm
 from zeroq.graph.replay import replay
 
 __all__ = [
-    "Inputs", "Layer", "Network", "Norm", "as_inputs", "as_tuple", "capture", "chunks", "count_images", "fold", "replay",
-    "slice_images",
+    "Inputs", "Layer", "Network", "Norm", "as_inputs", "as_tuple", "capture", "chunks", "count_images", "fold",
+    "replay", "slice_images",
 ]  # fmt: skip

@@ -66,7 +66,8 @@ def merge_rectifiers(graph: fx.Graph) -> None:
 
 MOVING = {
     aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
-    aten.reshape.default, aten.transpose.int, aten.permute.default, aten.slice.Tensor, aten.pixel_shuffle.default, aten.channel_shuffle.default,
+    aten.reshape.default, aten.transpose.int, aten.permute.default, aten.slice.Tensor, aten.pixel_shuffle.default,
+    aten.channel_shuffle.default,
 }  # fmt: skip
 
 

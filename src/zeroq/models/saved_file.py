@@ -91,7 +91,9 @@ def _example(value: torch.Tensor, path: Path) -> torch.Tensor:
         raise ModelError(f"An input of {path} is [free, {shown}]: save it with the batch as its only free axis.")
     shape = (1, *(int(side) for side in sides))
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(shape, generator=generator) if value.is_floating_point() else torch.zeros(shape, dtype=value.dtype)
+    if value.is_floating_point():
+        return torch.randn(shape, generator=generator)
+    return torch.zeros(shape, dtype=value.dtype)
 
 
 def _in_training(node: fx.Node) -> bool:

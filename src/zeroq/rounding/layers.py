@@ -32,7 +32,8 @@ def round_weights(
 ) -> Rounded:
     """Round every layer that `widths` names, at each of its widths.
 
-    graph, tensors: the network with its activation quantizers.  images: [N, C, H, W] (of several inputs a tuple), for the second moments of inputs.
+    graph, tensors: the network with its activation quantizers.
+    images: [N, C, H, W] (of several inputs a tuple), for the second moments of inputs.
     settle: each layer runs with its first width's integers once it is rounded, so that later layers see the inputs
     that they will have (GPTQ, arXiv:2210.17323); otherwise all inputs are those of unrounded weights.
     """

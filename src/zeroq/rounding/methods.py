@@ -60,7 +60,9 @@ def ordinary_where_zero(scale: Tensor, integers: Tensor) -> Tensor:
     scale: [groups, channels].  integers: [groups, channels, columns].
     """
     alive = (integers != 0).any(-1)
-    return scale if alive.all() or not alive.any() else torch.where(alive, scale, torch.maximum(scale, scale[alive].median()))
+    if alive.all() or not alive.any():
+        return scale
+    return torch.where(alive, scale, torch.maximum(scale, scale[alive].median()))
 
 
 def importance(hessian: Tensor) -> Tensor:
