@@ -62,10 +62,10 @@ def arguments() -> argparse.Namespace:
     return asked
 
 
-def bring_up_to_date(row: Row, title: str, asked: argparse.Namespace, write: Callable[[], None] | None = None) -> bool:
+def bring_up_to_date(row: Row, title: str, asked: argparse.Namespace, refresh: Callable[[], None] | None = None) -> bool:
     """Measure a row unless its result still holds; whether there is a result now. A failed row is tried again.
 
-    write: of the document that the row is for, by default docs/benchmarks.md.
+    refresh: writes the document that the row is for, by default docs/benchmarks.md.
     """
     key, known = row.key(method_code()), read(row)
     if known is not None and known["key"] == key and known["error"] is None:
@@ -79,7 +79,7 @@ def bring_up_to_date(row: Row, title: str, asked: argparse.Namespace, write: Cal
     partial = row.file.with_suffix(".partial")
     partial.write_bytes(json_bytes(facts | record))
     partial.replace(row.file)
-    (write or write_document)()
+    (refresh or write_document)()
     print(f"{time.perf_counter() - begin:.0f} s{'' if error is None else f', failed: {error}'}", flush=True)
     return error is None
 
