@@ -39,7 +39,9 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def bring_up_to_date(row: Row, title: str, asked: argparse.Namespace, refresh: Callable[[], None] | None = None) -> bool:
+def bring_up_to_date(
+    row: Row, title: str, asked: argparse.Namespace, refresh: Callable[[], None] | None = None
+) -> bool:
     """Measure a row unless its result still holds; whether there is a result now. A failed row is tried again.
 
     refresh: writes the document that the row is for, by default docs/benchmarks.md.

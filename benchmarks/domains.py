@@ -120,7 +120,7 @@ def quantized(model: LoadedModel, options: Options, out: Path) -> Any:
 
 def correct(predict: Any, model: LoadedModel, arrays: Any) -> NDArray[np.bool_]:
     """Which pictures a network has right, [N]."""
-    data = open_data(arrays, model.preprocessing, classes_of(model))
+    data = open_data(arrays, model.picture(), classes_of(model))
     right: NDArray[np.bool_] = (scores(predict, data).argmax(1) == data.labels).numpy()
     return right
 

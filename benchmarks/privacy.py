@@ -48,10 +48,10 @@ def measure() -> dict[str, Any]:
     """Distances of each kind of picture to the nearest training picture, in pixels and in features."""
     model = load_model("digits")
     network = capture(model.module, torch.zeros(2, *model.input_shape))
-    statistic = natural_statistic(model.preprocessing, *(model.input_statistic or (None, None)))
+    statistic = natural_statistic(model.picture(), *(model.input_statistic or (None, None)))
     (training, _), (test, _) = load_training_split(), load_test_split()
     pictures = {
-        name: apply_pixels(pixels, model.preprocessing) for name, pixels in (("train", training), ("test", test))
+        name: apply_pixels(pixels, model.picture()) for name, pixels in (("train", training), ("test", test))
     }
     effort = EFFORTS[EFFORT]
     drawn = {
