@@ -49,11 +49,11 @@ def main() -> None:
 def study(name: str, data: Path, efforts: list[str], seed: int) -> None:
     """The rows of one network."""
     model = load_model(f"{data}/networks/{name}.py:{name}")
-    network = capture(model.module, torch.zeros(2, *model.preprocessing.input_shape))
-    statistic = natural_statistic(model.preprocessing)
+    network = capture(model.module, torch.zeros(2, *model.picture().input_shape))
+    statistic = natural_statistic(model.picture())
     matching = prepare(network, statistic, Precision())
     source = data / ("imagenet_train_64" if NETWORKS[name] == "imagenet" else f"{NETWORKS[name]}_other_64.npz")
-    real = calibration_pictures(source, model.preprocessing, 64, seed)
+    real = calibration_pictures(source, model.picture(), 64, seed)
     reference, precision = layer_inputs(network, real)[0], choose_precision(network)[0]
     unit = 32 * step_seconds(network, precision, 32)
     cases = {"real, 32 against 32": (real[:32], layer_inputs(network, real[32:])[0], 0.0)}

@@ -38,7 +38,7 @@ def halves(network: str, model: LoadedModel, data: Path) -> list[Half]:
     family, classes = NETWORKS[network], classes_of(model)
     if family == "imagenet":
         names = {SELECTION: "imagenet_val_a", CONFIRMATION: "imagenet_like_b"}
-        return [Half(role, name, open_data(data / name, model.preprocessing, classes)) for role, name in names.items()]
+        return [Half(role, name, open_data(data / name, model.picture(), classes)) for role, name in names.items()]
     with np.load(data / f"{family}_test_a.npz") as arrays:
         return even_and_odd(f"{family}_test_a", (arrays["images"], arrays["labels"]), model, classes)
 
@@ -50,7 +50,7 @@ def even_and_odd(
     pixels, labels = arrays
     found = []
     for first, (role, word) in enumerate({SELECTION: "even", CONFIRMATION: "odd"}.items()):
-        data = open_data((pixels[first::2], labels[first::2]), model.preprocessing, classes)
+        data = open_data((pixels[first::2], labels[first::2]), model.picture(), classes)
         found.append(Half(role, f"{name}, {word} places", data))
     return found
 
@@ -62,7 +62,7 @@ def calibration(row: Row, model: LoadedModel, data: Path, folder: Path) -> Path 
     family = NETWORKS[row.network]
     if row.images == REAL:
         return data / ("imagenet_train_64" if family == "imagenet" else f"{family}_other_64.npz")
-    shape = (FITTED, *model.preprocessing.size, model.input_shape[0])
+    shape = (FITTED, *model.picture().size, model.input_shape[0])
     path = folder / "random.npz"
     np.savez(path, images=np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     return path
@@ -70,7 +70,7 @@ def calibration(row: Row, model: LoadedModel, data: Path, folder: Path) -> Path 
 
 def float_scores(network: str, model: LoadedModel, half: Half, cache: Path) -> Tensor:
     """Scores [N, K] of the network in floating point, computed once for its weights and these pictures."""
-    identity = json.dumps([model.weights_sha256, model.preprocessing.to_dict(), half.name, half.data.labels.tolist()])
+    identity = json.dumps([model.weights_sha256, model.picture().to_dict(), half.name, half.data.labels.tolist()])
     path = cache / f"{network}-{half.role}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
     if not path.is_file():
         found = scores(in_inference(model.module), half.data)

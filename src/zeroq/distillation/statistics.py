@@ -99,11 +99,11 @@ def neutral_statistic(
         sound = torch.isfinite(norm.mean) & torch.isfinite(norm.variance) & (norm.variance > 0)
         means = tuple(torch.where(sound, norm.mean, 0.0).tolist())
         deviations = tuple(torch.where(sound, norm.variance.clamp(min=0).sqrt(), 1.0).tolist())
-    ends = [
+    low, high = (
         tuple(one + side * NEUTRAL_REACH * other for one, other in zip(means, deviations, strict=True))
         for side in (-1, 1)
-    ]
-    return InputStatistic(means, deviations, *ends, picture=False)
+    )
+    return InputStatistic(means, deviations, low, high, picture=False)
 
 
 @dataclass(frozen=True)

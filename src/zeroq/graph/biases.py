@@ -45,11 +45,12 @@ def layer_and_vector(node: fx.Node) -> tuple[Any, Any] | None:
     """The two operands of a sum of a layer, which nothing else reads, and a stored tensor."""
     if node.target != aten.add.Tensor or node.kwargs or not all(isinstance(each, fx.Node) for each in node.args):
         return None
-    layers = [each for each in node.args if each.target in LAYER_OPERATORS and len(each.users) == 1]  # type: ignore[union-attr]
-    stored = [each for each in node.args if each.op == "get_attr"]  # type: ignore[union-attr]
+    operands: list[Any] = list(node.args)
+    layers = [each for each in operands if each.target in LAYER_OPERATORS and len(each.users) == 1]
+    stored = [each for each in operands if each.op == "get_attr"]
     if len(layers) != 1 or len(stored) != 1:
         return None
-    weight = layers[0].args[1]  # type: ignore[union-attr]
+    weight = layers[0].args[1]
     alone = isinstance(weight, fx.Node) and weight.op == "get_attr" and len(weight.users) == 1
     return (layers[0], stored[0]) if alone else None
 

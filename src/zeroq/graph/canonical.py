@@ -235,7 +235,7 @@ def restore_output(graph: fx.Graph) -> None:
     output = next(node for node in graph.nodes if node.op == "output")
     result = output.args[0]
     if form is not None and form.out_spec is not None:
-        output.args = (plain(pytree.tree_unflatten(list(result), form.out_spec)),)  # type: ignore[arg-type]
+        output.args = (plain(pytree.tree_unflatten(list(result), form.out_spec)),)
     elif isinstance(result, (tuple, list)) and len(result) == 1:
         output.args = (result[0],)
 
