@@ -44,7 +44,7 @@ METHOD = (
     *("graph", "numbers", "simulate", "distillation", "ranges", "allocate", "rounding"),
     *("deploy/onnx_file.py", "deploy/translate.py", "deploy/unpack.py", "deploy/compact.py", "deploy/padding.py"),
     *("sensitivity.py", "bias_correction.py", "selection.py", "stages.py"),
-    *("setting.py", "preparation.py", "divergence.py"),
+    *("setting.py", "preparation.py", "divergence"),
 )
 FORMAT = 1  # of a row's file; a new one makes every row stale
 

@@ -23,6 +23,7 @@ from zeroq.options import Options
 
 RESULT: dict[str, Any] = {
     "model": "digits",
+    "task": "classification",
     "float_bytes": 400_000,
     "onnx_bytes": 80_000,
     "average_bits": 3.9,
@@ -107,8 +108,9 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         on_progress("distill", 2, 2)
         return SimpleNamespace(directory=out, result=RESULT)
 
-    def evaluate(target: str, *, on_progress: Callable[..., None], **given: Any) -> dict[str, Any]:
+    def evaluate(target: str, *, on_progress: Any, on_warning: Callable[[str], None], **given: Any) -> dict[str, Any]:
         record.append(("evaluate", target, given))
+        on_warning("TASK is guessed [N, K]")
         return EVALUATION
 
     replaced: dict[str, dict[str, Callable[..., Any]]] = {
@@ -201,7 +203,9 @@ def test_evaluate_hands_on_what_was_asked(called: list[Any], capsys: pytest.Capt
         "preprocess": None,
     }  # fmt: skip
     assert called == [("evaluate", "runs/x", given)]
-    assert json.loads(capsys.readouterr().out) == EVALUATION
+    output, progress = capsys.readouterr()
+    assert progress == "warning: TASK is guessed [N, K]\n"
+    assert json.loads(output) == EVALUATION
 
 
 def test_an_evaluation_is_shown_in_percent(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

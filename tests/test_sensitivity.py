@@ -170,5 +170,7 @@ def test_another_divergence_and_outputs_of_any_form() -> None:
         return (reference - output).square().mean((1, 2, 3))
 
     images = torch.randn(5, 3, 6, 6)
-    table = measure_sensitivity(network, images, (2, 8), rounded_in(network), meaning=Meaning("regression", divergence=squared))
+    table = measure_sensitivity(
+        network, images, (2, 8), rounded_in(network), meaning=Meaning("regression", divergence=squared)
+    )
     assert all(row[0] > row[1] > 0 for row in table.values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,33 +10,41 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 import zeroq.devices as devices
 from zeroq.deploy.model_file import load_network
+from zeroq.divergence import Meaning
+from zeroq.divergence.channels import tensors_of
 from zeroq.errors import DataError, ModelError, OptionError
+from zeroq.evaluate import TASKS, metadata_of, onnx_predictor, preprocessing_of
 from zeroq.evaluate import evaluate as measure
-from zeroq.evaluate import onnx_predictor, open_data, preprocessing_of, task_named
-from zeroq.evaluate.predict import metadata_of
 from zeroq.models import LoadedModel, load_model
 from zeroq.models.digits import load_test_split
 from zeroq.models.inputs import read_preprocessing
+from zeroq.models.meaning import Reading, meaning_of, stated
 from zeroq.preprocessing import Preprocessing
 from zeroq.run_directory import RECORD, read_json
 from zeroq.stages import FILES
 
 BATCH = 32
-Predict = Callable[[Tensor], Tensor]
+SCORES = {"classification": "[N, K]", "segmentation": "[N, K, H, W]"}
+Predict = Callable[[Tensor], Any]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated: how it answers, how pictures become its input, and which float network it came from."""
+    """What is evaluated: how it answers, what that means, how pictures become its input, which float network it is of.
+
+    classes: that it tells apart; 0 where its task has none.  warnings: what was guessed.
+    """
 
     predict: Predict
     classes: int
     preprocessing: Preprocessing
-    task: str
+    meaning: Meaning
     reference: LoadedModel | None
+    warnings: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -49,17 +58,20 @@ def evaluate(
     reference: str | None = None,
     simulation: bool = False,
     on_progress: Callable[[str, int, int], None] | None = None,
+    on_warning: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Any]:
     """Accuracy of RUN, FILE.onnx or MODEL; the keys are those of `zeroq evaluate --json`.
 
-    data: a folder of class folders, an npz, or "digits".  reference: MODEL in floating point for agreement and
+    data: a folder or an npz file, by the task, or "digits".  reference: MODEL in floating point for agreement and
     divergence; by default what the run says it came from, if its weights are the same.
     """
     with devices.threads(threads):
         subject = find_subject(target, weights, preprocess, threads, reference, simulation)
-        task_named(subject.task)
+        for sentence in subject.warnings:
+            on_warning(sentence)
         source = load_test_split() if data == "digits" else Path(data)
-        labelled = open_data(source, subject.preprocessing, subject.classes)
+        task = TASKS[subject.meaning.task]
+        labelled = task.open(source, subject.preprocessing, subject.meaning, subject.classes)
         done = 0
 
         def step(images: int) -> None:
@@ -71,7 +83,7 @@ def evaluate(
         return measure(
             subject.predict,
             labelled,
-            task=subject.task,
+            meaning=subject.meaning,
             batch=batch or BATCH,
             reference=None if subject.reference is None else in_inference(subject.reference.module),
             on_step=step,
@@ -98,10 +110,17 @@ def find_subject(
         )
     if path.suffix == ".onnx":
         return file_subject(path, threads, against, override)
-    model = load_model(target, weights=weights, preprocess=preprocess)
-    return Subject(
-        in_inference(model.module), classes_of(model), model.picture(), model.task or "classification", against
-    )
+    return model_subject(load_model(target, weights=weights, preprocess=preprocess), against)
+
+
+def model_subject(model: LoadedModel, against: LoadedModel | None) -> Subject:
+    """A network in floating point."""
+    preprocessing = model.picture()
+    predict = in_inference(model.module)
+    output = predict(torch.zeros(2, *model.input_shape))
+    meaning, guessed = meaning_of(model.task, model.reading, output)
+    classes = classes_in(tensors_of(output)[0].shape, meaning.task, model.name)
+    return Subject(predict, classes, preprocessing, meaning, against, tuple(guessed))
 
 
 def run_subject(
@@ -119,12 +138,12 @@ def run_subject(
     onnx_file = onnx_predictor(directory / FILES["onnx"], threads)  # refuses what takes other than one picture
     preprocessing = override or Preprocessing.from_dict(record["preprocess"])
     against = against or float_network(record, weights)
+    meaning = meaning_by(record["task"], record.get("ignore"), against, directory)
+    classes = classes_in(onnx_file.output_shape, meaning.task, directory / FILES["onnx"])
     predict: Predict = onnx_file
     if simulation:
         predict = in_inference(load_network(directory / FILES["model"])[0])
-    return Subject(
-        predict, classes_in(onnx_file.output_shape, directory / FILES["onnx"]), preprocessing, record["task"], against
-    )
+    return Subject(in_form_of(predict, against), classes, preprocessing, meaning, against)
 
 
 def float_network(record: dict[str, Any], weights: Path | None) -> LoadedModel | None:
@@ -153,33 +172,57 @@ def file_subject(
     preprocessing = override or preprocessing_of(path)
     if preprocessing is None:
         raise DataError(f"{path} does not say how pictures become its input: add --preprocess FILE.json.")
-    task = metadata_of(path).get("task", "classification")
-    return Subject(predict, classes_in(predict.output_shape, path), preprocessing, task, against)
-
-
-def classes_in(shape: Sequence[int | str | None], path: Path) -> int:
-    """Number of classes of a file's output, [N, K]."""
-    if len(shape) != 2 or not isinstance(shape[1], int):
-        raise DataError(f"{path} does not give class scores [N, K]: other tasks cannot be evaluated yet.")
-    return shape[1]
+    says = metadata_of(path)
+    stands_for = "classification" if against is None or against.task is None else against.task
+    meaning = meaning_by(says.get("task", stands_for), json.loads(says.get("ignore", "null")), against, path)
+    classes = classes_in(predict.output_shape, meaning.task, path)
+    return Subject(in_form_of(predict, against), classes, preprocessing, meaning, against)
 
 
 def classes_of(model: LoadedModel) -> int:
-    """Number of classes that a classifier tells apart."""
-    model.picture()
-    with torch.inference_mode():
-        output = model.module(torch.zeros(2, *model.input_shape))
-    if not isinstance(output, Tensor) or output.dim() != 2:
-        raise ModelError(f"{model.name} does not give class scores [N, K]: other tasks cannot be evaluated yet.")
-    return int(output.shape[1])
+    """Number of classes that a float network tells apart; 0 where its task has none."""
+    return model_subject(model, None).classes
+
+
+def meaning_by(task: str, ignore: int | None, against: LoadedModel | None, place: Path) -> Meaning:
+    """The meaning of a file's output; functions are those of the float network."""
+    reading = Reading() if against is None else against.reading
+    if task == "detection" and reading.decode is None:
+        raise ModelError(
+            f"{place} is a detector's, and no decode says what its boxes are: name the FILE.py:FUNCTION that it was "
+            "made from with --reference."
+        )
+    return stated(task, Reading(ignore, reading.decode, reading.divergence))
+
+
+def classes_in(shape: Sequence[int | str | None], task: str, name: Path | str) -> int:
+    """Number of classes of an output's scores, [N, K] or [N, K, H, W]; 0 where the task has none."""
+    if task not in SCORES:
+        return 0
+    if len(shape) != len(SCORES[task].split(",")) or not isinstance(shape[1], int):
+        raise ModelError(f"{name} does not give class scores {SCORES[task]}, which {task} needs: correct its TASK.")
+    return shape[1]
+
+
+def in_form_of(predict: Predict, against: LoadedModel | None) -> Predict:
+    """The same outputs in the form in which the float network gives them, as `decode` takes them."""
+    if against is None:
+        return predict
+    output = in_inference(against.module)(torch.zeros(2, *against.input_shape))
+    form = pytree.tree_structure(output)
+
+    def formed(inputs: Tensor) -> Any:
+        leaves = pytree.tree_leaves(predict(inputs))
+        return pytree.tree_unflatten(leaves, form) if len(leaves) == form.num_leaves else tuple(leaves)
+
+    return formed
 
 
 def in_inference(module: nn.Module) -> Predict:
     """A module as a function that keeps no gradients."""
 
-    def predict(inputs: Tensor) -> Tensor:
+    def predict(inputs: Tensor) -> Any:
         with torch.inference_mode():
-            output: Tensor = module(inputs)
-            return output
+            return module(inputs)
 
     return predict

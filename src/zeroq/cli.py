@@ -211,7 +211,7 @@ def quantize(
 
 @commands.command()
 @click.argument("target", metavar="RUN|FILE.onnx|MODEL")
-@click.option("--data", required=True, metavar="PATH", help="Folder or npz with labels; digits has a test split.")
+@click.option("--data", required=True, metavar="PATH", help="Folder or npz, by the task; digits has a test split.")
 @click.option("--weights", type=FILE, metavar="FILE", help="Safetensors, or a state_dict saved by torch.")
 @click.option("--preprocess", type=FILE, metavar="FILE.json", help="How pictures become the input.")
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures at once.")
@@ -225,7 +225,7 @@ def evaluate(target: str, data: str, as_json: bool, **asked: Any) -> None:
     import zeroq.terminal as terminal
 
     with terminal.progress(quiet=False) as on_progress:
-        result = accuracy.evaluate(target, data=data, on_progress=on_progress, **asked)
+        result = accuracy.evaluate(target, data=data, on_progress=on_progress, on_warning=terminal.warn, **asked)
     if as_json:
         _echo_json(result)
     else:

@@ -49,9 +49,7 @@ def conclude(
         finer_outputs=tuple(json.loads(metadata["finer_outputs"])),
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
-        divergence=compare(
-            prepared.meaning, outputs(prepared.folded.run, images.held_out), network, images.held_out
-        ),
+        divergence=compare(prepared.meaning, outputs(prepared.folded.run, images.held_out), network, images.held_out),
         verification=verification,
         precision="fp32"
         if (decided := run.decided("precision")) is None

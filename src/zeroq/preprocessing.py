@@ -181,15 +181,26 @@ def _resize_array(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> ND
 def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """The picture at the network's size."""
     height, width = preprocessing.size
-    new_height, new_width = resized_size((image.height, image.width), preprocessing)
+    left, top, new_width, new_height = placed((image.height, image.width), preprocessing)
     resized = image.resize((new_width, new_height), FILTERS[preprocessing.interpolation])
     if preprocessing.resize == "letterbox":
         canvas = Image.new(image.mode, (width, height))  # black
-        canvas.paste(resized, ((width - new_width) // 2, (height - new_height) // 2))
+        canvas.paste(resized, (left, top))
         return canvas
+    return resized.crop((-left, -top, width - left, height - top))
+
+
+def placed(picture: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Where a picture of (height, width) lies in the network's input: left, top, width and height in its pixels.
+
+    Left and top are above 0 in a letterbox, and below where the picture is cropped.
+    """
+    height, width = preprocessing.size
+    new_height, new_width = resized_size(picture, preprocessing)
+    if preprocessing.resize == "letterbox":
+        return (width - new_width) // 2, (height - new_height) // 2, new_width, new_height
     # Half a pixel goes to the even side, as in torchvision's CenterCrop.
-    left, top = round((new_width - width) / 2), round((new_height - height) / 2)
-    return resized.crop((left, top, left + width, top + height))
+    return -round((new_width - width) / 2), -round((new_height - height) / 2), new_width, new_height
 
 
 def resized_size(picture: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:

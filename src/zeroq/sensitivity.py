@@ -35,7 +35,7 @@ def measure_sensitivity(
 ) -> SensitivityTable:
     """Omega_i(k) = divergence of M_i,k from M over the images, M_i,k the network with only layer i at k bits.
 
-    Of class scores that is the paper's mean of KL(softmax M(x) || softmax M_i,k(x)); `meaning` says what it is of others.
+    Of class scores that is the paper's mean of KL(softmax M(x) || softmax M_i,k(x)); `meaning` names others.
     Everything before a layer is computed once for all its widths, which then run on as one batch.
 
     images: [N, C, H, W], of several inputs a tuple.

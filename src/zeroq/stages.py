@@ -137,9 +137,7 @@ def divergence_of(meaning: Meaning, reference: Any, network: Callable[..., Any],
     return compared(Comparison(meaning, agreement=False), reference, network, images).divergence
 
 
-def compared(
-    comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs
-) -> Comparison:
+def compared(comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs) -> Comparison:
     """All images added to a comparison, some at a time."""
     first = 0
     with torch.inference_mode():

@@ -19,6 +19,12 @@ from zeroq.preprocessing import Preprocessing
 
 OnProgress = Callable[[str, int, int], None]  # stage, done, total
 SHARES = ("top1", "top5", "standard_error", "miou", "pixel_accuracy", "map", "map50", "agreement")
+AGREEMENTS = {
+    "classification": "same class as float",
+    "segmentation": "pixels of float's class",
+    "detection": "F1 against float",
+    "regression": "1 - nmse against float",
+}
 
 
 @contextmanager
@@ -64,6 +70,11 @@ def _lines(console: Console) -> OnProgress:
     return on_progress
 
 
+def warn(sentence: str) -> None:
+    """A warning on standard error."""
+    Console(file=sys.stderr, highlight=False).print(f"warning: {sentence}", markup=False, soft_wrap=True)
+
+
 def show_run(result: Mapping[str, Any], directory: Path, preprocessing: Preprocessing | None = None) -> None:
     """The figures of result.json that a person asks for first, how a picture becomes its input, and warnings."""
     console = Console(file=sys.stdout, highlight=False)
@@ -85,7 +96,7 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield "bits of a weight, mean", f"{result['average_bits']:.2f}, {layers_by_width(result)}"
     divergence = result["divergence"]
-    yield "same class as float", f"{share(divergence['agreement'])} of {divergence['images']} held-out images"
+    yield AGREEMENTS[result["task"]], f"{share(divergence['agreement'])}, on {divergence['images']} held-out images"
     yield "divergence from float", f"{divergence['mean']:.2g}"
     yield "in integers", f"{share(result['integer_share'])} of multiply-accumulates"
     for layer in result["not_quantized"]:

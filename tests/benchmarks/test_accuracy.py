@@ -15,6 +15,7 @@ from benchmarks.document import document
 from benchmarks.halves import CONFIRMATION, SELECTION, calibration, even_and_odd, halves
 from benchmarks.limits import against_float, in_integers, size_kept
 from benchmarks.measure import from_hex, measure, to_hex
+from benchmarks.process import measured
 from benchmarks.rows import DISTILLED, MIXED, RANDOM, REAL, W4, W8, W8_NOT_PORTABLE, Row
 from zeroq.models import load_model
 from zeroq.models.digits import load_test_split
@@ -107,10 +108,9 @@ def test_a_row_is_measured_once_until_the_method_changes(
     record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "RESULTS", tmp_path)
-    monkeypatch.setattr(accuracy, "RESULTS", tmp_path)
     monkeypatch.setattr(accuracy, "DOCUMENT", tmp_path / "benchmarks.md")
     outcomes: list[tuple[dict[str, Any], str | None]] = [({}, "no luck"), (record, None), (record, None)]
-    monkeypatch.setattr(accuracy, "measured", lambda row, asked: outcomes.pop(0))
+    monkeypatch.setattr(accuracy, "measured", lambda module, words, asked: outcomes.pop(0))
     code = "one"
     monkeypatch.setattr(accuracy, "method_code", lambda: code)
     row, asked = Row("resnet20_cifar10", MIXED, DISTILLED), argparse.Namespace()
@@ -127,12 +127,12 @@ def test_a_row_is_measured_once_until_the_method_changes(
 
 
 def test_a_failure_and_a_time_limit_are_results_without_paths(tmp_path: Path) -> None:
-    row = Row("resnet20_cifar10", W4, DISTILLED)
+    module, words = "benchmarks.measure", ["resnet20_cifar10", W4, DISTILLED]
     asked = argparse.Namespace(data=tmp_path, threads=1, time_limit=100.0)
-    found, error = accuracy.measured(row, asked)
+    found, error = measured(module, words, asked)
     assert found == {} and error is not None and "DATA/networks" in error and str(tmp_path) not in error
     asked.time_limit = 0.01
-    assert accuracy.measured(row, asked) == ({}, "it took longer than 0.01 s")
+    assert measured(module, words, asked) == ({}, "it took longer than 0.01 s")
 
 
 def test_slice_of_a_real_network(shared_data: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zeroq.divergence import agreement, kl_divergence
+from zeroq.divergence import Meaning, agreement, kl_divergence
 from zeroq.errors import DataError, NumericalError, OptionError
 from zeroq.evaluate import LabelledData, evaluate, open_data
 from zeroq.preprocessing import Preprocessing
@@ -117,8 +117,24 @@ def test_outputs_that_do_not_fit_are_refused(data: LabelledData) -> None:
 def test_impossible_questions_are_refused(data: LabelledData) -> None:
     with pytest.raises(OptionError, match=r"^A batch of 0 images was asked for: give at least 1\.$"):
         evaluate(classifier(0), data, batch=0)
-    with pytest.raises(OptionError, match="is not there yet"):
-        evaluate(classifier(0), data, task="detection")
+
+
+def test_a_reference_of_other_outputs_is_refused(data: LabelledData) -> None:
+    with pytest.raises(DataError) as caught:
+        evaluate(classifier(0), data, batch=4, reference=lambda inputs: (torch.zeros(len(inputs), 8),))
+    assert str(caught.value) == (
+        "The network gives [[4, 7]] and its reference [[4, 8]]: name the network that it was made from."
+    )
+
+
+def test_what_the_output_means_decides_the_comparison(data: LabelledData) -> None:
+    meaning = Meaning("classification", divergence=lambda one, other: (one - other).abs().amax(dim=1))
+    network, reference = classifier(0), classifier(1)
+    with torch.no_grad():
+        outputs, expected = (each(next(iter(data.batches(23)))[0]) for each in (network, reference))
+    result = evaluate(network, data, meaning=meaning, batch=5, reference=reference)
+    assert result["mean_divergence"] == pytest.approx(float((outputs - expected).abs().amax(dim=1).mean()))
+    assert result["agreement"] == pytest.approx(agreement(expected, outputs))
 
 
 def test_a_real_network_has_its_known_accuracy(shared_data: Path) -> None:

@@ -59,8 +59,8 @@ def verify(
     """Compare a file with its simulation; see Verification.
 
     images: [N, C, H, W], the network's input, of several inputs a tuple.  meaning: of its outputs.
-    strict: a difference beyond the limits is a VerificationError that
-    names operator and value, as it is a defect; otherwise it is only counted.
+    strict: a difference beyond the limits is a VerificationError that names operator and value, as it is a defect;
+    otherwise it is only counted.
     """
     with torch.inference_mode():
         integers, highs, outputs = simulated(network, images)

@@ -46,7 +46,10 @@ class ChannelErrors:
         """One batch. Raises NumericalError where a value is NaN or infinite."""
         pairs = list(zip(tensors_of(reference), tensors_of(outputs), strict=True))
         if not self.sums:
-            self.sums, self.counts = [torch.zeros(3, by_channel(one).shape[-1]).double() for one, _ in pairs], [0] * len(pairs)
+            self.sums, self.counts = (
+                [torch.zeros(3, by_channel(one).shape[-1]).double() for one, _ in pairs],
+                [0] * len(pairs),
+            )
         for index, (one, other) in enumerate(pairs):
             check_finite("The reference's outputs", one)
             check_finite("The network's outputs", other)

@@ -16,7 +16,7 @@ COLUMNS = 6  # x0, y0, x1, y1, score, class
 
 
 def detections_of(decode: Decode | None, outputs: Any) -> list[Tensor]:
-    """What `decode` makes of a network's outputs: for each image float32 [k, 6]. Raises ModelError for anything else."""
+    """What `decode` makes of outputs: for each image float32 [k, 6]. Raises ModelError for anything else."""
     if decode is None:
         raise ModelError(
             "TASK is detection and no decode(outputs) says what the boxes are: write it beside the network's function, "

@@ -4,21 +4,20 @@ from zeroq.evaluate.data import Arrays, LabelledData, open_data
 from zeroq.evaluate.evaluation import Predict, evaluate
 from zeroq.evaluate.pictures import calibration_pictures
 from zeroq.evaluate.predict import OnnxPredictor, metadata_of, onnx_predictor, preprocessing_of
-from zeroq.evaluate.tasks import TASKS, Task, guess_task, task_named
+from zeroq.evaluate.tasks import TASKS, Data, Task
 
 __all__ = [
     "TASKS",
     "Arrays",
+    "Data",
     "LabelledData",
     "OnnxPredictor",
     "Predict",
     "Task",
     "calibration_pictures",
     "evaluate",
-    "guess_task",
     "metadata_of",
     "onnx_predictor",
     "open_data",
     "preprocessing_of",
-    "task_named",
 ]

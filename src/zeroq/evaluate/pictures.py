@@ -39,6 +39,15 @@ def read_picture(path: Path, preprocessing: Preprocessing) -> Tensor:
     return apply_picture(image, preprocessing)
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a picture file, which is not decoded. Raises DataError that names the file."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except DAMAGE as error:
+        raise DataError(f"{path} is damaged or cannot be read ({error}): replace or remove it.") from error
+
+
 def read_batches(files: Sequence[Path], preprocessing: Preprocessing, batch: int) -> Iterator[Tensor]:
     """The files in their order as float32 [n, C, H, W], n at most `batch`, one batch in memory at a time.
 

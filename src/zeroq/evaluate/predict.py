@@ -18,8 +18,8 @@ from zeroq.preprocessing import Preprocessing
 class OnnxPredictor:
     """A file of one input [N, C, H, W] in onnxruntime on the CPU; call it with inputs float32 [n, C, H, W].
 
-    input_shape, output_shape: with the batch first, as the file declares them; an axis that it leaves open is a name
-    or None.
+    input_shape, output_shape: with the batch first, as the file declares them, of several outputs the first; an axis
+    that it leaves open is a name or None.
     """
 
     path: Path
@@ -27,15 +27,18 @@ class OnnxPredictor:
     input_shape: tuple[int | str | None, ...]
     output_shape: tuple[int | str | None, ...]
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """The first output. Raises DataError for inputs that do not fit, ModelError where the file cannot be run."""
+    def __call__(self, inputs: Tensor) -> Any:
+        """The output; a tuple where the file has several.
+
+        Raises DataError for inputs that do not fit, ModelError where the file cannot be run.
+        """
         self._check(tuple(inputs.shape))
         name = self.session.get_inputs()[0].name
         try:
-            outputs = self.session.run([self.session.get_outputs()[0].name], {name: inputs.numpy()})
+            outputs = [torch.from_numpy(value) for value in self.session.run(None, {name: inputs.numpy()})]
         except Exception as error:  # onnxruntime's errors share no other base
             raise ModelError(f"onnxruntime cannot run {self.path} ({_first_line(error)}).") from error
-        return torch.from_numpy(outputs[0])
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def _check(self, shape: tuple[int, ...]) -> None:
         def fits(declared: int | str | None, given: int) -> bool:

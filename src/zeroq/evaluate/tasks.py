@@ -1,69 +1,82 @@
-"""Tasks: what a network's output means, how it is scored and how it is compared with another's."""
+"""Tasks: the data that each is evaluated on, and how it is scored."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from zeroq.divergence import kl_divergence, same_class
-from zeroq.errors import OptionError
+from zeroq.divergence import Meaning
+from zeroq.errors import DataError
+from zeroq.evaluate.classification import Hits
+from zeroq.evaluate.data import Arrays, open_data
+from zeroq.evaluate.detection import AveragePrecision, open_detection
+from zeroq.evaluate.regression import TargetErrors, open_regression
+from zeroq.evaluate.segmentation import Overlap, open_segmentation
+from zeroq.preprocessing import Preprocessing
 
-AWAITED = ("segmentation", "detection", "regression")
+
+class Data(Protocol):
+    """Inputs of a network with what it should say of each, read from disk while they are gone through."""
+
+    def __len__(self) -> int: ...
+    def batches(self, batch: int) -> Iterator[tuple[Tensor, Any]]:
+        """Inputs float32 [n, C, H, W], n at most `batch`, and the truth of these images."""
+        ...
+
+
+class Score(Protocol):
+    """What is added up over batches, and the figures that come of it."""
+
+    def add(self, outputs: Any, truth: Any) -> None: ...
+    def metrics(self) -> dict[str, float]:
+        """Shares in fractions of one."""
+        ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """One meaning of the output.
+    """How a meaning of the output is evaluated.
 
-    divergence, same: reference's and network's outputs to one number per image, [N].
-    count: outputs and labels to a tensor that is added up over batches.
-    metrics: that sum and the number of images to the figures, shares in fractions of one.
+    open: a source, preprocessing, the meaning and the number of classes (0 where it has none) to data.  score: of such
+    data and a meaning.
     """
 
-    name: str
-    divergence: Callable[[Tensor, Tensor], Tensor]
-    same: Callable[[Tensor, Tensor], Tensor]
-    count: Callable[[Tensor, Tensor], Tensor]
-    metrics: Callable[[Tensor, int], dict[str, float]]
+    open: Callable[[Path | Arrays, Preprocessing, Meaning, int], Data]
+    score: Callable[[Any, Meaning], Score]
 
 
-def task_named(name: str) -> Task:
-    """The task of that name. Raises OptionError for one that is unknown or not there yet."""
-    if name in TASKS:
-        return TASKS[name]
-    if name in AWAITED:
-        raise OptionError(f"Evaluation of {name} is not there yet: today's task is classification.")
-    raise OptionError(f"TASK is {name!r}: give one of {', '.join((*TASKS, *AWAITED))}.")
+def on_disk(open_path: Callable[[Path, Preprocessing, Meaning, int], Data], form: str) -> Callable[..., Data]:
+    """For tasks whose data are files: `form` says which."""
+
+    def open_source(source: Path | Arrays, preprocessing: Preprocessing, meaning: Meaning, classes: int) -> Data:
+        if not isinstance(source, Path):
+            raise DataError(f"digits has labels for classification, not for {meaning.task}: give {form}.")
+        if not source.exists():
+            raise DataError(f"{source} does not exist: give {form}.")
+        return open_path(source, preprocessing, meaning, classes)
+
+    return open_source
 
 
-def guess_task(output_shape: Sequence[int]) -> tuple[str, str]:
-    """The name of the task that an output of this shape, batch included, is taken for, and the warning that says so."""
-    guesses = {2: ("classification", "class scores"), 4: ("segmentation", "class scores per pixel")}
-    name, meaning = guesses.get(len(output_shape), ("regression", "numbers to be met"))
-    shape = ", ".join(["N", *(str(side) for side in output_shape[1:])])
-    warning = f"TASK is not given: the output [{shape}] is taken as {meaning} ({name}); set TASK if it is not."
-    return name, warning
-
-
-def _count_hits(scores: Tensor, labels: Tensor) -> Tensor:
-    """How many images have their label first, and among the first five; [N, K] and [N] to float64 [2].
-
-    A class of equal score and lower index stands before the label, so that quantized scores, which often are equal,
-    are counted alike everywhere.
-    """
-    of_label = scores.gather(1, labels[:, None])
-    lower_index = torch.arange(scores.shape[1])[None] < labels[:, None]
-    rank = ((scores > of_label) | ((scores == of_label) & lower_index)).sum(dim=1)
-    return torch.stack([(rank < 1).sum(), (rank < 5).sum()]).double()
-
-
-def _hit_rates(hits: Tensor, images: int) -> dict[str, float]:
-    top1, top5 = (hits / images).tolist()
-    return {"top1": top1, "top5": top5, "standard_error": math.sqrt(top1 * (1 - top1) / images)}
-
-
-TASKS = {"classification": Task("classification", kl_divergence, same_class, _count_hits, _hit_rates)}
+TASKS = {
+    "classification": Task(
+        open=lambda source, preprocessing, meaning, classes: open_data(source, preprocessing, classes),
+        score=lambda data, meaning: Hits(data.classes),
+    ),
+    "segmentation": Task(
+        open=on_disk(open_segmentation, "a folder that holds images and labels"),
+        score=lambda data, meaning: Overlap(data, meaning.ignore),
+    ),
+    "detection": Task(
+        open=on_disk(open_detection, "a folder of pictures with instances.json"),
+        score=lambda data, meaning: AveragePrecision(data, meaning.decode),
+    ),
+    "regression": Task(
+        open=on_disk(open_regression, "an npz file of images and targets"),
+        score=lambda data, meaning: TargetErrors(),
+    ),
+}

@@ -28,7 +28,7 @@ PREFIX = "zeroq_user_file_"  # of the name under which a user's file is known to
 
 
 def find_in_file(path: Path, function: str) -> FoundModel:
-    """Run the file, call the function, and read what stands beside it: PREPROCESS, TASK and the rest. Raises ModelError."""
+    """Run the file, call the function, and read PREPROCESS, TASK and the rest beside it. Raises ModelError."""
     check_is_file(path)
     with _importable(path.parent):
         namespace = _execute(path)

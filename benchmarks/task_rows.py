@@ -1,0 +1,65 @@
+"""What benchmarks.tasks measures: networks of other tasks than classification, each in two settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.rows import MIXED, ROOT, SETTINGS, SOURCE, W8, program
+from zeroq.options import Options
+
+RESULTS = ROOT / "benchmarks" / "results" / "tasks"
+SCORING = ("evaluate", "models/meaning.py", "preprocessing.py")  # beside the method, what decides a figure
+FORMAT = 1  # of a row's file; a new one makes every row stale
+
+# Network -> the pictures that it is for.
+NETWORKS = {
+    "nanodet_m": "coco_val_a",
+    "fastestdet": "coco_val_a",
+    "retinaface_025": "coco_val_a",
+    "espnet_camvid": "camvid_test_a",
+}
+WITHOUT_LABELS = ("retinaface_025",)  # no labelled faces: held to the float network's detections alone
+TASK_SETTINGS = (W8, MIXED)
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One network in one setting, fitted on distilled images."""
+
+    network: str
+    setting: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.network}-{self.setting}"
+
+    @property
+    def file(self) -> Path:
+        return RESULTS / f"{self.name}.json"
+
+    def options(self, **further: Any) -> Options:
+        return Options.of(**SETTINGS[self.setting], **further)
+
+    def key(self, code: str) -> str:
+        """Of everything that decides the result; code: `method_code()`."""
+        parts = [FORMAT, self.name, self.options().to_dict(), code, scoring_code()]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def all_rows() -> list[TaskRow]:
+    """In the order in which they are measured."""
+    return [TaskRow(network, setting) for setting in TASK_SETTINGS for network in NETWORKS]
+
+
+def scoring_code() -> str:
+    """Hash of the programs that score, comments and docstrings left out."""
+    digest = hashlib.sha256()
+    for part in SCORING:
+        path = SOURCE / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(program(file.read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()

@@ -1,0 +1,69 @@
+"""Detectors and a segmenter, quantized, on pictures with labels:
+
+    python -m benchmarks.tasks --data ../shared/data
+
+Every row is measured in a process of its own and kept in benchmarks/results/tasks/; a row whose options and method are
+unchanged is not measured again. docs/tasks.md is written anew after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from benchmarks.process import add_common, measured, parsed, read, write
+from benchmarks.rows import ROOT, method_code
+from benchmarks.task_document import document
+from benchmarks.task_rows import NETWORKS, TASK_SETTINGS, TaskRow, all_rows
+
+DOCUMENT = ROOT / "docs" / "tasks.md"
+TIME_LIMIT = 5400  # seconds for one row
+CHOICES = {"networks": list(NETWORKS), "settings": list(TASK_SETTINGS)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.tasks", description=(__doc__ or "").split("\n")[0])
+    add_common(parser, CHOICES, TIME_LIMIT)
+    asked = parsed(parser, CHOICES)
+    failures = 0
+    if not asked.markdown_only:
+        chosen = [row for row in all_rows() if row.network in asked.networks and row.setting in asked.settings]
+        for number, row in enumerate(chosen, 1):
+            failures += not bring_up_to_date(row, f"{number}/{len(chosen)} {row.name}", asked)
+    write_document()
+    return 1 if failures else 0
+
+
+def bring_up_to_date(row: TaskRow, title: str, asked: argparse.Namespace) -> bool:
+    """Measure a row unless its result still holds; whether there is a result now. A failed row is tried again."""
+    key, known = row.key(method_code()), read(row.file)
+    if known is not None and known["key"] == key and known["error"] is None:
+        print(f"{title}: still holds", flush=True)
+        return True
+    print(f"{title}: ", end="", flush=True)
+    begin = time.perf_counter()
+    record, error = measured("benchmarks.task_measure", [row.network, row.setting], asked)
+    write(row.file, {"network": row.network, "setting": row.setting, "key": key, "error": error} | record)
+    write_document()
+    print(f"{time.perf_counter() - begin:.0f} s{'' if error is None else f', failed: {error}'}", flush=True)
+    if error is None:
+        whole = record["sets"]["all"]
+        print(
+            f"    {record['metric']}: float {100 * whole['float']:.2f}, quantized {100 * whole['quantized']:.2f}, "
+            f"difference {whole['difference']:+.2f} [{whole['low']:+.2f}, {whole['high']:+.2f}]",
+            flush=True,
+        )
+    return error is None
+
+
+def write_document() -> None:
+    """docs/tasks.md from all results there are; those of another method or other options are marked."""
+    code = method_code()
+    found = {row: record for row in all_rows() if (record := read(row.file)) is not None}
+    stale = {row for row, record in found.items() if record["key"] != row.key(code)}
+    DOCUMENT.write_text(document(found, stale), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The benchmark of the other tasks, on a slice: tiny networks in place of the real ones."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import task_measure, tasks
+from benchmarks.bootstrap import mean_average_precision
+from benchmarks.rows import MIXED, W8
+from benchmarks.task_document import document
+from benchmarks.task_measure import measure
+from benchmarks.task_rows import NETWORKS, TaskRow, all_rows
+from tests.runs import QUICK
+from tests.tasks import DATA, write_source
+from zeroq.accuracy import evaluate
+from zeroq.models import load_model
+from zeroq.options import Options
+from zeroq.pipeline import quantize_model
+
+STANDS_FOR = {"nanodet_m": "detection", "retinaface_025": "detection", "espnet_camvid": "segmentation"}
+
+
+@pytest.fixture(scope="module", params=STANDS_FOR)
+def network(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(network: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny network's file and its data, where the real one's would be."""
+    folder = tmp_path_factory.mktemp(network)
+    write_source(folder, STANDS_FOR[network])
+    DATA[STANDS_FOR[network]](folder / NETWORKS[network])
+    return folder
+
+
+@pytest.fixture(scope="module", params=[W8, MIXED])
+def measured(network: str, folder: Path, request: pytest.FixtureRequest) -> tuple[TaskRow, Path, dict[str, Any]]:
+    """A row as the benchmark measures it."""
+    row = TaskRow(network, request.param)
+    model = load_model(f"{folder / STANDS_FOR[network]}.py:net")
+    asked = {"average_bits": 5} if row.setting == MIXED else {}
+    run = quantize_model(model, Options.of(**QUICK, **asked), folder / row.setting)
+    found = measure(row, model, run, folder)
+    return row, folder / row.setting, json.loads(json.dumps(found))
+
+
+def test_figures_are_those_of_evaluate(
+    measured: tuple[TaskRow, Path, dict[str, Any]], network: str, folder: Path
+) -> None:
+    row, run, record = measured
+    found = evaluate(str(run), data=str(folder / NETWORKS[network]), threads=1)
+    scores = record["sets"]["all"]
+    assert scores["agreement"] == pytest.approx(found["agreement"])
+    assert scores["mean_divergence"] == pytest.approx(found["mean_divergence"], rel=1e-3)
+    metric = {"mAP": "map", "mIoU": "miou", "F1 against float": "agreement"}[record["metric"]]
+    assert scores["quantized"] == pytest.approx(found[metric])
+    assert scores["low"] <= scores["difference"] <= scores["high"]
+    assert scores["difference"] == pytest.approx(100 * (scores["quantized"] - scores["float"]))
+
+
+def test_halves_are_even_and_odd_places(measured: tuple[TaskRow, Path, dict[str, Any]]) -> None:
+    assert [half["pictures"] for half in measured[2]["sets"].values()] == [6, 3, 3]
+
+
+def test_where_the_loss_arises_is_told_for_the_mixed_setting(measured: tuple[TaskRow, Path, dict[str, Any]]) -> None:
+    row, _, record = measured
+    assert [output["channels"] for output in record["outputs"]] == ([3] if row.network == "espnet_camvid" else [2, 4])
+    assert ("weights" in record["sets"]["all"]) == bool(record["worst_layers"]) == (row.setting == MIXED)
+    shares = [layer["share"] for layer in record["worst_layers"]]
+    assert shares == sorted(shares, reverse=True) and (not shares or sum(shares) == pytest.approx(1))
+
+
+def test_weights_alone_are_the_run_s_own(
+    measured: tuple[TaskRow, Path, dict[str, Any]], network: str, folder: Path
+) -> None:
+    """Without rounding of activations the outputs are nearer to floating point than with it, and not equal to it."""
+    from zeroq.pipeline import Run
+
+    row, directory, _ = measured
+    model = load_model(f"{folder / STANDS_FOR[network]}.py:net")
+    inputs = torch.randn(4, 3, 8, 8)
+    alone = task_measure.weights_alone(model, Run(directory, {}))(inputs)
+    with torch.no_grad():
+        expected = model.module(inputs)
+    one, other = (each if isinstance(each, torch.Tensor) else each[0] for each in (alone, expected))
+    assert 0 < float((one - other).abs().max()) < 0.5 * float(other.std()) + 0.5
+
+
+def test_the_document_holds_every_row_and_marks_the_stale(measured: tuple[TaskRow, Path, dict[str, Any]]) -> None:
+    row, _, record = measured
+    found = {row: record | {"key": "", "error": None}}
+    text = document(found, set())
+    assert text.count(f"| {row.network} |") >= 3 and "`stale` |" not in text
+    assert f"| {row.network} `stale` |" in document(found, {row})
+    failed = document({row: {"key": "", "error": "it took longer than 1 s"}}, set())
+    assert f"| {row.name} | it took longer than 1 s |" in failed
+
+
+def test_every_row_has_a_name_and_a_key_of_its_own() -> None:
+    rows = all_rows()
+    assert len({row.name for row in rows}) == len({row.key("code") for row in rows}) == 8
+    assert rows[0].key("code") != rows[0].key("other code")
+
+
+def test_a_row_is_measured_once_until_the_method_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import benchmarks.task_rows
+
+    monkeypatch.setattr(benchmarks.task_rows, "RESULTS", tmp_path)
+    monkeypatch.setattr(tasks, "DOCUMENT", tmp_path / "tasks.md")
+    calls: list[list[str]] = []
+    monkeypatch.setattr(tasks, "measured", lambda module, words, asked: (calls.append(words), ({}, "no luck"))[1])
+    row = TaskRow("fastestdet", W8)
+    assert not tasks.bring_up_to_date(row, "row", argparse.Namespace())
+    assert "| fastestdet-w8a8 | no luck |" in (tmp_path / "tasks.md").read_text()
+    assert not tasks.bring_up_to_date(row, "row", argparse.Namespace()) and calls == [["fastestdet", W8]] * 2
+
+
+def test_real_detectors_have_their_known_precision(shared_data: Path) -> None:
+    """A part of coco_val_a: the float figures of the whole are what the folder's README says, 31.2 and 48.1."""
+    from zeroq.accuracy import model_subject
+    from zeroq.evaluate import TASKS
+
+    model = load_model(f"{shared_data}/networks/nanodet_m.py:nanodet_m")
+    subject = model_subject(model, None)
+    data = TASKS["detection"].open(shared_data / "coco_val_a", model.preprocessing, subject.meaning, 0)
+    assert len(data) == 100
+    outputs = [subject.predict(inputs) for inputs, _ in data.batches(1)]
+    figure = task_measure.labelled_figure(subject.meaning, data, outputs)
+    assert figure(range(100)) == pytest.approx(0.312, abs=0.001)
+    assert callable(mean_average_precision(None))
