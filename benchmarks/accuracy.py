@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 
 from benchmarks.document import document
 from benchmarks.process import add_common, measured, parsed, read, write
@@ -38,8 +39,13 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def bring_up_to_date(row: Row, title: str, asked: argparse.Namespace) -> bool:
-    """Measure a row unless its result still holds; whether there is a result now. A failed row is tried again."""
+def bring_up_to_date(
+    row: Row, title: str, asked: argparse.Namespace, refresh: Callable[[], None] | None = None
+) -> bool:
+    """Measure a row unless its result still holds; whether there is a result now. A failed row is tried again.
+
+    refresh: writes the document that the row is for, by default docs/benchmarks.md.
+    """
     key, known = row.key(method_code()), read(row.file)
     if known is not None and known["key"] == key and known["error"] is None:
         print(f"{title}: still holds", flush=True)
@@ -49,7 +55,7 @@ def bring_up_to_date(row: Row, title: str, asked: argparse.Namespace) -> bool:
     record, error = measured("benchmarks.measure", [row.network, row.setting, row.images], asked)
     facts = {"network": row.network, "setting": row.setting, "images": row.images, "key": key, "error": error}
     write(row.file, facts | record)
-    write_document()
+    (refresh or write_document)()
     print(f"{time.perf_counter() - begin:.0f} s{'' if error is None else f', failed: {error}'}", flush=True)
     return error is None
 

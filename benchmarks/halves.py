@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.rows import DISTILLED, NETWORKS, REAL, Row
+from benchmarks.rows import DISTILLED, FAMILIES, REAL, Row
 from zeroq.accuracy import classes_of, in_inference
 from zeroq.evaluate import LabelledData, open_data
 from zeroq.models import LoadedModel
@@ -35,7 +35,7 @@ class Half:
 
 def halves(network: str, model: LoadedModel, data: Path) -> list[Half]:
     """Two sources for ImageNet; even and odd places of one file for CIFAR."""
-    family, classes = NETWORKS[network], classes_of(model)
+    family, classes = FAMILIES[network], classes_of(model)
     if family == "imagenet":
         names = {SELECTION: "imagenet_val_a", CONFIRMATION: "imagenet_like_b"}
         return [Half(role, name, open_data(data / name, model.picture(), classes)) for role, name in names.items()]
@@ -59,7 +59,7 @@ def calibration(row: Row, model: LoadedModel, data: Path, folder: Path) -> Path 
     """What --calibration names: None for distilled images, real pictures, or random pixels written to the folder."""
     if row.images == DISTILLED:
         return None
-    family = NETWORKS[row.network]
+    family = FAMILIES[row.network]
     if row.images == REAL:
         return data / ("imagenet_train_64" if family == "imagenet" else f"{family}_other_64.npz")
     shape = (FITTED, *model.picture().size, model.input_shape[0])

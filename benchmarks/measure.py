@@ -75,6 +75,7 @@ def measure(model: LoadedModel, options: Options, pictures: list[Half], out: Pat
             "simulation": simulated(run, confirmation, found[CONFIRMATION]),
             "layers": len(run.result["layers"]),
             "layers_by_bits": layers_by_bits(run.result),
+            "range_sources": range_sources(out),
             "chosen": read_json(out / "frontier.json")["chosen"]["name"],
             "total_seconds": round(total, 2),
             "unit_seconds": round(unit, 4),
@@ -131,6 +132,12 @@ def layers_by_bits(result: dict[str, Any]) -> dict[str, int]:
     """Number of layers of each weight width."""
     widths = [layer["weight_bits"] for layer in result["layers"]]
     return {str(width): widths.count(width) for width in sorted(set(widths))}
+
+
+def range_sources(out: Path) -> dict[str, int]:
+    """Number of activation ranges by what they were measured on."""
+    sources = [each["source"] for each in read_json(out / "ranges.json")["quantizers"].values()]
+    return {source: sources.count(source) for source in sorted(set(sources))}
 
 
 def to_hex(correct: NDArray[np.bool_]) -> str:

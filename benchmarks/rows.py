@@ -29,15 +29,20 @@ NETWORKS = {
     "shufflenet_cifar10": "cifar10",
     "squeezenext_cifar10": "cifar10",
 }
-W8, W8_NOT_PORTABLE, W4, MIXED = "w8a8", "w8a8-no-portable", "w4a8", "avg4-a8"
+WITHOUT_NORM = {"vit_cifar10": "cifar10", "vgg_cifar10": "cifar10"}  # of benchmarks.without
+FAMILIES = NETWORKS | WITHOUT_NORM
+W8, W8_NOT_PORTABLE, W4, W4A4, MIXED = "w8a8", "w8a8-no-portable", "w4a8", "w4a4", "avg4-a8"
 SETTINGS: dict[str, dict[str, Any]] = {  # options of `zeroq quantize`
     W8: {},
     W8_NOT_PORTABLE: {"portable": False},
     W4: {"weight_bits": 4, "edge_bits": "same"},
+    W4A4: {"weight_bits": 4, "activation_bits": 4},
     MIXED: {"average_bits": 4},
 }
 DISTILLED, REAL, RANDOM = "distilled", "real", "random"
-IMAGES = {W8: (DISTILLED,), W8_NOT_PORTABLE: (DISTILLED,), W4: (DISTILLED,), MIXED: (DISTILLED, REAL, RANDOM)}
+IMAGES: dict[str, tuple[str, ...]] = {  # of benchmarks.accuracy
+    W8: (DISTILLED,), W8_NOT_PORTABLE: (DISTILLED,), W4: (DISTILLED,), W4A4: (), MIXED: (DISTILLED, REAL, RANDOM),
+}  # fmt: skip
 
 # Where a change may change a network's accuracy, its file, or the time that it takes.
 METHOD = (

@@ -57,7 +57,7 @@ def measure(row: TaskRow, model: LoadedModel, run: Run, folder: Path) -> dict[st
     """All that the tables say of a run, as plain JSON."""
     subject = model_subject(model, None)
     data = TASKS[subject.meaning.task].open(
-        folder / NETWORKS[row.network], model.preprocessing, subject.meaning, subject.classes
+        folder / NETWORKS[row.network], model.picture(), subject.meaning, subject.classes
     )
     networks: dict[str, Predict] = {
         FLOAT: subject.predict,

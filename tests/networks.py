@@ -274,6 +274,33 @@ class Attention(nn.Module):
         return self.head((tokens + self.mlp(self.norm2(tokens))).mean(1))
 
 
+class Standardised(nn.Conv2d):
+    """A convolution whose filters are standardised in every pass (arXiv:2101.08692), with a gain for each."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+        self.gain = nn.Parameter(torch.ones(outputs, 1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(self.weight, (1, 2, 3), keepdim=True)
+        weight = self.gain * (self.weight - mean) * torch.rsqrt(variance * self.weight[0].numel() + 1e-4)
+        return functional.conv2d(images, weight, self.bias, padding=self.padding)
+
+
+class NormFree(nn.Module):
+    """A residual network without any normalisation: standardised filters, scaled branches, a scalar at their end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.other = Standardised(3, 8, 3), Standardised(8, 8, 3), Standardised(8, 8, 1)
+        self.last, self.strength = nn.Linear(8, 4), nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images)
+        branch = self.other(1.7 * torch.relu(self.one(1.7 * torch.relu(stem / 0.9))))
+        return self.last(torch.relu(stem + 0.2 * self.strength * branch).mean((2, 3)))
+
+
 class OneConvolution(nn.Module):
     """A single layer: it is the first and the last at once."""
 
@@ -384,6 +411,7 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "no_norm": lambda: classifier(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()),
     "one_convolution": OneConvolution,
     "attention": Attention,
+    "norm_free": NormFree,
     "long_kernels": lambda: classifier(
         block(3, 8), nn.Conv2d(8, 8, (1, 3), padding="same"), nn.ReLU(), nn.Conv2d(8, 8, (3, 1))
     ),

@@ -12,7 +12,10 @@ FLOORS = [
     {"distillation", "ranges", "sensitivity", "allocate", "rounding", "bias_correction", "finer_outputs", "deploy",
      "evaluate"},
     {"models", "report", "run_directory"},
-    {"pipeline", "preparation", "stages", "selection", "outcome", "conclusion", "stored", "accuracy"},
+    {
+        *("pipeline", "preparation", "guidance", "stages", "selection"),
+        *("outcome", "conclusion", "stored", "accuracy", "adaptation"),
+    },
     {"cli", "terminal", "__main__"},
 ]
 SIBLINGS_MEET = {1, 4, 5}  # the values and the graph build on one another, and the command line is one program

@@ -86,8 +86,8 @@ SENTENCES = [
         "zeroq: The command benchmark is not there yet: zeroq evaluate gives images per second.",
     ),
     (
-        "restatistic digits --data x --out y",
-        "zeroq: The command restatistic is not there yet: --weights takes weights that were adapted elsewhere.",
+        "restatistic digits --data x",
+        "zeroq: Missing option '--out'; zeroq restatistic --help says what can be given.",
     ),
 ]
 

@@ -260,11 +260,43 @@ def benchmark(rest: tuple[str, ...]) -> None:
     raise OptionError("The command benchmark is not there yet: zeroq evaluate gives images per second.")
 
 
-@commands.command(context_settings={"ignore_unknown_options": True})
-@click.argument("rest", nargs=-1, metavar="MODEL --data FOLDER --out FILE")
-def restatistic(rest: tuple[str, ...]) -> None:
-    """BatchNorm statistics of another domain, no labels (not there yet)."""
-    raise OptionError("The command restatistic is not there yet: --weights takes weights that were adapted elsewhere.")
+@commands.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--data", type=FILE, required=True, metavar="FOLDER", help="Pictures, nested or not, or an npz; no labels."
+)
+@click.option("--out", type=FILE, required=True, metavar="FILE", help="Safetensors, for --weights.")
+@click.option("--weights", type=FILE, metavar="FILE", help="Safetensors, or a state_dict saved by torch.")
+@click.option("--preprocess", type=FILE, metavar="FILE.json", help="How pictures become the input.")
+@click.option("--batch", type=click.IntRange(min=2), metavar="N", help="Pictures at once.  [default: 64]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def restatistic(
+    model: str,
+    data: Path,
+    out: Path,
+    weights: Path | None,
+    preprocess: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **asked: Any,
+) -> None:
+    """BatchNorm statistics of another domain, from pictures without labels.
+
+    zeroq quantize MODEL --weights FILE then quantizes for that domain.
+    """
+    import zeroq.adaptation as adaptation
+    import zeroq.terminal as terminal
+    from zeroq.models import load_model
+
+    with terminal.progress(quiet) as on_progress:
+        loaded = load_model(model, weights=weights, preprocess=preprocess)
+        result = adaptation.restatistic(loaded, data, out, on_progress=on_progress, **asked)
+    if as_json:
+        _echo_json(result)
+    else:
+        terminal.show_restatistic(result)
 
 
 def _echo_json(result: dict[str, Any]) -> None:

@@ -124,6 +124,10 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         "options": prepared.options.to_dict(),
         "preprocess": preprocess_dict(model.preprocessing),
         "input_shape": model.shapes,
+        "doubts": [
+            {"norm": doubt.norm, "kind": doubt.kind, "channels": len(doubt.channels), "of": doubt.of}
+            for doubt in prepared.trust.doubts
+        ],
         "versions": {
             "zeroq": __version__,
             "torch": torch.__version__,

@@ -9,11 +9,21 @@ import torch
 from torch import Tensor
 
 from zeroq.allocate import budget_in_weight_bits
-from zeroq.distillation import InputStatistic, can_match, natural_statistic, neutral_statistic
+from zeroq.distillation import (
+    InputStatistic,
+    Trust,
+    can_match,
+    examine,
+    few_batches,
+    natural_statistic,
+    neutral_statistic,
+    warnings_of,
+)
 from zeroq.divergence import Meaning
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Network, capture, fold
+from zeroq.guidance import guidance, unknown_outputs
 from zeroq.models import LoadedModel
 from zeroq.models.meaning import meaning_of
 from zeroq.models.several import pictures_among
@@ -37,6 +47,7 @@ class Prepared:
     placement: Placement
     plan: LayerPlan
     statistics: tuple[InputStatistic, ...]  # one for each input
+    trust: Trust  # in the running statistics; empty where they are not used
     pictures: Tensor | None  # of --calibration, [N, C, H, W]
     warnings: tuple[str, ...]
     seconds: float
@@ -55,17 +66,17 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     plan = plan_layers(folded, options)
     check_target(plan, options)
     warnings = [*model.warnings, *guessed]
-    if not can_match(network) and options.calibration is None:
-        warnings.append(
-            "The network has no BatchNorm whose statistics images could match: ranges come from noise of natural "
-            "spectrum; --calibration FOLDER takes your own pictures."
-        )
     statistics = input_statistics(model, options, network)
+    trust, doubted = believed(model, network, statistics, options)
+    warnings += doubted
     placement = place(folded, plan.floating)
+    if options.calibration is None:
+        one = model.example is None
+        warnings += [*(guidance(network) if one else unmatched(network)), *unknown_outputs(network, folded, placement)]
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
-        model, options, meaning, network, folded, placement, plan, statistics, pictures, tuple(warnings), seconds
+        model, options, meaning, network, folded, placement, plan, statistics, trust, pictures, tuple(warnings), seconds
     )
 
 
@@ -74,6 +85,25 @@ def example_of(model: LoadedModel) -> tuple[Tensor, ...]:
     if model.example is not None:
         return model.example
     return (torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)),)
+
+
+def unmatched(network: Network) -> list[str]:
+    """What is said of inputs, other than one picture, that no BatchNorm guides."""
+    if can_match(network):
+        return []
+    return [
+        "The network has no BatchNorm whose statistics its inputs could match: they stay noise, which ranges come from."
+    ]
+
+
+def believed(
+    model: LoadedModel, network: Network, statistics: tuple[InputStatistic, ...], options: Options
+) -> tuple[Trust, list[str]]:
+    """Which running statistics the distillation may match, and what is to be said of the others."""
+    if options.calibration is not None or not can_match(network):
+        return Trust({}, ()), []
+    trust = examine(network, statistics)
+    return trust, [*warnings_of(trust), *few_batches(model.module.state_dict())]
 
 
 def check_target(plan: LayerPlan, options: Options) -> None:

@@ -18,7 +18,7 @@ from zeroq.bias_correction import correct_biases
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
-from zeroq.distillation import EFFORTS, distill, distill_several
+from zeroq.distillation import EFFORTS, distill, distill_several, guide_of
 from zeroq.divergence import Comparison, Meaning
 from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
@@ -29,7 +29,7 @@ from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
 from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
-from zeroq.ranges import observe
+from zeroq.ranges import Knowledge, knowledge_of, observe
 from zeroq.rounding import Rounded, round_weights
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
@@ -168,12 +168,13 @@ class Stages:
         count = effort.images if options.images is None else options.images
         iterations = effort.iterations if options.iterations is None else options.iterations
         precision = self.precision()
-        source = "distilled" if prepared.network.norms else "neither"
+        guides = {"batchnorm"} if prepared.model.example is not None else {"batchnorm", "attention"}
+        source = "distilled" if iterations and guide_of(prepared.network) in guides else "neither"
 
         def compute() -> Inputs:
             how: dict[str, Any] = {
                 "count": count, "iterations": iterations, "seed": options.seed, "precision": precision,
-                "on_step": self.step("distill"),
+                "trust": prepared.trust, "on_step": self.step("distill"),
             }  # fmt: skip
             if prepared.model.example is None:
                 return distill(prepared.network, prepared.statistics[0], **how)
@@ -228,11 +229,14 @@ class Stages:
     def ranges(self, images: Images) -> Ranges:
         """Activation ranges."""
         prepared, plan = self.prepared, self.prepared.plan
+        own = images.source == "calibration"  # pictures know better than statistics
+        doubted = {doubt.norm for doubt in prepared.trust.doubts if doubt.kind != "dead"}
+        knowledge = Knowledge() if own else knowledge_of(prepared.network, doubted)
         return self.run.stage(
             "ranges", {"input_bits": plan.input_bits, "floating": plan.floating}, ["ranges.json"],
             compute=lambda: observe(
                 prepared.folded, prepared.placement, images.fitting, plan.input_bits, source=images.source,
-                on_step=self.step("ranges"),
+                knowledge=knowledge, on_step=self.step("ranges"),
             ),
             save=lambda ranges: self.run.write_json("ranges.json", ranges_to_json(ranges)),
             load=lambda: ranges_from_json(self.run.read_json("ranges.json")),

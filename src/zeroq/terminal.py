@@ -129,6 +129,23 @@ def show_evaluation(result: Mapping[str, Any], target: str) -> None:
     Console(file=sys.stdout, highlight=False).print(_table(target, rows))
 
 
+def show_restatistic(result: Mapping[str, Any]) -> None:
+    """What was measured again, and the command that goes on from there."""
+    console = Console(file=sys.stdout, highlight=False)
+    mean, deviation = (",".join(f"{value:g}" for value in result[name]) for name in ("input_mean", "input_std"))
+    rows = [
+        ("BatchNorms measured", f"{result['batchnorms']}, on {result['images']} pictures"),
+        ("weights", str(result["file"])),
+        ("mean of pixels", mean),
+        ("deviation of pixels", deviation),
+    ]
+    console.print(_table(str(result["model"]), rows))
+    for warning in result["warnings"]:
+        console.print(f"warning: {warning}", markup=False)
+    asked = f"--weights {result['file']} --input-mean {mean} --input-std {deviation}"
+    console.print(f"next: zeroq quantize {result['model']} {asked}", markup=False, soft_wrap=True)
+
+
 def megabytes(count: float) -> str:
     """Bytes as megabytes of 10^6, as everywhere here."""
     return f"{count / 1e6:.3f} MB"

@@ -40,6 +40,7 @@ IN_FLOAT: dict[str, set[str]] = {
     "gated": {"Sigmoid", "Mul", "Sub", "PRelu"},
     "tokens": {"Add", "ReduceMean"},  # of a stored table; of sequences
     "attention": {"Add", "ReduceMean", "LayerNormalization", "Mul", "Softmax", "Div", "Erf"},  # the last two: GELU
+    "norm_free": {"Mul", "Div", "Relu"},  # by numbers, around ReLUs
 }
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.networks import NETWORKS, example_of
 from zeroq.devices import Precision
-from zeroq.distillation import EFFORTS, InputStatistic, can_match, distill
+from zeroq.distillation import EFFORTS, InputStatistic, distill, guide_of
 from zeroq.distillation.images import batch_size, prepare
 from zeroq.distillation.starts import natural_noise
 from zeroq.errors import NumericalError, OptionError
@@ -72,7 +72,7 @@ def test_every_step_is_reported() -> None:
 
 def test_without_batch_norm_images_stay_what_they_start_as() -> None:
     network = captured("no_norm")
-    assert not can_match(network) and can_match(captured("plain"))
+    assert guide_of(network) == "nothing" and guide_of(captured("plain")) == "batchnorm"
     expected = natural_noise((4, 3, 8, 8), statistic(3), torch.Generator().manual_seed(0))
     assert torch.equal(distill(network, statistic(3), count=4, iterations=5), expected)
 

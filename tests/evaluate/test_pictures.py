@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from zeroq.errors import DataError
-from zeroq.evaluate import calibration_pictures
+from zeroq.evaluate import calibration_pictures, open_pictures
 from zeroq.preprocessing import Preprocessing
 
 GREY = Preprocessing((4, 4), (0.0,), (1 / 255,), "L")
@@ -87,3 +87,10 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "one.jpg").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"one\.jpg is not a picture: remove it, or replace it by one\.$"):
         calibration_pictures(tmp_path, GREY, 1, 0)
+
+
+def test_all_pictures_are_gone_through_in_batches(twenty: Path) -> None:
+    pictures = open_pictures(twenty, GREY)
+    batches = list(pictures.read(8))
+    assert pictures.count == 20 and [len(batch) for batch in batches] == [8, 8, 4]
+    assert values(torch.cat(batches)) == list(range(20))

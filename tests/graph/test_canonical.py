@@ -136,3 +136,27 @@ def test_a_single_output_stands_by_itself_and_several_keep_their_form() -> None:
     output = capture(module, images).run(images)
     assert isinstance(output, (list, tuple)) and len(output) == 2
     assert isinstance(captured(lambda images, layer: layer(images)).run(torch.randn(1, 3, 4, 4)), Tensor)
+
+
+def test_parts_of_what_depends_on_stored_tensors_alone_are_computed_too() -> None:
+    """Variance and mean of a filter; slices of one matrix."""
+
+    class Parts(nn.Module):
+        """Both on stored weights."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution, self.joint = nn.Conv2d(3, 4, 1), nn.Parameter(torch.randn(8, 4))
+
+        def forward(self, images: Tensor) -> Tensor:
+            variance, mean = torch.var_mean(self.convolution.weight, (1, 2, 3), keepdim=True)
+            standardised = functional.conv2d(images, (self.convolution.weight - mean) * torch.rsqrt(variance + 1e-4))
+            one, other = self.joint.chunk(2)
+            return functional.linear(functional.linear(standardised.mean((2, 3)), one), other)
+
+    module = Parts().eval()
+    images = torch.randn(2, 3, 4, 4)
+    network = capture(module, images)
+    assert len(network.layers) == 3 and network.layers[0].name == "convolution"
+    assert not [node for node in network.graph.nodes if "var_mean" in str(node.target) or "chunk" in str(node.target)]
+    assert torch.allclose(network.run(images), module(images), atol=1e-6)

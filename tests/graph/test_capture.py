@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.networks import NETWORKS, example_of
 from zeroq.errors import CaptureError
 from zeroq.graph import Network, capture, fold
 
@@ -96,9 +97,9 @@ def test_control_flow_by_values_is_refused_with_its_place() -> None:
     sentence = refusal(lambda x: x if x.sum() > 0 else -x)
     assert sentence.startswith(f"The network cannot be captured at {__file__}:")
     assert sentence.endswith(
-        " (sentence = refusal(lambda x: x if x.sum() > 0 else -x)): its forward pass asks for a value of a tensor; write "
-        "it without control flow that depends on values of tensors (torch.where chooses between two), or leave that step "
-        "out of the network."
+        " (sentence = refusal(lambda x: x if x.sum() > 0 else -x)): its forward pass asks for a value of a tensor; "
+        "write it without control flow that depends on values of tensors (torch.where chooses between two), or leave "
+        "that step out of the network."
     )
     assert "\n" not in sentence
 
@@ -128,8 +129,17 @@ def test_numbers_that_are_none_are_refused() -> None:
     with pytest.raises(CaptureError) as error:
         capture(module, IMAGES)
     assert str(error.value) == (
-        "The network gives NaN or infinity on a plain input: check that its weights were loaded."
+        "The network gives NaN or infinity on a plain input, first in layer: check that its weights were loaded, and "
+        "them and its BatchNorms' running statistics for NaN and negative variances."
     )
+
+
+@pytest.mark.parametrize(("name", "value"), [("running_mean", float("nan")), ("running_var", -1.0)])
+def test_a_norm_whose_statistics_are_no_numbers_is_named(name: str, value: float) -> None:
+    module = NETWORKS["plain"]()
+    getattr(module[1][1], name)[2] = value  # type: ignore[index]
+    with pytest.raises(CaptureError, match=r"NaN or infinity on a plain input, first in 1\.1: check"):
+        capture(module, example_of("plain"))
 
 
 def test_the_module_is_given_back_as_it_was() -> None:

@@ -1,10 +1,26 @@
-"""Images without data: their statistics match what the network's BatchNorms remember."""
+"""Images without data: their statistics match what the network's BatchNorms remember, or its attention guides them."""
 
-from zeroq.distillation.images import EFFORTS, Effort, can_match, distill
+from zeroq.distillation.attention import find_attention
+from zeroq.distillation.doubts import Doubt, Trust, examine, few_batches, warnings_of
+from zeroq.distillation.images import EFFORTS, Effort, can_match, distill, guide_of
+from zeroq.distillation.neutral import neutral_statistic
 from zeroq.distillation.several import distill_several
-from zeroq.distillation.statistics import InputStatistic, natural_statistic, neutral_statistic
+from zeroq.distillation.statistics import InputStatistic, natural_statistic
 
 __all__ = [
-    "EFFORTS", "Effort", "InputStatistic", "can_match", "distill", "distill_several", "natural_statistic",
+    "EFFORTS",
+    "Doubt",
+    "Effort",
+    "InputStatistic",
+    "Trust",
+    "can_match",
+    "distill",
+    "distill_several",
+    "examine",
+    "few_batches",
+    "find_attention",
+    "guide_of",
+    "natural_statistic",
     "neutral_statistic",
-]  # fmt: skip
+    "warnings_of",
+]

@@ -6,20 +6,24 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import torch
 from torch import Tensor, fx
 
 from zeroq.devices import Precision
-from zeroq.distillation.measuring import is_measured, measuring_graph, moments_by_autograd
-from zeroq.distillation.starts import column, natural_noise, shape_spectrum
-from zeroq.distillation.statistics import InputStatistic, Targets, make_targets
+from zeroq.distillation.attention import find_attention, prepare_attention
+from zeroq.distillation.doubts import Trust, examine
+from zeroq.distillation.measuring import Moments, is_measured, measuring_graph, moments_by_autograd
+from zeroq.distillation.starts import natural_noise
+from zeroq.distillation.statistics import InputStatistic
+from zeroq.distillation.steps import optimise
+from zeroq.distillation.targets import Targets, make_targets
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, replay
 
-LEARNING_RATE = 0.2  # of the input's deviation
-MOMENTUM, SQUARES = 0.8, 0.9  # of Adam; 0.9 and 0.99 left twice the loss after 36 steps
-LARGE = 128  # pixels of a side from which steps have the spectrum 1/f
+NORMS, ATTENTION, NOTHING = "batchnorm", "attention", "nothing"  # what images are made for
+ATTENDED = 2  # one image of so many is made for the network's attention
 FULL_PRECISION = Precision()
 BATCH_BYTES = 3e9  # values that the backward pass keeps, at most
 
@@ -43,6 +47,7 @@ def distill(
     iterations: int = 24,
     seed: int = 0,
     precision: Precision = FULL_PRECISION,
+    trust: Trust | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Images [count, C, ...] on which the inputs of the network's BatchNorms have the statistics of training.
@@ -50,7 +55,10 @@ def distill(
     Minimises the sum over BatchNorms of ||mean~ - mean||^2 + ||deviation~ - deviation||^2, each over the sum of its
     variances, and the same for the input (arXiv:2001.00281, which takes each image alone and weighs nothing), over
     the whole batch, from noise of natural spectrum; each step ends with values that a picture can give.
-    network: not folded. Without BatchNorms the images stay what they start as (see `can_match`).
+    trust: which channels are matched; by default as `examine` finds.
+    network: not folded. Without BatchNorms every second image is optimised for the network's attention instead (see
+    `Attending`), and stays what it starts as where there is none: images that are all alike in what they are made for
+    are worse than noise, and both kinds together better than either.
     on_step: called with steps done and steps in all. Raises NumericalError naming the BatchNorm, OptionError.
     """
     if count < 1 or iterations < 0:
@@ -66,18 +74,32 @@ def distill(
         )
     generator = torch.Generator().manual_seed(seed)
     images = natural_noise((count, *network.example[0].shape[1:]), input_statistic, generator)
-    if not can_match(network):
+    guide = guide_of(network)
+    if guide == NOTHING or not iterations:
         return images
-    matching = prepare(network, input_statistic, precision)
-    batches = images.split(batch_size(network, count, precision))
+    optimised = images if guide == NORMS else images[::ATTENDED]
+    batches = optimised.split(batch_size(network, len(optimised), precision))
+    matching = prepare(network, input_statistic, precision, trust) if guide == NORMS else None
     steps, total = itertools.count(1), iterations * len(batches)
     report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
-    return torch.cat([optimise(batch, matching, iterations, report) for batch in batches])
+    found = []
+    for batch in batches:
+        objective = matching or prepare_attention(network, input_statistic, precision, batch, generator)
+        found.append(optimise(batch, objective, iterations, report))
+    optimised.copy_(torch.cat(found))
+    return images
 
 
 def can_match(network: Network) -> bool:
     """Whether the network has BatchNorms whose statistics images can be fitted to."""
     return len(network.norms) > 0
+
+
+def guide_of(network: Network) -> str:
+    """What images can be made for: BatchNorms' statistics, in their absence the diversity of attention, or nothing."""
+    if can_match(network):
+        return NORMS
+    return ATTENTION if find_attention(network) else NOTHING
 
 
 @dataclass(frozen=True)
@@ -93,21 +115,26 @@ class Matching:
     others: Mapping[str, Tensor] = field(default_factory=dict)  # the network's further inputs, which stay as they are
 
     def loss(self, images: Tensor) -> Tensor:
-        """The distance of the images' statistics from the targets. Raises NumericalError."""
+        """The distance of the images' statistics from the targets."""
+        return self.targets.loss(self.measure(images), len(images))
+
+    def refuse(self, images: Tensor) -> NoReturn:
+        """Name the first BatchNorm whose input holds no numbers. Raises NumericalError."""
+        with torch.no_grad():
+            self.targets.check(self.measure(images))
+        raise NumericalError("The loss of distilled images is NaN or infinite: check the network's running statistics.")
+
+    def measure(self, images: Tensor) -> list[Moments]:
+        """Mean and variance of each BatchNorm's input, and of the images at last."""
         value = self.precision.apply(images)
         others = {name: self.precision.apply(other) for name, other in self.others.items()}
         measured = replay(self.graph, self.tensors, {self.input: value, **others})["output"]
-        found = [*measured, moments_by_autograd(images)]
-        loss = self.targets.loss(found, len(images))
-        if not torch.isfinite(loss):
-            self.targets.check(found)
-            raise NumericalError(
-                "The loss of distilled images is NaN or infinite: check the network's running statistics."
-            )
-        return loss
+        return [*measured, moments_by_autograd(images)]
 
 
-def prepare(network: Network, statistic: InputStatistic, precision: Precision, index: int = 0) -> Matching:
+def prepare(
+    network: Network, statistic: InputStatistic, precision: Precision, trust: Trust | None = None, index: int = 0
+) -> Matching:
     """The network's tensors in the precision of the computation; those of BatchNorms stay in 32 bits.
 
     index: of the input that is to be moved.
@@ -122,34 +149,8 @@ def prepare(network: Network, statistic: InputStatistic, precision: Precision, i
     tensors = {
         name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used
     }
-    targets = make_targets(network, statistic)
+    targets = make_targets(network, statistic, trust or examine(network, statistic))
     return Matching(graph, tensors, network.inputs[index], targets, statistic, precision)
-
-
-def optimise(batch: Tensor, matching: Matching, iterations: int, report: Callable[[], None]) -> Tensor:
-    """One batch after `iterations` steps of Adam, their size falling along half a cosine.
-
-    Adam's steps are white noise at first. For large images it works on what a filter of spectrum 1/f turns into them,
-    so that steps move large areas together: a loss of 0.18 in place of 0.66 on MobileNetV1 (224 px, 36 steps; real
-    pictures have 0.42). Small images are better off without: 0.11 in place of 0.45 on ResNet18 (64 px).
-    """
-    exponent = 1.0 if max(batch.shape[2:], default=0) >= LARGE else 0.0
-    images = batch
-    low, high, deviation = (column(getattr(matching.statistic, name), batch) for name in ("low", "high", "deviation"))
-    first, second = torch.zeros_like(batch), torch.zeros_like(batch)
-    for step in range(iterations):
-        images = images.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(matching.loss(images), images)
-        gradient = shape_spectrum(gradient, exponent)
-        first.lerp_(gradient, 1 - MOMENTUM)
-        second.lerp_(gradient.square(), 1 - SQUARES)
-        size = LEARNING_RATE * (1 + math.cos(math.pi * step / iterations)) / 2 / (1 - MOMENTUM ** (step + 1))
-        change = first / (torch.sqrt(second / (1 - SQUARES ** (step + 1))) + 1e-20)
-        with torch.no_grad():
-            images = images - size * deviation * shape_spectrum(change, exponent)
-            images = torch.clamp(images, low, high)
-        report()
-    return images
 
 
 def batch_size(network: Network, count: int, precision: Precision) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from zeroq.graph import Network
+
+Moments = tuple[Tensor, Tensor]  # mean and biased variance per channel: [C], [C]
 
 
 class NormaliseAndMeasure(torch.autograd.Function):
@@ -60,6 +63,13 @@ def moments(value: Tensor) -> tuple[Tensor, Tensor]:
     unused = torch.zeros(value.shape[1], device=value.device)
     mean, variance = torch.batch_norm_update_stats(value, unused, unused.clone(), 0.0)
     return mean, variance
+
+
+def pool(moments: Sequence[Moments]) -> Moments:
+    """Mean of the means, mean of the variances: of a BatchNorm that runs several times, as training averages them."""
+    if len(moments) == 1:
+        return moments[0]
+    return tuple(torch.stack(each).mean(0) for each in zip(*moments, strict=True))  # type: ignore[return-value]
 
 
 def moments_by_autograd(value: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from zeroq.devices import Precision
-from zeroq.distillation.images import batch_size, can_match, optimise, prepare
+from zeroq.distillation.doubts import Trust
+from zeroq.distillation.images import batch_size, can_match, prepare
 from zeroq.distillation.measuring import measuring_graph
-from zeroq.distillation.starts import natural_noise
+from zeroq.distillation.starts import start
 from zeroq.distillation.statistics import InputStatistic
+from zeroq.distillation.steps import optimise
 from zeroq.graph import Network
 
 ROUNDS = 2  # each input is taken up so many times, with its share of the steps
@@ -27,6 +29,7 @@ def distill_several(
     iterations: int,
     seed: int,
     precision: Precision,
+    trust: Trust | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, ...]:
     """One tensor [count, ...] for each input; those that reach a BatchNorm match its statistics.
@@ -41,7 +44,7 @@ def distill_several(
     moved = movable(network) if can_match(network) else []
     if not moved:
         return tuple(inputs)
-    matchings = {index: prepare(network, statistics[index], precision, index) for index in moved}
+    matchings = {index: prepare(network, statistics[index], precision, trust, index) for index in moved}
     size = batch_size(network, count, precision)
     batches = [list(batch) for batch in zip(*(value.split(size) for value in inputs), strict=True)]
     turns = [(index, share) for share in shares(iterations) for index in moved]
@@ -71,14 +74,3 @@ def movable(network: Network) -> list[int]:
         for index, (value, reached) in enumerate(zip(network.example, used, strict=True))
         if reached and value.is_floating_point() and value.dim() > 1
     ]
-
-
-def start(example: Tensor, statistic: InputStatistic, count: int, generator: torch.Generator) -> Tensor:
-    """Noise of the statistic [count, ...]; entries of the example where it holds no fractions."""
-    shape = (count, *example.shape[1:])
-    if not example.is_floating_point():
-        values = example.flatten()
-        return values[torch.randint(len(values), shape, generator=generator)]
-    if example.dim() == 1:
-        return torch.randn(shape, generator=generator) * statistic.deviation[0] + statistic.mean[0]
-    return natural_noise(shape, statistic, generator)

@@ -2,8 +2,9 @@
 
 from zeroq.evaluate.data import Arrays, LabelledData, open_data
 from zeroq.evaluate.evaluation import Predict, evaluate
-from zeroq.evaluate.pictures import calibration_pictures
+from zeroq.evaluate.pictures import Pictures, calibration_pictures, open_pictures
 from zeroq.evaluate.predict import OnnxPredictor, metadata_of, onnx_predictor, preprocessing_of
+from zeroq.evaluate.restatistic import measure_statistics
 from zeroq.evaluate.tasks import TASKS, Data, Task
 
 __all__ = [
@@ -12,12 +13,15 @@ __all__ = [
     "Data",
     "LabelledData",
     "OnnxPredictor",
+    "Pictures",
     "Predict",
     "Task",
     "calibration_pictures",
     "evaluate",
+    "measure_statistics",
     "metadata_of",
     "onnx_predictor",
     "open_data",
+    "open_pictures",
     "preprocessing_of",
 ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from zeroq.errors import DataError
-from zeroq.evaluate.archive import open_member
+from zeroq.evaluate.archive import Member, open_member
 from zeroq.preprocessing import Preprocessing, apply_picture, apply_pixels, check_pixels
 
 DECODING_THREADS = 2
@@ -65,6 +67,28 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Unlabelled inputs of a network, read from disk while they are gone through."""
+
+    count: int
+    read: Callable[[int], Iterator[Tensor]]  # from a batch size to float32 [n, C, H, W] each, in their order
+
+
+def open_pictures(source: Path, preprocessing: Preprocessing) -> Pictures:
+    """All pictures of a folder, nested or not, or `images` of an npz file. Raises DataError."""
+    if source.is_dir():
+        files = picture_files(source)
+        return Pictures(len(files), partial(read_batches, files, preprocessing))
+    images = open_pixels(source, preprocessing)
+
+    def read(batch: int) -> Iterator[Tensor]:
+        for block in images.blocks(batch):
+            yield apply_pixels(block, preprocessing)
+
+    return Pictures(images.shape[0], read)
+
+
 def calibration_pictures(source: Path, preprocessing: Preprocessing, count: int, seed: int) -> Tensor:
     """Inputs [count, C, H, W] from a folder of pictures, nested or not, or from `images` of an npz file.
 
@@ -72,25 +96,33 @@ def calibration_pictures(source: Path, preprocessing: Preprocessing, count: int,
     fewer than `count`. Files of a folder that are no pictures by their ending are passed over. Raises DataError.
     """
     if source.is_dir():
-        endings = Image.registered_extensions()
-        files = [path for path in files_below(source) if path.suffix.lower() in endings]
-        if not files:
-            raise DataError(f"{source} holds no pictures: give a folder with some in it, or an npz file with 'images'.")
+        files = picture_files(source)
         chosen = [files[index] for index in _choose(len(files), count, seed)]
         return torch.cat(list(read_batches(chosen, preprocessing, batch=32)))
+    images = open_pixels(source, preprocessing)
+    places = set(_choose(images.shape[0], count, seed))
+    rows = [row for index, row in enumerate(images.blocks(1)) if index in places]
+    return apply_pixels(np.concatenate(rows), preprocessing)
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """Files of a folder that are pictures by their ending. Raises DataError where there is none."""
+    endings = Image.registered_extensions()
+    files = [path for path in files_below(folder) if path.suffix.lower() in endings]
+    if not files:
+        raise DataError(f"{folder} holds no pictures: give a folder with some in it, or an npz file with 'images'.")
+    return files
+
+
+def open_pixels(source: Path, preprocessing: Preprocessing) -> Member:
+    """`images` of an npz file, none of them read yet. Raises DataError."""
     if not source.exists():
         raise DataError(f"{source} does not exist: give a folder of pictures, or an npz file with 'images'.")
-    return _calibration_pixels(source, preprocessing, count, seed)
-
-
-def _calibration_pixels(source: Path, preprocessing: Preprocessing, count: int, seed: int) -> Tensor:
     images = open_member(source, "images")
     check_pixels(f"The images in {source}", images.shape, images.dtype, preprocessing)
     if not images.shape[0]:
         raise DataError(f"There are no images in {source}: give at least one.")
-    chosen = set(_choose(images.shape[0], count, seed))
-    rows = [row for index, row in enumerate(images.blocks(1)) if index in chosen]
-    return apply_pixels(np.concatenate(rows), preprocessing)
+    return images
 
 
 def _choose(available: int, count: int, seed: int) -> list[int]:

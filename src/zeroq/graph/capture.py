@@ -13,6 +13,7 @@ from zeroq.errors import CaptureError
 from zeroq.graph.canonical import canonicalise
 from zeroq.graph.network import Network, describe
 from zeroq.graph.refusals import CHANGING, difference_place, explain
+from zeroq.graph.replay import replay
 
 TOLERANCE = 1e-4  # relative to the largest output: what reordering of sums may change
 
@@ -84,11 +85,26 @@ def check_same(network: Network, module: nn.Module, inputs: tuple[Tensor, ...]) 
     for reference, value in zip(expected, actual, strict=True):
         if reference.is_floating_point() and not torch.isfinite(reference).all():
             raise CaptureError(
-                "The network gives NaN or infinity on a plain input: check that its weights were loaded."
+                f"The network gives NaN or infinity on a plain input{first_without_numbers(network)}: check that its "
+                "weights were loaded, and them and its BatchNorms' running statistics for NaN and negative variances."
             )
         if (reference - value).abs().max() > TOLERANCE * reference.abs().max().clamp(min=1e-12):
             where = difference_place(module, (inputs, inputs))
             raise CaptureError(f"The captured graph gives other outputs than the module{where}: {CHANGING}.")
+
+
+def first_without_numbers(network: Network) -> str:
+    """Where the first value arises that is not finite, by module; "" if in none."""
+    found: list[str] = []
+
+    def visit(node: fx.Node, value: Any) -> None:
+        broken = isinstance(value, Tensor) and value.is_floating_point() and not value.isfinite().all()
+        if broken and not found and node.op == "call_function":
+            found.append(f", first in {node.meta.get('module') or node.name}")
+
+    with torch.inference_mode():
+        replay(network.graph, network.tensors, dict(zip(network.inputs, network.example, strict=True)), visit=visit)
+    return "".join(found)
 
 
 def flat(output: Any) -> list[Tensor]:

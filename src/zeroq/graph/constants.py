@@ -100,14 +100,16 @@ def evaluate(node: fx.Node, values: dict[fx.Node, Any]) -> Any:
 
 
 def origins(made: dict[str, fx.Node]) -> dict[str, str]:
-    """Computed tensor -> the stored one that it comes from first; tensors made of nothing are not among them."""
+    """Computed tensor -> the stored one that it comes from: a weight, else the first; nothing for what has none."""
     found = {}
     for name, node in made.items():
-        first = node
-        while first.op != "get_attr" and first.all_input_nodes:
-            first = first.all_input_nodes[0]
-        if first.op == "get_attr":
-            found[name] = str(first.target)
+        sources, waiting = [], [node]
+        while waiting:
+            each = waiting.pop()
+            sources += [str(each.target)] if each.op == "get_attr" else []
+            waiting += reversed(each.all_input_nodes)
+        if sources:
+            found[name] = next((source for source in sources if source.endswith(".weight")), sources[0])
     return found
 
 

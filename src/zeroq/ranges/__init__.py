@@ -1,7 +1,8 @@
 """Activation ranges: a streaming histogram of each value, and a search over it."""
 
 from zeroq.ranges.histogram import Histogram, merge
+from zeroq.ranges.knowledge import Knowledge, knowledge_of, site_of
 from zeroq.ranges.observe import observe
 from zeroq.ranges.search import range_of
 
-__all__ = ["Histogram", "merge", "observe", "range_of"]
+__all__ = ["Histogram", "Knowledge", "knowledge_of", "merge", "observe", "range_of", "site_of"]

@@ -81,3 +81,11 @@ def merge(histograms: Iterable[Histogram]) -> Histogram:
         merged.zeros += histogram.zeros
         merged.low, merged.high = min(merged.low, histogram.low), max(merged.high, histogram.high)
     return merged
+
+
+def stretched(histogram: Histogram, factor: float) -> Histogram:
+    """That of the values times a factor. Its reach is no power of two any more: it takes no further values."""
+    result = Histogram(histogram.name)
+    result.counts, result.zeros = histogram.counts, histogram.zeros
+    result.reach, result.low, result.high = (factor * end for end in (histogram.reach, histogram.low, histogram.high))
+    return result

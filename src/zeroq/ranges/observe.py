@@ -11,9 +11,13 @@ from torch import fx
 from zeroq.graph import Inputs, Network, chunks, replay
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import Ranges
-from zeroq.ranges.histogram import Histogram, merge
+from zeroq.ranges.histogram import Histogram, merge, stretched
+from zeroq.ranges.knowledge import Knowledge, site_of
+from zeroq.ranges.reach import LEAST_SHARE, reach
 from zeroq.ranges.search import range_of
-from zeroq.simulate.placement import Placement, quantizer_bits
+from zeroq.simulate.placement import Placement, Quantizer, quantizer_bits
+
+NOTHING = Knowledge()
 
 
 def observe(
@@ -23,18 +27,25 @@ def observe(
     input_bits: Mapping[str, int],
     *,
     source: str = "distilled",
+    knowledge: Knowledge = NOTHING,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Ranges:
     """Ranges of all quantizers, measured on the values of the folded network in floating point.
 
     images: [N, C, H, W], of several inputs a tuple.  input_bits: of each quantized layer's input.
     source: where the images came from, for Ranges.
+    knowledge: outputs that a BatchNorm holds never get a range beyond it; those of which none knows are taken to reach
+    LEAST_SHARE of what the norms of their filters and patches allow, should the images reach less.
     """
     histograms = {name: Histogram(name) for quantizer in placement.quantizers for name in quantizer.measured}
+    nodes = {node.name: node for node in network.graph.nodes}
+    reading, reaches = bare_readers(network, nodes, knowledge), dict.fromkeys(knowledge.bare, 0.0)
 
     def note(node: fx.Node, value: Any) -> None:
         if node.name in histograms:
             histograms[node.name].update(value)
+        for weight, site in reading.get(node.name, ()):
+            reaches[site.name] = max(reaches[site.name], reach(site, network.tensors[weight], value))
 
     parts = chunks(images, CHUNK)
     with torch.inference_mode():
@@ -43,12 +54,39 @@ def observe(
             if on_step is not None:
                 on_step(index + 1, len(parts))
     quantizers = {quantizer.name: quantizer for quantizer in placement.quantizers}
-    merged = {name: merge(histograms[value] for value in quantizer.measured) for name, quantizer in quantizers.items()}
+    merged = {
+        name: reaching(merge(histograms[value] for value in quantizer.measured), quantizer, nodes, reaches)
+        for name, quantizer in quantizers.items()
+    }
     found = {}
     for name, bits in quantizer_bits(network, placement, input_bits).items():
         of = name.split("/")[0]
-        histogram = merged[of]
+        histogram, quantizer = merged[of], quantizers[of]
         found[name] = range_of(
-            histogram, bits, source, unsigned=histogram.low >= 0, ceiling=quantizers[of].ceiling
-        )
+            histogram, bits, source, unsigned=histogram.low >= 0, ceiling=quantizer.ceiling,
+            span=knowledge.span(nodes[value] for value in quantizer.measured),
+        )  # fmt: skip
     return Ranges(found)
+
+
+def bare_readers(
+    network: Network, nodes: Mapping[str, fx.Node], knowledge: Knowledge
+) -> dict[str, list[tuple[str, fx.Node]]]:
+    """Weights and sites whose output no BatchNorm knows, by the value that they read."""
+    found: dict[str, list[tuple[str, fx.Node]]] = {}
+    for layer in network.layers:
+        for site in layer.sites:
+            if site in knowledge.bare:
+                source: Any = nodes[site].args[0]
+                found.setdefault(source.name, []).append((layer.weight, nodes[site]))
+    return found
+
+
+def reaching(
+    histogram: Histogram, quantizer: Quantizer, nodes: Mapping[str, fx.Node], reaches: Mapping[str, float]
+) -> Histogram:
+    """The histogram of a quantizer's values, stretched where they reach less than LEAST_SHARE of what they could."""
+    extreme = max(-histogram.low, histogram.high)
+    least = LEAST_SHARE * max(reaches.get(site_of(nodes[value]), 0.0) for value in quantizer.measured)
+    least = min(least, quantizer.ceiling or least)
+    return stretched(histogram, least / extreme) if 0 < extreme < least else histogram

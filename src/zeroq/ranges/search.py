@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ POWER = 2.0
 LEAST_SCALE = 1e-9  # a value that hardly differs from 0 needs none finer
 LEAST_FACTOR = 0.02  # of the extremes
 SINGLE, DOUBLE = 24, 10  # candidates of the first pass: for one end, for each of two ends
+CUT = 0.99  # of a span's end, from where on a range is taken to be cut by it
 FINER, PASSES = 2, 2  # candidates to each side of the best, and how often the grid is refined around it
 
 
@@ -40,13 +41,15 @@ def range_of(
     *,
     unsigned: bool,
     ceiling: float | None = None,
+    span: tuple[float, float] | None = None,
     power: float = POWER,
 ) -> ActivationRange:
     """The range [low, high] with the least sum of count |x - Q(x)|^power, clipping included.
 
     0 is inside and exactly represented: low and high are -zero_point * scale and (levels - zero_point) * scale.
     unsigned: low is 0 (behind a ReLU; negative numbers are not weighed).  ceiling: high never lies above it (ReLU6).
-    A value that is always 0, or was never seen, gets a harmless range, whose source is "neither".
+    span: no end lies beyond it, but for the rounding of the zero point; a range that it cuts has the source
+    "batchnorm".  A value that is always 0, or was never seen, gets a harmless range, whose source is "neither".
     """
     grid = Grid(bits, signed=False)
     occupied = histogram.counts > 0
@@ -58,9 +61,14 @@ def range_of(
     shares = (counts / counts.sum()).float()
     low = 0.0 if unsigned else min(histogram.low, 0.0)
     high = max(histogram.high, 0.0) if ceiling is None else min(max(histogram.high, 0.0), ceiling)
-    target = Target(histogram.centres[occupied], shares, grid, low, high, ceiling, power)
+    held = (low, high) if span is None else (max(low, min(span[0], 0.0)), min(high, max(span[1], 0.0)))
+    if held[0] == held[1]:  # nothing is left of what was seen
+        held = (low, high)
+    target = Target(histogram.centres[occupied], shares, grid, *held, ceiling, power)
     scale, zero_point = search(target)
-    return ActivationRange(-zero_point * scale, (grid.high - zero_point) * scale, bits, source)
+    found = ActivationRange(-zero_point * scale, (grid.high - zero_point) * scale, bits, source)
+    cut = (held[0] > low and found.low < CUT * held[0]) or (held[1] < high and found.high > CUT * held[1])
+    return replace(found, source="batchnorm") if cut else found
 
 
 def harmless(grid: Grid, unsigned: bool, ceiling: float | None) -> ActivationRange:

@@ -11,8 +11,11 @@ from zeroq.options import Options, flag
 from zeroq.report.words import count_of, listed, number
 
 
-def sentence(options: Options) -> str:
-    """The target, the widths and what they were fitted on, in one sentence."""
+def sentence(options: Options, *, distilled: bool = True) -> str:
+    """The target, the widths and what they were fitted on, in one sentence.
+
+    distilled: whether the images were made from the network, rather than left as noise.
+    """
     widths = listed([str(width) for width in options.candidate_widths], "or")
     if options.average_bits is not None:
         target = f"Weights of {widths} bits, {number(options.average_bits)} on average"
@@ -24,13 +27,15 @@ def sentence(options: Options) -> str:
         target = f"Weights of {widths} bits in every layer"
     if options.edges is not None and options.candidate_widths != (options.edges,):
         target += f" but the first and the last, which have {options.edges}"
-    return f"{target}; activations of {options.activation_bits} bits; {source(options)}."
+    return f"{target}; activations of {options.activation_bits} bits; {source(options, distilled)}."
 
 
-def source(options: Options) -> str:
+def source(options: Options, distilled: bool) -> str:
     """Where the images came from, without which nothing can be measured."""
     if options.calibration is not None:
         return f"ranges and rounding fitted to the pictures in {options.calibration.name or options.calibration}"
+    if not distilled:
+        return "no data: everything was fitted to noise with the spectrum of natural pictures"
     return "no data: everything was fitted to images distilled from the network itself"
 
 
@@ -67,11 +72,17 @@ def spelled(value: Any) -> str:
     return f"{value:.17g}" if isinstance(value, float) and value == int(value) else str(value)
 
 
-def images_sentence(options: Options, shown: int) -> str:
+def images_sentence(options: Options, shown: int, *, distilled: bool = True) -> str:
     """What the pictures of the contact sheet are."""
     if options.calibration is not None:
         return f"{count_of(shown, 'picture')} of those you gave, as the network sees them."
+    if not distilled:
+        return (
+            "Noise with the spectrum, the colours and the contrast of natural pictures: the network holds nothing that "
+            "says what its pictures were like."
+        )
     return (
-        "Made from the statistics that the network's BatchNorms keep, not taken from anywhere: they need not look like "
-        "anything, only move the network as real pictures do."
+        "Made from the statistics that the network's BatchNorms keep, or where it has none from what its attention "
+        "tells apart, not taken from anywhere: they need not look like anything, only move the network as real "
+        "pictures do."
     )

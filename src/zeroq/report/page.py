@@ -72,11 +72,12 @@ def values_of(record: RunRecord) -> dict[str, Any]:
     run, result = record.run, record.result
     options = Options.of(**run["options"])
     sheet = contact_sheet(record.images)
+    distilled = any(each["source"] in ("distilled", "batchnorm") for each in record.ranges["quantizers"].values())
     return {
         "run": run,
         "result": result,
         "options": options,
-        "asked": asked.sentence(options),
+        "asked": asked.sentence(options, distilled=distilled),
         "command": asked.command(run),
         "figures": figures(result, divergence_of(run)),
         "checks": checks(result),
@@ -89,7 +90,7 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "measure": divergence_of(run) + (", rounded to nearest" if record.sensitivity["measure"] == "kl" else ""),
         "ranges": charts.range_chart(record.ranges["quantizers"]),
         "sheet": sheet,
-        "images_sentence": asked.images_sentence(options, len(sheet.addresses)) if sheet else "",
+        "images_sentence": asked.images_sentence(options, len(sheet.addresses), distilled=distilled) if sheet else "",
         "times": charts.time_portions(result["seconds"]),
         "total_seconds": total_seconds(result),
         "float_operators": result["float_nodes"] if isinstance(result["float_nodes"], Mapping) else {},
