@@ -69,7 +69,8 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     warnings = [*model.warnings, *guessed]
     placement = place(folded, plan.floating)
     if options.calibration is None:
-        warnings += [*doubted, *guidance(network), *unknown_outputs(network, folded, placement)]
+        guided = guidance(network) if model.example is None else unmatched(network)
+        warnings += [*doubted, *guided, *unknown_outputs(network, folded, placement)]
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
@@ -83,7 +84,7 @@ def believed(
     """Which running statistics the distillation may match, and what is to be said of the others."""
     if options.calibration is not None or not network.norms:
         return Trust({}, ()), []
-    trust = examine(network, *statistics)
+    trust = examine(network, statistics)
     return trust, [*warnings_of(trust), *few_batches(model.module.state_dict())]
 
 
@@ -92,6 +93,15 @@ def example_of(model: LoadedModel) -> tuple[Tensor, ...]:
     if model.example is not None:
         return model.example
     return (torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)),)
+
+
+def unmatched(network: Network) -> list[str]:
+    """What is said of inputs, other than one picture, that no BatchNorm guides."""
+    if network.norms:
+        return []
+    return [
+        "The network has no BatchNorm whose statistics its inputs could match: they stay noise, which ranges come from."
+    ]
 
 
 def check_target(plan: LayerPlan, options: Options) -> None:

@@ -168,7 +168,8 @@ class Stages:
         count = effort.images if options.images is None else options.images
         iterations = effort.iterations if options.iterations is None else options.iterations
         precision = self.precision()
-        source = "distilled" if iterations and guide_of(prepared.network) != "nothing" else "neither"
+        guides = {"batchnorm"} if prepared.model.example is not None else {"batchnorm", "attention"}
+        source = "distilled" if iterations and guide_of(prepared.network) in guides else "neither"
 
         def compute() -> Inputs:
             how: dict[str, Any] = {

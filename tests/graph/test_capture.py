@@ -97,9 +97,9 @@ def test_control_flow_by_values_is_refused_with_its_place() -> None:
     sentence = refusal(lambda x: x if x.sum() > 0 else -x)
     assert sentence.startswith(f"The network cannot be captured at {__file__}:")
     assert sentence.endswith(
-        " (sentence = refusal(lambda x: x if x.sum() > 0 else -x)): its forward pass asks for a value of a tensor; write "
-        "it without control flow that depends on values of tensors (torch.where chooses between two), or leave that step "
-        "out of the network."
+        " (sentence = refusal(lambda x: x if x.sum() > 0 else -x)): its forward pass asks for a value of a tensor; "
+        "write it without control flow that depends on values of tensors (torch.where chooses between two), or leave "
+        "that step out of the network."
     )
     assert "\n" not in sentence
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,22 +53,20 @@ class Trust:
     doubts: tuple[Doubt, ...]
 
 
-def examine(network: Network, *statistics: InputStatistic, seed: int = 0) -> Trust:
+def examine(network: Network, statistics: InputStatistic | Sequence[InputStatistic], seed: int = 0) -> Trust:
     """Compare the running statistics of a network with those of pictures of natural spectrum, and with one another.
 
     BatchNorms keep what training saw, and the network's function does not depend on it where weight and bias make up
     for it. Noise of natural spectrum has other statistics than pictures, but its channels differ from pictures' alike:
     on MobileNetV2 half of a BatchNorm's channels are within 15 % of their common ratio of deviations. A channel far
     outside of what the others do is not believed.
-    statistics: of each of the network's inputs.
+    statistics: of the input, or of each of several.
     """
     generator = torch.Generator().manual_seed(seed)
-    inputs = {
-        name: start(example, statistic, IMAGES, generator)
-        for name, example, statistic in zip(network.inputs, network.example, statistics, strict=True)
-    }
+    each = (statistics,) if isinstance(statistics, InputStatistic) else statistics
+    inputs = [start(value, one, IMAGES, generator) for value, one in zip(network.example, each, strict=True)]
     with torch.no_grad():
-        measured = replay(measuring_graph(network), network.tensors, inputs)["output"]
+        measured = replay(measuring_graph(network), network.tensors, network.feed(inputs))["output"]
     believed: dict[str, Tensor] = {}
     doubts: list[Doubt] = []
     for name, sites in entries(network).items():

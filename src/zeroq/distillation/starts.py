@@ -25,6 +25,17 @@ def natural_noise(shape: tuple[int, ...], statistic: InputStatistic, generator: 
     return torch.clamp(image, column(statistic.low, image), column(statistic.high, image))
 
 
+def start(example: Tensor, statistic: InputStatistic, count: int, generator: torch.Generator) -> Tensor:
+    """Noise of the statistic [count, ...]; entries of the example where it holds no fractions."""
+    shape = (count, *example.shape[1:])
+    if not example.is_floating_point():
+        values = example.flatten()
+        return values[torch.randint(len(values), shape, generator=generator)]
+    if example.dim() == 1:
+        return torch.randn(shape, generator=generator) * statistic.deviation[0] + statistic.mean[0]
+    return natural_noise(shape, statistic, generator)
+
+
 def pink(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Noise whose amplitude falls with the frequency, mean 0 and deviation 1 over all images: [N, C, ...]."""
     noise = shape_spectrum(torch.randn(shape, generator=generator), 1.0)

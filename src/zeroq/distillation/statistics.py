@@ -6,10 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from zeroq.errors import NumericalError, OptionError
-from zeroq.graph import Network
 from zeroq.preprocessing import Preprocessing
 
 NATURAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # of photographs' pixels in 0..1 (ImageNet)
@@ -17,7 +14,6 @@ NATURAL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # of photog
     "BGR": ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
     "L": ((0.459,), (0.226,)),  # 0.299 R + 0.587 G + 0.114 B
 }
-NEUTRAL_REACH = 4.0  # deviations, of an input of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -75,27 +71,3 @@ def natural_statistic(
         low=carried((0.0,) * preprocessing.channel_count),
         high=carried((1.0,) * preprocessing.channel_count),
     )
-
-
-def neutral_statistic(
-    network: Network,
-    name: str,
-    channels: int,
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-) -> InputStatistic:
-    """The statistic of an input that is no picture: as given, else as a BatchNorm says that reads it, else neutral.
-
-    Values reach NEUTRAL_REACH deviations to both sides.
-    """
-    means, deviations = mean or (0.0,) * channels, std or (1.0,) * channels
-    norm = next((each for each in network.norms if each.input == name and len(each.mean) == channels), None)
-    if mean is None and norm is not None:
-        sound = torch.isfinite(norm.mean) & torch.isfinite(norm.variance) & (norm.variance > 0)
-        means = tuple(torch.where(sound, norm.mean, 0.0).tolist())
-        deviations = tuple(torch.where(sound, norm.variance.clamp(min=0).sqrt(), 1.0).tolist())
-    low, high = (
-        tuple(one + side * NEUTRAL_REACH * other for one, other in zip(means, deviations, strict=True))
-        for side in (-1, 1)
-    )
-    return InputStatistic(means, deviations, low, high, picture=False)

@@ -39,7 +39,8 @@ class LoadedModel:
     name: fit for a file's name.  source: the MODEL string.  module: in eval mode, on the CPU, 32-bit floats, no
     gradients.  preprocessing: None where no input is a picture.  task: TASK of a FILE.py, else None.
     input_statistic: mean and deviation of the domain's pixels in 0..1, per channel; None for natural pictures.
-    weights_sha256: see `weights_sha256`.  warnings: what was guessed.  reading: what is said of the output beside the task.
+    weights_sha256: see `weights_sha256`.  warnings: what was guessed.
+    reading: what is said of the output beside the task.
     """
 
     name: str

@@ -161,7 +161,10 @@ def from_module(
     inputs = example if isinstance(example, tuple) else (example,)
     one = is_one_picture(inputs)
     found = FoundModel(name=name, module=module, task=task, reading=reading, example=None if one else inputs)
-    return _ready(found, override, tuple(inputs[0].shape[1:]) if one else None, "preprocess=")  # type: ignore[arg-type]
+    if not one:
+        return _ready(found, override, None, "preprocess=")
+    channels, height, width = inputs[0].shape[1:]
+    return _ready(found, override, (channels, height, width), "preprocess=")
 
 
 def guessed_preprocessing(name: str, where: str) -> str:
