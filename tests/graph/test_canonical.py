@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +12,6 @@ from torch.nn import functional
 from tests.networks import NETWORKS, example_of
 from zeroq.errors import CaptureError
 from zeroq.graph import Network, capture
-from zeroq.graph.canonical import parameter_name
 
 
 class Calls(nn.Module):
@@ -130,51 +128,6 @@ def test_equal_nodes_are_merged_and_random_ones_are_not() -> None:
 
     assert operators(captured(sums)).count("add") == 2
     assert operators(captured(lambda images, layer: layer(images) + layer(images))) == ["conv2d", "add"]
-
-
-def test_what_depends_on_stored_tensors_alone_is_computed_once() -> None:
-    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Linear(2, 5))
-    nn.utils.parametrizations.weight_norm(module[0])
-    nn.utils.parametrizations.spectral_norm(module[2])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        nn.utils.weight_norm(module[3])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*was assigned during export")
-        network = capture(module.eval(), torch.randn(2, 3, 4, 4))
-    assert [layer.name for layer in network.layers] == ["0", "2", "3"]
-    assert set(network.tensors) == {f"{name}.{kind}" for name in ("0", "2", "3") for kind in ("weight", "bias")}
-    torch.testing.assert_close(network.tensors["2.weight"], module[2].weight.detach())
-
-
-@pytest.mark.parametrize(
-    ("stored", "parameter"),
-    [
-        ("a.parametrizations.weight.original1", "a.weight"),
-        ("parametrizations.weight.original", "weight"),
-        ("a.weight_g", "a.weight"),
-        ("a.weight_orig", "a.weight"),
-        ("a.gain_g", "a.gain_g"),
-        ("position", "position"),
-    ],
-)
-def test_computed_tensors_have_the_names_of_the_users_parameters(stored: str, parameter: str) -> None:
-    assert parameter_name(stored) == parameter
-
-
-def test_a_computed_tensor_does_not_take_the_name_of_one_that_stays() -> None:
-    class Tied(nn.Module):
-        """One matrix read as it is and turned."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(3, 3))
-
-        def forward(self, rows: Tensor) -> Tensor:
-            return functional.linear(functional.linear(rows, self.weight), self.weight.t())
-
-    network = capture(Tied(), torch.randn(2, 3))
-    assert set(network.tensors) == {"weight", "weight_t"}
 
 
 def test_a_single_output_stands_by_itself_and_several_keep_their_form() -> None:

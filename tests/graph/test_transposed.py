@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -27,13 +27,11 @@ def test_phases_are_the_transposed_convolution(
         4, 6, kernel, stride, padding, output_padding, groups=groups, dilation=dilation, bias=bias
     ).eval()  # fmt: skip
     images = torch.randn(3, 4, *(5, 4, 3)[:axes])
-    try:
-        expected = module(images)
-    except RuntimeError:
-        return  # nothing is left of so small an input
+    least = min(images.shape[2:])
+    assume((least - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding >= 0)  # something is left
     network = fold(capture(module, images))
     assert not any("transpose" in str(node.target) for node in network.graph.nodes)
-    torch.testing.assert_close(network.run(images), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network.run(images), module(images), rtol=1e-4, atol=1e-5)
 
 
 def test_strides_and_paddings_of_their_own_for_each_axis() -> None:

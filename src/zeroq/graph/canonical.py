@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from zeroq.errors import CaptureError
 from zeroq.graph.attention import split_attention
+from zeroq.graph.constants import compute_constants, is_inplace
 from zeroq.graph.operators import (
     adaptive_pooling,
     explicit_padding,
@@ -37,10 +38,11 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     """Apply every rewriting, in order, to the graph as torch.export gave it (which is used up)."""
     graph.owning_module = None  # it knows nothing of tensors that are made here, and warns of them
     remove_guards(graph)
+    compute_constants(graph, tensors)
     make_pure(graph)
     remove_no_operations(graph)
     split_attention(graph, tensors)
-    fold_constants(graph, tensors)
+    compute_constants(graph, tensors)
     free_batch(graph)
     for rewrite in FORMS:
         rewrite(graph)
@@ -67,12 +69,6 @@ def remove_guards(graph: fx.Graph) -> None:
         idle = node.op in ("call_module", "call_function", "get_attr") and not node.users
         if idle and not is_inplace(node):
             graph.erase_node(node)
-
-
-def is_inplace(node: fx.Node) -> bool:
-    """Whether an operator changes its first argument."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
 
 
 def make_pure(graph: fx.Graph) -> None:
@@ -172,56 +168,6 @@ def merge_equals(graph: fx.Graph) -> None:
         if first is not node:
             node.replace_all_uses_with(first)
             graph.erase_node(node)
-
-
-def fold_constants(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
-    """Compute once what depends on stored tensors alone (weight normalisation, position tables)."""
-    origin: dict[str, str] = {}  # computed tensor -> the stored one that it comes from first
-
-    def stored(source: fx.Node) -> Tensor:
-        return tensors[str(source.target)]
-
-    for node in list(graph.nodes):
-        sources = node.all_input_nodes
-        if node.op != "call_function" or not sources or any(source.op != "get_attr" for source in sources):
-            continue
-        operator: Any = node.target
-        value = operator(*fx.node.map_arg(node.args, stored), **fx.node.map_arg(node.kwargs, stored))
-        if not isinstance(value, Tensor):
-            continue
-        name = f"computed/{node.name}"
-        tensors[name] = value.detach()
-        origin[name] = origin.get(str(sources[0].target), str(sources[0].target))
-        with graph.inserting_before(node):
-            attribute = graph.get_attr(name)
-        attribute.meta = dict(node.meta)
-        node.replace_all_uses_with(attribute)
-        graph.erase_node(node)
-    for node in reversed(list(graph.nodes)):
-        if node.op == "get_attr" and not node.users:
-            graph.erase_node(node)
-    name_computed(graph, tensors, origin)
-
-
-def name_computed(graph: fx.Graph, tensors: dict[str, Tensor], origin: dict[str, str]) -> None:
-    """Name computed tensors like the parameters of the user's module: those of weight_norm become "conv.weight"."""
-    taken = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    for node in graph.nodes:
-        if node.op != "get_attr" or node.target not in origin:
-            continue
-        wanted = parameter_name(origin[node.target])
-        name = wanted if wanted not in taken else f"{wanted}_{str(node.target).partition('/')[2]}"
-        taken.add(name)
-        tensors[name] = tensors.pop(node.target)
-        node.target = name
-
-
-def parameter_name(stored: str) -> str:
-    """The parameter that PyTorch's parametrizations compute from a stored tensor; other names as they are."""
-    module, parametrized, rest = stored.partition("parametrizations.")
-    if parametrized:
-        return module + rest.partition(".")[0]
-    return next((stored.removesuffix(end) for end in ("_orig", "_g", "_v") if stored.endswith(f"weight{end}")), stored)
 
 
 def unwrap_output(graph: fx.Graph) -> None:
