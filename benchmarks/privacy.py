@@ -50,9 +50,7 @@ def measure() -> dict[str, Any]:
     network = capture(model.module, torch.zeros(2, *model.input_shape))
     statistic = natural_statistic(model.picture(), *(model.input_statistic or (None, None)))
     (training, _), (test, _) = load_training_split(), load_test_split()
-    pictures = {
-        name: apply_pixels(pixels, model.picture()) for name, pixels in (("train", training), ("test", test))
-    }
+    known, unknown = (apply_pixels(pixels, model.picture()) for pixels in (training, test))
     effort = EFFORTS[EFFORT]
     drawn = {
         name: torch.cat([
@@ -84,7 +82,7 @@ def features(network: Network, images: Tensor) -> Tensor:
 
 
 def compared(space: Any, training: Tensor, test: Tensor, drawn: dict[str, Tensor]) -> dict[str, Any]:
-    """Quantiles of the distance to the nearest training picture over the median of test pictures, and nearer to which."""
+    """Quantiles of the distance to the nearest training picture, in medians of test pictures; and nearer to which."""
     train, other = space(training), space(test)
     unit = nearest(other, train).median()
     within = torch.cdist(train, train).fill_diagonal_(torch.inf).min(1).values

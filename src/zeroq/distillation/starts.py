@@ -68,14 +68,3 @@ def frequencies(sides: tuple[int, ...]) -> Tensor:
 def column(values: tuple[float, ...], like: Tensor) -> Tensor:
     """One number per channel in the shape that multiplies images [N, C, ...]."""
     return torch.tensor(values).reshape(1, -1, *[1] * (like.dim() - 2))
-
-
-def start(example: Tensor, statistic: InputStatistic, count: int, generator: torch.Generator) -> Tensor:
-    """Noise of the statistic [count, ...]; entries of the example where it holds no fractions."""
-    shape = (count, *example.shape[1:])
-    if not example.is_floating_point():
-        values = example.flatten()
-        return values[torch.randint(len(values), shape, generator=generator)]
-    if example.dim() == 1:
-        return torch.randn(shape, generator=generator) * statistic.deviation[0] + statistic.mean[0]
-    return natural_noise(shape, statistic, generator)
