@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zeroq.devices import Precision
-from zeroq.distillation.doubts import Trust
+from zeroq.distillation.doubts import Trust, examine
 from zeroq.distillation.images import batch_size, can_match, prepare
 from zeroq.distillation.measuring import measuring_graph
 from zeroq.distillation.starts import start
@@ -44,6 +44,7 @@ def distill_several(
     moved = movable(network) if can_match(network) else []
     if not moved:
         return tuple(inputs)
+    trust = trust or examine(network, statistics)
     matchings = {index: prepare(network, statistics[index], precision, trust, index) for index in moved}
     size = batch_size(network, count, precision)
     batches = [list(batch) for batch in zip(*(value.split(size) for value in inputs), strict=True)]
