@@ -153,7 +153,7 @@ def test_each_input_moves_towards_the_statistics_that_it_reaches() -> None:
     class Sides(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.one, self.other = nn.Linear(6, 6), nn.Conv1d(2, 6, 1)
+            self.one, self.other = nn.Linear(6, 6), nn.Conv1d(6, 6, 1)
             self.of_one, self.of_other, self.head = nn.BatchNorm1d(6), nn.BatchNorm1d(6), nn.Linear(6, 2)
             for norm, mean in ((self.of_one, 1.0), (self.of_other, -1.0)):
                 norm.running_mean.fill_(mean)
@@ -164,9 +164,9 @@ def test_each_input_moves_towards_the_statistics_that_it_reaches() -> None:
 
     torch.manual_seed(0)
     module = Sides().eval()
-    network = capture(module, (torch.randn(2, 6), torch.randn(2, 2, 9)))
+    network = capture(module, (torch.randn(2, 6), torch.randn(2, 6, 9)))
     statistics = [
-        neutral_statistic(network, name, channels) for name, channels in zip(network.inputs, (6, 2), strict=True)
+        neutral_statistic(network, name, channels) for name, channels in zip(network.inputs, (6, 6), strict=True)
     ]
     seen: list[int] = []
 
