@@ -81,6 +81,7 @@ class Network:
     norms: tuple[Norm, ...]
     not_quantized: tuple[tuple[str, str], ...]  # (name, reason)
     products: Mapping[str, int] = field(default_factory=dict)  # multiply-accumulates per image of two computed values
+    whole: frozenset[str] = frozenset()  # values of integers or truths, which nothing quantizes
 
     def node(self, name: str) -> fx.Node:
         """The node of that name."""
@@ -111,13 +112,16 @@ class Network:
 def describe(graph: fx.Graph, tensors: Mapping[str, Tensor], example: tuple[Tensor, ...]) -> Network:
     """Find layers, BatchNorms and shapes in a graph of pure operators, by one pass over the example."""
     shapes: dict[str, tuple[int, ...]] = {}
-    whole: dict[str, tuple[int, ...]] = {}  # with the batch
+    full: dict[str, tuple[int, ...]] = {}  # with the batch
     products: dict[str, int] = {}
+    whole: set[str] = set()
 
     def note(node: fx.Node, value: Any) -> None:
         if isinstance(value, Tensor):
-            shapes[node.name], whole[node.name] = tuple(value.shape[1:]), tuple(value.shape)
-            if count := multiply_accumulates(node, whole[node.name], whole):
+            shapes[node.name], full[node.name] = tuple(value.shape[1:]), tuple(value.shape)
+            if not value.is_floating_point():
+                whole.add(node.name)
+            if count := multiply_accumulates(node, full[node.name], full):
                 products[node.name] = count // len(example[0])
 
     names = [node.name for node in graph.nodes if node.op == "placeholder"]
@@ -125,7 +129,7 @@ def describe(graph: fx.Graph, tensors: Mapping[str, Tensor], example: tuple[Tens
         replay(graph, tensors, dict(zip(names, example, strict=True)), visit=note)
     layers, others = find_layers(graph, tensors, shapes)
     norms = find_norms(graph, tensors, layers)
-    network = Network(graph, tensors, example, shapes, layers, norms, (), products)
+    network = Network(graph, tensors, example, shapes, layers, norms, (), products, frozenset(whole))
     return replace(network, not_quantized=(*others, *unfolded_norms(network)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def read_preprocessing(path: Path) -> Preprocessing:
 
 def check_runs(found: FoundModel, shape: Shape) -> None:
     """Two black images through the network: a wrong shape is found out before anything is computed."""
+    further = further_inputs(found)
+    if further:
+        raise ModelError(
+            f"{found.name} takes more than one input ({', '.join(further)}): quantize it in Python, "
+            "zeroq.quantize(module, (first, second)), or save it with torch.export.save and give FILE.pt2."
+        )
     try:
         with torch.no_grad():
             found.module(torch.zeros(TRIAL_BATCH, *shape))
@@ -64,6 +71,16 @@ def check_runs(found: FoundModel, shape: Shape) -> None:
             f"{found.name} does not run on an input of shape {[TRIAL_BATCH, *shape]} ({reason(error)}): "
             "give the shape that it was trained on with --input-shape C,H,W, and --preprocess if its channels differ."
         ) from error
+
+
+def further_inputs(found: FoundModel) -> list[str]:
+    """Names of what a network's forward pass needs beside its first input."""
+    try:
+        parameters = list(inspect.signature(found.module.forward).parameters.values())[1:]
+    except (TypeError, ValueError):  # a graph's module tells nothing of its arguments
+        return []
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.default is inspect.Parameter.empty and each.kind not in optional]
 
 
 def _reshaped(known: Preprocessing, shape: Shape, *, fixed: bool) -> Preprocessing:

@@ -68,7 +68,8 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     floating point, as its integer kernel can.
     """
     floating = sites_of(network, float_layers)
-    nodes = [node for node in network.graph.nodes if node.name in network.shapes and node.op != "get_attr"]
+    valued = network.shapes.keys() - network.whole
+    nodes = [node for node in network.graph.nodes if node.name in valued and node.op != "get_attr"]
     chosen = [node for node in nodes if is_quantized(node, floating)]
     limits = bounds(network)
     groups = Groups(chosen, limits)
