@@ -74,13 +74,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def refusal(here: Path, capsys: pytest.CaptureFixture[str]) -> Refusal:
-    """The one sentence of a command that must end with 2, say nothing else, and leave nothing in its --out."""
+    """The one sentence of a command that must end with 2, say nothing else but warnings, and leave nothing behind."""
 
     def refuse(arguments: str) -> str:
         before = sorted(here.rglob("*"))
         assert main(arguments.split()) == 2
         output, message = capsys.readouterr()
-        lines = [line for line in message.splitlines() if not line.startswith("capture: ")]
+        lines = [line for line in message.splitlines() if not line.startswith(("capture: ", "warning: "))]
         assert output == "" and len(lines) == 1 and lines[0].startswith("zeroq: ") and lines[0].endswith(".")
         assert [path for path in sorted(here.rglob("*")) if "__pycache__" not in str(path)] == before
         return lines[0].removeprefix("zeroq: ")

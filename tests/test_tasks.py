@@ -15,6 +15,13 @@ from tests.tasks import DATA, METRICS, SOURCES, write_source
 from zeroq.cli import main
 from zeroq.models import load_model
 
+DIVERGENCE = {
+    "segmentation": "KL divergence of each pixel, mean",
+    "detection": "squared error of each output channel over its variance",
+    "regression": "squared error of each output channel over its variance",
+    "own": "your own divergence",
+}
+
 
 @pytest.fixture(scope="module", params=SOURCES)
 def name(request: pytest.FixtureRequest) -> str:
@@ -99,7 +106,7 @@ def test_the_page_and_the_terminal_name_agreement_rightly(
         "own": ("same top class as in floating point", "same class as float"),
     }[name]
     page = (folder / "run" / "report.html").read_text().replace("&#39;", "’")
-    assert words[0] in page
+    assert words[0] in page and f"<p class=\"axis-name\">{DIVERGENCE[name]}, logarithmic</p>" in page
     model = f"{folder / name}.py:net"
     assert main(["quantize", model, "--out", str(folder / "run"), "--average-bits", "5", *QUICKLY]) == 0
     assert words[1] in capsys.readouterr().out
@@ -164,3 +171,18 @@ def test_python_says_it_with_keywords(tmp_path: Path) -> None:
     assert run.result["task"] == "detection" and run.result["divergence"]["agreement"] > 0.5
     scores, boxes = run.model(torch.zeros(2, 3, 8, 8))
     assert scores.shape == (2, 2, 2, 2) and boxes.shape == (2, 4, 2, 2)
+
+
+def test_another_divergence_measures_sensitivity_again(tmp_path: Path) -> None:
+    """Images, whose key does not hold it, are kept."""
+    model = write_source(tmp_path, "own")
+    command = ["quantize", model, "--out", str(tmp_path / "run"), "--average-bits", "5", "--quiet", *QUICKLY]
+    assert main(command) == 0
+    tables, images = [(tmp_path / "run/sensitivity.json").read_text()], (tmp_path / "run/distilled.safetensors").stat()
+    source = (tmp_path / "own.py").read_text()
+    for old, new in (("amax", "mean"), ("import torch", "import torch  # as before")):
+        (tmp_path / "own.py").write_text(source := source.replace(old, new, 1))
+        assert main(command) == 0
+        tables.append((tmp_path / "run/sensitivity.json").read_text())
+    assert tables[0] != tables[1] == tables[2]
+    assert (tmp_path / "run/distilled.safetensors").stat().st_mtime_ns == images.st_mtime_ns

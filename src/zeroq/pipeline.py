@@ -116,6 +116,7 @@ def facts(prepared: Prepared) -> dict[str, Any]:
         "name": model.name,
         "task": prepared.meaning.task,
         "ignore": prepared.meaning.ignore,
+        "own_divergence": prepared.meaning.divergence is not None,
         "weights": None if model.weights is None else str(model.weights),
         "weights_sha256": model.weights_sha256,
         "options": prepared.options.to_dict(),

@@ -77,7 +77,9 @@ def test_where_the_loss_arises_is_told_for_the_mixed_setting(measured: tuple[Tas
     assert shares == sorted(shares, reverse=True) and (not shares or sum(shares) == pytest.approx(1))
 
 
-def test_weights_alone_are_the_run_s_own(measured: tuple[TaskRow, Path, dict[str, Any]], network: str, folder: Path) -> None:
+def test_weights_alone_are_the_run_s_own(
+    measured: tuple[TaskRow, Path, dict[str, Any]], network: str, folder: Path
+) -> None:
     """Without rounding of activations the outputs are nearer to floating point than with it, and not equal to it."""
     from zeroq.pipeline import Run
 

@@ -24,7 +24,13 @@ AGREEMENT = {  # what "agreement" counts, by task
     "detection": "F1 against the detections in floating point",
     "regression": "of the floating-point output's variance kept",
 }
-MEASURES = {"kl": "KL divergence"}
+DIVERGENCES = {  # what was compared, by task
+    "classification": "KL divergence",
+    "segmentation": "KL divergence of each pixel, mean",
+    "detection": "squared error of each output channel over its variance",
+    "regression": "squared error of each output channel over its variance",
+}
+OWN = "your own divergence"
 LEAST_AGREEMENT = 0.99  # below, verification warns
 MOST_BEYOND_ONE_STEP = 0.05
 
@@ -72,14 +78,15 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "options": options,
         "asked": asked.sentence(options),
         "command": asked.command(run),
-        "figures": figures(result),
+        "figures": figures(result, divergence_of(run)),
         "checks": checks(result),
         "portions": charts.file_portions(result),
         "times_smaller": words.number(result["float_bytes"] / result["onnx_bytes"]),
         "float_percent": round(100 * result["onnx_bytes"] / max(result["float_bytes"], result["onnx_bytes"]), 2),
         "frontier": charts.frontier_chart(record.frontier, sum(layer["parameters"] for layer in result["layers"])),
         "depth": charts.depth_chart(result["layers"], record.sensitivity),
-        "measure": MEASURES.get(record.sensitivity["measure"], record.sensitivity["measure"]),
+        "divergence": divergence_of(run),
+        "measure": divergence_of(run) + (", rounded to nearest" if record.sensitivity["measure"] == "kl" else ""),
         "ranges": charts.range_chart(record.ranges["quantizers"]),
         "sheet": sheet,
         "images_sentence": asked.images_sentence(options, len(sheet.addresses)) if sheet else "",
@@ -94,14 +101,19 @@ def total_seconds(result: Mapping[str, Any]) -> float:
     return sum(spent or 0 for spent in result["seconds"].values())
 
 
-def figures(result: Mapping[str, Any]) -> tuple[Figure, ...]:
-    """The few figures that say what was reached."""
+def divergence_of(run: Mapping[str, Any]) -> str:
+    """By what outputs were compared."""
+    return OWN if run.get("own_divergence") else DIVERGENCES[run["task"] or "regression"]
+
+
+def figures(result: Mapping[str, Any], compared: str) -> tuple[Figure, ...]:
+    """The few figures that say what was reached; compared: the name of the divergence."""
     number, divergence, forecast = words.number, result["divergence"], result["forecast"]
     agreement = AGREEMENT[result["task"] or "regression"]
     images = words.count_of(divergence["images"], "held-out image")
     shown = [
         Figure(words.percent(divergence["agreement"]), "agreement", f"{agreement}, on {images}"),
-        Figure(number(divergence["mean"]), "divergence", "of the outputs from those in floating point; 0 is equal"),
+        Figure(number(divergence["mean"]), "divergence", f"{compared}, from floating point; 0 is equal"),
         Figure(number(result["average_bits"]), "bits per weight", "on average; 32 in floating point"),
         Figure(f"{number(result['compression'])}×", "compression", "of the weights: 32 over their average bits"),
         Figure(words.percent(result["integer_share"]), "in integers", "of all multiply-accumulates"),
