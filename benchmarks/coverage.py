@@ -32,29 +32,29 @@ from zeroq.models.zoo import find_in_zoo
 RESULTS = ROOT / "benchmarks" / "results" / "coverage.json"
 DOCUMENT = ROOT / "docs" / "models.md"
 OPTIONS: dict[str, Any] = {"images": 4, "iterations": 1, "threads": 1, "effort": "fast"}
-CROP, SIDE, TOKENS = 64, 32, 224  # pixels of a side: what is counted hardly depends on it
+CROP, SIDE, WHOLE = 64, 32, 224  # pixels of a side: what is counted hardly depends on it; many take one alone
 NETWORKS: dict[str, int] = {
     "pytorchcv:resnet20_cifar10": SIDE,
     "pytorchcv:preresnet20_cifar10": SIDE,
     "pytorchcv:seresnet20_cifar10": SIDE,
     "pytorchcv:densenet40_k12_cifar10": SIDE,
-    "pytorchcv:resnet18": CROP,
-    "pytorchcv:vgg11": CROP,
-    "pytorchcv:squeezenet_v1_1": CROP,
-    "pytorchcv:mobilenetv2_wd4": CROP,
-    "pytorchcv:mobilenetv3_small_w1": CROP,
-    "pytorchcv:shufflenet_g1_wd4": CROP,
-    "pytorchcv:shufflenetv2_wd2": CROP,
-    "pytorchcv:efficientnet_b0": CROP,
+    "pytorchcv:resnet18": WHOLE,
+    "pytorchcv:vgg11": WHOLE,
+    "pytorchcv:squeezenet_v1_1": WHOLE,
+    "pytorchcv:mobilenetv2_wd4": WHOLE,
+    "pytorchcv:mobilenetv3_small_w1": WHOLE,
+    "pytorchcv:shufflenet_g1_wd4": WHOLE,
+    "pytorchcv:shufflenetv2_wd2": WHOLE,
+    "pytorchcv:efficientnet_b0": WHOLE,
     "torchvision:mobilenet_v3_small": CROP,
     "torchvision:efficientnet_b0": CROP,
     "torchvision:regnet_y_400mf": CROP,
     "torchvision:densenet121": CROP,
     "torchvision:convnext_tiny": CROP,
     "timm:convnext_atto": CROP,
-    "timm:vit_tiny_patch16_224": TOKENS,
-    "timm:deit_tiny_patch16_224": TOKENS,
-    "timm:swin_tiny_patch4_window7_224": TOKENS,
+    "timm:vit_tiny_patch16_224": WHOLE,
+    "timm:deit_tiny_patch16_224": WHOLE,
+    "timm:swin_tiny_patch4_window7_224": WHOLE,
 }
 HEAD = """# Networks
 
