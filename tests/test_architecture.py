@@ -13,7 +13,7 @@ FLOORS = [
      "evaluate"},
     {"models", "report", "run_directory"},
     {
-        *("pipeline", "preparation", "guidance", "stages", "selection"),
+        *("pipeline", "preparation", "guidance", "candidates", "stages", "selection"),
         *("outcome", "conclusion", "stored", "accuracy", "adaptation"),
     },
     {"cli", "terminal", "__main__"},

@@ -1,23 +1,19 @@
-"""Images, candidates and the measures of stages; whole runs are in test_pipeline.py."""
+"""Measures, keys and memory of stages; whole runs are in test_pipeline.py."""
 
 from __future__ import annotations
 
-import gc
 import resource
-import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
-import zeroq.stages
 from tests.runs import QUICK, loaded, prepare_once
-from zeroq.numbers.values import BitSetting
 from zeroq.options import SENSITIVITIES, Options
 from zeroq.preparation import Prepared, prepare
 from zeroq.ranges import observe
 from zeroq.run_directory import RunDirectory
-from zeroq.stages import MEASURES, Candidates, Images, Stages, compare, outputs
+from zeroq.stages import MEASURES, Stages
 
 
 @pytest.fixture
@@ -25,65 +21,9 @@ def prepared() -> Prepared:
     return prepare_once(loaded("residual"), Options.of(**QUICK, average_bits=4))
 
 
-@pytest.fixture
-def candidates(prepared: Prepared) -> Candidates:
-    return candidates_of(prepared)
-
-
-def candidates_of(prepared: Prepared) -> Candidates:
-    """Of random images, ranges measured on them."""
-    images = Images(torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)), "distilled")
-    ranges = observe(prepared.folded, prepared.placement, images.fitting, prepared.plan.input_bits)
-    return Candidates(prepared, images, ranges, lambda done, total: None)
-
-
-@pytest.mark.parametrize(("count", "fitting", "held_out"), [(1, 1, 1), (3, 3, 3), (4, 3, 1), (40, 30, 10), (7, 6, 1)])
-def test_the_last_quarter_is_held_out(count: int, fitting: int, held_out: int) -> None:
-    images = Images(torch.arange(count).float(), "distilled")
-    assert (len(images.fitting), len(images.held_out)) == (fitting, held_out)
-    if count >= 4:
-        assert torch.equal(torch.cat([images.fitting, images.held_out]), images.all)
-
-
 def test_every_measure_has_a_rounding() -> None:
     assert tuple(MEASURES) == SENSITIVITIES
     assert MEASURES["kl"] == "nearest", "the paper's"
-
-
-def test_a_layer_is_rounded_once_for_each_method(candidates: Candidates, monkeypatch: pytest.MonkeyPatch) -> None:
-    by_method = {method: candidates.rounded(method) for method in MEASURES.values()}
-    monkeypatch.setattr(zeroq.stages, "round_weights", None)
-    for method, rounded in by_method.items():
-        assert candidates.rounded(method) is rounded
-        assert {name: tuple(each) for name, each in rounded.items()} == candidates.prepared.plan.widths
-    layer = candidates.prepared.plan.layers[0]
-    errors = [
-        float((candidates.weight("nearest")(layer, bits) - candidates.prepared.folded.tensors[layer.weight]).norm())
-        for bits in (2, 4, 8)
-    ]
-    assert errors == sorted(errors, reverse=True) and errors[-1] < 0.02 * errors[0]
-
-
-def test_what_was_rounded_goes_with_its_run(prepared: Prepared) -> None:
-    """A notebook makes many runs."""
-    candidates = candidates_of(prepared)
-    kept = weakref.ref(candidates.rounded("nearest")["head"][2].integers)
-    assert kept() is not None
-    del candidates
-    gc.collect()
-    assert kept() is None
-
-
-def test_fewer_bits_diverge_more(candidates: Candidates) -> None:
-    names = [layer.name for layer in candidates.prepared.plan.layers]
-    found = [candidates.divergence(BitSetting(dict.fromkeys(names, bits))) for bits in (2, 4, 8)]
-    assert found[0] > 5 * max(found[1:]) and found[2] < 0.001
-
-
-def test_a_network_does_not_diverge_from_itself(prepared: Prepared) -> None:
-    images = torch.randn(9, 3, 8, 8)
-    same = compare(prepared.meaning, outputs(prepared.folded.run, images), prepared.folded.run, images)
-    assert same == {"mean": pytest.approx(0.0, abs=1e-6), "agreement": 1.0, "images": 9}
 
 
 def test_the_key_of_every_stage_holds_the_network_and_the_threads(prepared: Prepared, tmp_path: Path) -> None:

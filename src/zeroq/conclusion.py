@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from zeroq.candidates import Images, compare, outputs
 from zeroq.deploy import Verification
 from zeroq.errors import RunError
 from zeroq.numbers.tensor_file import read_tensor_file
@@ -23,7 +24,7 @@ from zeroq.report import RunRecord, render
 from zeroq.run_directory import RECORD, RunDirectory, read_json
 from zeroq.selection import Selection
 from zeroq.simulate import QuantizedNetwork
-from zeroq.stages import FILES, Images, compare, outputs
+from zeroq.stages import FILES
 
 STAGES = ("capture", "distill", "ranges", "sensitivity", "allocate", "rounding", "export", "verify", "report")
 SHOWN = 32  # images in the report

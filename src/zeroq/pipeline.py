@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import zeroq.devices as devices
+from zeroq.candidates import Candidates
 from zeroq.conclusion import REPORT, RESULT, conclude
 from zeroq.deploy.model_file import load_network
 from zeroq.divergence import Decode, Divergence
@@ -26,7 +27,7 @@ from zeroq.models.several import preprocess_dict
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
 from zeroq.run_directory import RunDirectory
-from zeroq.stages import FILES, Candidates, Stages
+from zeroq.stages import FILES, Stages
 from zeroq.version import __version__
 
 OnProgress = Callable[[str, int, int], None]  # stage, done, total
