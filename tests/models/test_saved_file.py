@@ -92,10 +92,17 @@ def test_training_mode_is_refused() -> None:
     assert refusal("net.pt2") == f"net.pt2 was saved in training mode: save it anew with {FREE_BATCH}."
 
 
-def test_other_inputs_are_refused() -> None:
+def test_other_inputs_are_taken_with_the_shapes_that_the_program_fixes() -> None:
     export(nn.Linear(6, 2), shape=(2, 6))
+    loaded = load_model("net.pt2")
+    assert loaded.example is not None and loaded.example[0].shape == (1, 6)
+    assert (loaded.input_shape, loaded.shapes, loaded.preprocessing) == ((6,), [6], None)
+
+
+def test_other_inputs_of_free_sides_are_refused() -> None:
+    export(nn.Linear(6, 2), shape=(2, 5, 6), free=(0, 1))
     assert refusal("net.pt2") == (
-        "The input of net.pt2 is [free, 6]: only networks of one input [N, C, H, W] can be taken."
+        "An input of net.pt2 is [free, free, 6]: save it with the batch as its only free axis."
     )
 
 

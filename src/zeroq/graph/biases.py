@@ -56,16 +56,14 @@ def layer_and_vector(node: fx.Node) -> tuple[Any, Any] | None:
 
 
 def per_channel(stored: Tensor, layer: fx.Node) -> Tensor | None:
-    """A stored tensor as one number per channel; None if it differs along another axis."""
-    shape = list(stored.shape)
-    axes = 1
-    if layer.target in CONVOLUTIONS:
-        weight: Any = layer.args[1]
-        axes = int(weight.meta["val"].dim()) - 1 if "val" in weight.meta else 0
-        if not axes:
-            return None
-    behind = axes - 1  # axes behind the channels
-    if len(shape) < behind or any(size != 1 for size in shape[len(shape) - behind :]):
+    """A stored tensor as one number per channel; None if it differs along another axis, or has more axes."""
+    value = layer.meta.get("val")
+    if not isinstance(value, Tensor) or stored.dim() > value.dim():
         return None
-    rest = shape[: len(shape) - behind]
-    return stored.flatten() if all(size == 1 for size in rest[:-1]) else None
+    if stored.numel() == 1:
+        return stored.flatten()
+    behind = value.dim() - 2 if layer.target in CONVOLUTIONS else 0  # axes behind the channels
+    shape = list(stored.shape)
+    before = shape[: max(len(shape) - behind - 1, 0)]
+    after = shape[max(len(shape) - behind, 0) :]
+    return stored.flatten() if len(shape) > behind and all(size == 1 for size in (*before, *after)) else None
