@@ -363,7 +363,7 @@ IN_FLOAT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "maximum": ((), ("Max",)),
     "topmost": ((), ("ReduceMax", "Sub")),
     "where": ((), ("Mul", "Greater", "Where")),
-    "einsum": ((), ("ReduceMean", "Einsum")),
+    "einsum": ((), ("Einsum",)),
     "affine_norms": (("first", "between", "behind"), ("BatchNormalization",)),
     "two_vectors": ((), ("Tanh", "Sub")),
     "boxes_and_scores": ((), ("Sigmoid", "Concat")),
