@@ -30,13 +30,14 @@ def compute_constants(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
         value = values[node]
         if not isinstance(value, Tensor):
             return node
-        if (node, value._version) not in stored:
+        version = 0 if value.is_inference() else value._version
+        if (node, version) not in stored:
             name = f"computed/{node.name}"
-            name = name if name not in tensors else f"{name}_{value._version}"
+            name = name if name not in tensors else f"{name}_{version}"
             tensors[name], made[name] = value.detach().clone(), node
-            stored[node, value._version] = graph.get_attr(name)
-            stored[node, value._version].meta = dict(node.meta)
-        return stored[node, value._version]
+            stored[node, version] = graph.get_attr(name)
+            stored[node, version].meta = dict(node.meta)
+        return stored[node, version]
 
     for node in list(graph.nodes):
         sources = node.all_input_nodes
