@@ -236,7 +236,7 @@ INSIDE = [
     (zeroq.stages, name)
     for name in (
         "choose_precision", "distill", "observe", "measure_sensitivity", "select", "round_weights", "correct_biases",
-        "serialise", "export_onnx", "verify", "compare",
+        "serialise", "export_onnx", "verify", "divergence_of",
     )
 ] + [(zeroq.conclusion, "render"), (zeroq.conclusion, "compare")]  # fmt: skip
 
