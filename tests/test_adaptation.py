@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.retinanet import FrozenBatchNorm2d
 from zeroq.adaptation import PixelStatistic, even_batches, restatistic
 from zeroq.cli import main
 from zeroq.errors import DataError, ModelError, RunError
@@ -48,6 +49,17 @@ def test_the_file_holds_the_network_with_other_statistics(dark: Path, tmp_path: 
     assert result["input_std"] == pytest.approx([pixels.std()], abs=1e-4)
     again = load_model("digits", weights=tmp_path / "new" / "dark.safetensors").module.state_dict()
     assert all(torch.equal(again[name], tensor) for name, tensor in after.items())
+
+
+def test_frozen_batch_norms_are_measured_as_well(dark: Path, tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), FrozenBatchNorm2d(4), torch.nn.ReLU()).eval()
+    loaded = from_module(module, torch.zeros(2, 1, 8, 8), preprocess=PREPROCESS)
+    assert restatistic(loaded, dark, tmp_path / "w.safetensors")["batchnorms"] == 1
+    found = load_file(tmp_path / "w.safetensors")
+    assert set(found) == set(module.state_dict())
+    inputs = (torch.from_numpy(np.load(dark)["images"]).permute(0, 3, 1, 2) / 255 - 0.3) / 0.3
+    with torch.no_grad():
+        torch.testing.assert_close(found["1.running_mean"], module[0](inputs).mean((0, 2, 3)))
 
 
 def test_statistics_that_two_modules_share_are_both_written(dark: Path, tmp_path: Path) -> None:
