@@ -105,7 +105,7 @@ def test_what_cannot_be_distilled_is_refused() -> None:
     with pytest.raises(OptionError, match="The network's input has 3 channels, the input statistic 1: give one value"):
         distill(network, statistic(1), count=2, iterations=1)
     two = dataclasses.replace(network, example=network.example * 2)
-    with pytest.raises(OptionError, match="The network has 2 inputs: images can be distilled for one only"):
+    with pytest.raises(OptionError, match="The network has 2 inputs: distill_several takes one statistic for each"):
         distill(two, statistic(3), count=2, iterations=1)
 
 
