@@ -23,7 +23,7 @@ def settled(network):
     torch.manual_seed(1)
     with torch.no_grad():
         network.train()
-        for _ in range(20):
+        for _ in range(40):
             network((torch.rand(32, 3, 8, 8) - 0.5) / 0.25)
     return network.eval()
 

@@ -20,6 +20,7 @@ import pytest
 from zeroq.cli import main
 from zeroq.errors import ModelError, VerificationError
 from zeroq.options import Options
+from zeroq.preprocessing import Preprocessing
 
 RESULT: dict[str, Any] = {
     "model": "digits",
@@ -100,7 +101,8 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     def load_model(model: str, **given: Any) -> SimpleNamespace:
         record.append(("load_model", model, given))
         print("a user's file prints")
-        return SimpleNamespace(name=model)
+        preprocessing = Preprocessing(size=(8, 8), mean=(0.5,), std=(0.25,), channels="L", resize="stretch")
+        return SimpleNamespace(name=model, preprocessing=preprocessing)
 
     def quantize(model: Any, options: Options, out: Path, *, fresh: bool, on_progress: Callable[..., None]) -> Any:
         record.append(("quantize", model.name, options, out, fresh))
@@ -178,6 +180,7 @@ def test_results_and_progress_have_a_stream_each(called: list[Any], capsys: pyte
         "0.080 MB, 1 / 5.0",
         "3.90, 1 layer at 2, 2 at 4",
         "98.50 %",
+        "stretched to 8 x 8, bilinear",
         "head[0]",
         "500 ms",
         "11.8 s",

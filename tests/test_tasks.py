@@ -58,7 +58,9 @@ def test_the_run_says_what_the_output_means(name: str, folder: Path) -> None:
     record, result = (json.loads((folder / "run" / f"{each}.json").read_text()) for each in ("run", "result"))
     assert record["task"] == result["task"] == task_of(name)
     assert record["ignore"] == (9 if name == "segmentation" else None)
-    assert result["warnings"] == [] and result["verification"]["agreement"] >= 0.99
+    heads = [warning for warning in result["warnings"] if warning.startswith("No BatchNorm knows the outputs")]
+    assert result["warnings"] == heads and len(heads) <= 1
+    assert result["verification"]["agreement"] >= 0.99
     assert 0 <= result["divergence"]["mean"] < 1 and 0.5 < result["divergence"]["agreement"] <= 1
 
 
