@@ -139,6 +139,23 @@ def test_every_layer_is_quantized_or_listed(monkeypatch: pytest.MonkeyPatch) -> 
         assert one["name"] != other["name"]
 
 
+def test_what_computes_in_floating_point_is_named_by_the_users_module() -> None:
+    class Swish(nn.Module):
+        """SiLU as a module, a mean over channels in the forward pass."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.swish, self.last = block(3, 8), nn.SiLU(), nn.Conv2d(8, 8, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.last(self.swish(self.stem(images))).mean((1, 2, 3)).unsqueeze(1)
+
+    result = quantized(Swish(), torch.randn(2, 3, 8, 8), task="regression").result
+    reasons = {entry["name"]: entry["reason"] for entry in result["not_quantized"]}
+    assert reasons["swish"].startswith("silu in floating point")
+    assert reasons["mean"].startswith("mean in floating point"), "a step of the network's own forward pass"
+
+
 def test_gains_and_shifts_of_frozen_norms_count_as_floats() -> None:
     torch.manual_seed(0)
     plain, frozen = (

@@ -117,7 +117,7 @@ class Outcome:
         found += [(name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()]
         named = {name for name, _ in found}
         named |= {site for name in self.finer_outputs for site in self.prepared.folded.layer(name).sites}
-        others = float_operators(self.quantized.graph, self.prepared.folded.shapes)
+        others = float_operators(self.quantized.graph, self.prepared.folded)
         return found + [(name, reason) for name, reason in others if name not in named]
 
     def left_float(self) -> list[str]:

@@ -15,7 +15,7 @@ from zeroq.simulate import float_operators
 def listed(module: nn.Module, images: Tensor, **settings: tuple[str, ...]) -> dict[str, str]:
     """Name -> operators."""
     stages = quantize(module, images, **settings)  # type: ignore[arg-type]
-    found = float_operators(stages.quantized.graph, stages.folded.shapes)
+    found = float_operators(stages.quantized.graph, stages.folded)
     return {name: reason.split(" in floating point")[0] for name, reason in found}
 
 

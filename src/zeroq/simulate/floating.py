@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 from torch import fx, ops
 
-from zeroq.graph.network import LAYER_OPERATORS, operator_name
+from zeroq.graph.network import LAYER_OPERATORS, Network, operator_name
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
 from zeroq.simulate.placement import BINARY, CONCATENATION, POOLING, PRODUCTS, is_passing
 
@@ -18,15 +16,16 @@ CAPABLE = LAYER_OPERATORS | BINARY | PRODUCTS | POOLING | {
 }  # fmt: skip
 
 
-def float_operators(graph: fx.Graph, tensors: Container[str]) -> list[tuple[str, str]]:
+def float_operators(graph: fx.Graph, network: Network) -> list[tuple[str, str]]:
     """Modules (or steps of the network's own forward pass) that compute in floating point, each with the reason.
 
-    graph: of the quantized network.  tensors: names of the nodes that give tensors, others being sizes and the like.
+    graph: of the quantized network.  network: that it was made from, whose nodes know their modules.
     """
+    modules = {node.name: node.meta.get("module") or node.name for node in network.graph.nodes}
     found: dict[str, list[str]] = {}
     for node in graph.nodes:
-        if node.op == "call_function" and node.name in tensors and is_floating(node):
-            names = found.setdefault(node.meta.get("module") or node.name, [])
+        if node.op == "call_function" and node.name in network.shapes and is_floating(node):
+            names = found.setdefault(modules[node.name], [])
             if operator_name(node) not in names:
                 names.append(operator_name(node))
     return [(name, f"{' and '.join(names)} in floating point: {NO_KERNEL}") for name, names in found.items()]
