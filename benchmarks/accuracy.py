@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 
 from benchmarks.document import document
-from benchmarks.process import add_common, measured, parsed, read, write
+from benchmarks.process import add_common, measured, parsed, renewed, results_of
 from benchmarks.rows import DISTILLED, NETWORKS, RANDOM, REAL, ROOT, SETTINGS, Row, all_rows, method_code
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -46,26 +45,16 @@ def bring_up_to_date(
 
     refresh: writes the document that the row is for, by default docs/benchmarks.md.
     """
-    key, known = row.key(method_code()), read(row.file)
-    if known is not None and known["key"] == key and known["error"] is None:
-        print(f"{title}: still holds", flush=True)
-        return True
-    print(f"{title}: ", end="", flush=True)
-    begin = time.perf_counter()
-    record, error = measured("benchmarks.measure", [row.network, row.setting, row.images], asked)
-    facts = {"network": row.network, "setting": row.setting, "images": row.images, "key": key, "error": error}
-    write(row.file, facts | record)
-    (refresh or write_document)()
-    print(f"{time.perf_counter() - begin:.0f} s{'' if error is None else f', failed: {error}'}", flush=True)
-    return error is None
+    facts = {"network": row.network, "setting": row.setting, "images": row.images, "key": row.key(method_code())}
+    words = [row.network, row.setting, row.images]
+    return renewed(
+        title, row.file, facts, lambda: measured("benchmarks.measure", words, asked), refresh or write_document
+    )
 
 
 def write_document() -> None:
     """docs/benchmarks.md from all results there are; those of another method or other options are marked."""
-    code = method_code()
-    found = {row: record for row in all_rows() if (record := read(row.file)) is not None}
-    stale = {row for row, record in found.items() if record["key"] != row.key(code)}
-    DOCUMENT.write_text(document(found, stale), encoding="utf-8")
+    DOCUMENT.write_text(document(*results_of(all_rows(), method_code())), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ method are unchanged is not measured again. docs/distortion.md is written anew a
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import tempfile
@@ -25,14 +24,14 @@ from benchmarks.document import interval, kept, table
 from benchmarks.halves import CONFIRMATION, SELECTION, halves, scores
 from benchmarks.limits import against_row, missed
 from benchmarks.measure import compared
-from benchmarks.process import without_places
-from benchmarks.rows import ROOT, method_code
+from benchmarks.process import read, without_places, write
+from benchmarks.rows import ROOT, key_of, method_code
 from zeroq.evaluate import onnx_predictor
 from zeroq.models import LoadedModel, load_model
 from zeroq.models.weights import weights_sha256
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
-from zeroq.run_directory import json_bytes
+from zeroq.run_directory import read_json
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "distortion", ROOT / "docs" / "distortion.md"
 NETWORKS = ("resnet20_cifar10", "mobilenet_v2")
@@ -74,20 +73,15 @@ def main() -> int:
 def bring_up_to_date(name: str, seed: int | None, asked: argparse.Namespace) -> None:
     """Measure one case unless its result still holds."""
     options = Options.of(effort=asked.effort, threads=asked.threads)
-    key, path = key_of(name, seed, asked.effort), RESULTS / f"{name}-{'clean' if seed is None else seed}.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8"))["key"] == key:
+    key = key_of([name, seed, asked.effort, SHARE, DECADES, method_code()])
+    path = RESULTS / f"{name}-{'clean' if seed is None else seed}.json"
+    if (known := read(path)) is not None and known["key"] == key:
         print(f"{path.stem}: still holds", flush=True)
         return
     record = {"network": name, "seed": seed, "key": key} | measure(name, seed, asked.data.resolve(), options)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(json_bytes(record))
+    write(path, record)
     write_document()
     print(f"{path.stem}: {json.dumps({role: half['top1'] for role, half in record['sets'].items()})}", flush=True)
-
-
-def key_of(name: str, seed: int | None, effort: str) -> str:
-    """Of everything that decides a result."""
-    return hashlib.sha256(json.dumps([name, seed, effort, SHARE, DECADES, method_code()]).encode()).hexdigest()[:16]
 
 
 def measure(name: str, seed: int | None, data: Path, options: Options) -> dict[str, Any]:
@@ -105,7 +99,7 @@ def measure(name: str, seed: int | None, data: Path, options: Options) -> dict[s
         run = quantize_model(model, options, Path(folder) / "run")
         predict = onnx_predictor(Path(folder) / "run" / "model.onnx", torch.get_num_threads())
         sets = {half.role: compared(half, expected[half.role], scores(predict, half.data)) for half in pictures}
-        statistics = json.loads((Path(folder) / "run" / "run.json").read_text(encoding="utf-8"))["doubts"]
+        statistics = read_json(Path(folder) / "run" / "run.json")["doubts"]
         warnings = [without_places(text, {"DATA": data, "TEMPORARY": Path(folder)}) for text in run.result["warnings"]]
     return {
         "effort": options.effort,
@@ -148,7 +142,7 @@ def distort(module: nn.Module, seed: int) -> int:
 
 def write_document() -> None:
     """docs/distortion.md from all results there are."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    records = [read_json(path) for path in sorted(RESULTS.glob("*.json"))]
     DOCUMENT.write_text(document(records), encoding="utf-8")
 
 

@@ -9,8 +9,6 @@ ones. Results go to benchmarks/results/domains/, one file a network; docs/domain
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -25,14 +23,15 @@ from benchmarks.document import interval, table
 from benchmarks.halves import scores
 from benchmarks.measure import from_hex, to_hex
 from benchmarks.paired import paired_difference
-from benchmarks.rows import NETWORKS, ROOT, SOURCE, method_code, program
+from benchmarks.process import read, write
+from benchmarks.rows import NETWORKS, ROOT, key_of, method_code, program, sources
 from zeroq.accuracy import classes_of, in_inference
 from zeroq.adaptation import restatistic
 from zeroq.evaluate import onnx_predictor, open_data
 from zeroq.models import LoadedModel, load_model
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
-from zeroq.run_directory import json_bytes
+from zeroq.run_directory import read_json
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "domains", ROOT / "docs" / "domains.md"
 DEFAULT = "resnet20_cifar10,resnet18_cifar10"
@@ -72,10 +71,11 @@ def main() -> int:
 
 def bring_up_to_date(name: str, data: Path, options: Options) -> None:
     """Measure every case of a network that has no result of this method."""
-    path, key = RESULTS / f"{name}.json", key_of(name, options.effort)
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    own = [program(file.read_text(encoding="utf-8")) for file in sources(METHOD)]
+    path, key = RESULTS / f"{name}.json", key_of([name, options.effort, method_code(), own])
     fresh: dict[str, Any] = {"network": name, "effort": options.effort, "key": key, "cases": {}}
-    record = known if known.get("key") == key else fresh
+    known = read(path)
+    record = known if known is not None and known["key"] == key else fresh
     with np.load(data / f"{NETWORKS[name]}_test_a.npz") as arrays:
         pixels, labels = arrays["images"], arrays["labels"]
     for corruption, severity in CASES:
@@ -84,16 +84,9 @@ def bring_up_to_date(name: str, data: Path, options: Options) -> None:
             continue
         changed = pixels if corruption == "none" else corrupted(pixels, corruption, severity)
         record["cases"][title] = measure(f"{data / 'networks' / name}.py:{name}", changed, labels, options)
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(json_bytes(record))
+        write(path, record)
         write_document()
         print(f"{name}, {title}: {summary(record['cases'][title])}", flush=True)
-
-
-def key_of(name: str, effort: str) -> str:
-    """Of everything that decides a result."""
-    own = [program((SOURCE / part).read_text(encoding="utf-8")) for part in METHOD]
-    return hashlib.sha256(json.dumps([name, effort, method_code(), own]).encode()).hexdigest()[:16]
 
 
 def measure(source: str, pixels: NDArray[np.uint8], labels: NDArray[np.int64], options: Options) -> dict[str, Any]:
@@ -132,7 +125,7 @@ def correct(predict: Any, model: LoadedModel, arrays: Any) -> NDArray[np.bool_]:
 
 def write_document() -> None:
     """docs/domains.md from all results there are."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    records = [read_json(path) for path in sorted(RESULTS.glob("*.json"))]
     DOCUMENT.write_text(document(records), encoding="utf-8")
 
 

@@ -11,17 +11,14 @@ anew after each. No trained weights are needed: statistics are made plausible (p
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.networks_document import document
-from benchmarks.process import read, run_apart, write
+from benchmarks.process import read, renewed, run_apart
 from benchmarks.published_networks import NETWORKS
-from benchmarks.rows import ROOT, method_code
+from benchmarks.rows import ROOT, key_of, method_code
 
 RESULTS = ROOT / "benchmarks" / "results" / "networks"
 DOCUMENT = ROOT / "docs" / "networks.md"
@@ -57,25 +54,18 @@ def arguments() -> argparse.Namespace:
 def bring_up_to_date(name: str, asked: argparse.Namespace) -> bool:
     """Measure a network unless its result still holds; whether there is a result now. A failed one is tried again."""
     setting = {"images": asked.images, "iterations": asked.iterations}
-    key, known = row_key(name, setting, method_code()), read(path_of(name))
-    if known is not None and known["key"] == key and known["error"] is None:
-        print(f"{name}: still holds", flush=True)
-        return True
-    print(f"{name}: ", end="", flush=True)
-    begin = time.perf_counter()
     words = [name]
     for option, value in (*setting.items(), ("threads", asked.threads)):
         words += [] if value is None else [f"--{option}", str(value)]
-    record, error = run_apart("benchmarks.network_row", words, asked.time_limit)
-    write(path_of(name), {"network": name, **setting, "key": key, "error": error} | record)
-    write_document()
-    print(f"{time.perf_counter() - begin:.0f} s{'' if error is None else f', failed: {error}'}", flush=True)
-    return error is None
+    facts = {"network": name, **setting, "key": row_key(name, setting, method_code())}
+    return renewed(
+        name, path_of(name), facts, lambda: run_apart("benchmarks.network_row", words, asked.time_limit), write_document
+    )
 
 
 def row_key(name: str, setting: dict[str, Any], code: str) -> str:
     """Of everything that decides a row."""
-    return hashlib.sha256(json.dumps([FORMAT, name, setting, code], sort_keys=True).encode()).hexdigest()[:16]
+    return key_of([FORMAT, name, setting, code])
 
 
 def path_of(name: str) -> Path:

@@ -11,9 +11,7 @@ there.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from typing import Any
 from benchmarks.paper_document import document
 from benchmarks.process import read, write
 from benchmarks.published import CLASSIFIERS, DETECTOR_SETTINGS, RETINANET, SETTINGS
-from benchmarks.rows import ROOT, method_code
+from benchmarks.rows import ROOT, key_of, method_code
 from zeroq.accuracy import evaluate
 from zeroq.errors import ZeroqError
 from zeroq.models import load_model
@@ -128,7 +126,7 @@ def measure(network: str, setting: str, asked: argparse.Namespace) -> dict[str, 
 def row_key(network: str, setting: str, asked: argparse.Namespace) -> str:
     further = [asked.images, asked.iterations, asked.effort]
     parts = [network, setting, SETTINGS.get(setting), further, str(data_of(network, asked)), method_code()]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return key_of(parts)
 
 
 def path_of(network: str, setting: str, asked: argparse.Namespace) -> Path:

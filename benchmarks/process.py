@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from benchmarks.rows import ROOT
 from zeroq.run_directory import json_bytes
@@ -51,6 +52,52 @@ def without_places(text: str, places: Mapping[str, Path]) -> str:
     for word, path in {**places, "REPOSITORY": ROOT, "ENVIRONMENT": Path(sys.prefix)}.items():
         text = text.replace(str(path), word)
     return text
+
+
+def renewed(
+    title: str,
+    file: Path,
+    facts: dict[str, Any],
+    measure: Callable[[], tuple[dict[str, Any], str | None]],
+    then: Callable[[], None],
+    summary: Callable[[dict[str, Any]], str] | None = None,
+) -> bool:
+    """Measure a row unless its result still holds; whether there is a result now. A failed row is tried again.
+
+    facts: what the file says of the row beside what is measured, its "key" among them.  then: writes the document that
+    the row is for.  summary: a line on a new result.
+    """
+    known = read(file)
+    if known is not None and known["key"] == facts["key"] and known["error"] is None:
+        print(f"{title}: still holds", flush=True)
+        return True
+    print(f"{title}: ", end="", flush=True)
+    begin = time.perf_counter()
+    record, error = measure()
+    write(file, facts | {"error": error} | record)
+    then()
+    print(f"{time.perf_counter() - begin:.0f} s{'' if error is None else f', failed: {error}'}", flush=True)
+    if error is None and summary is not None:
+        print(f"    {summary(record)}", flush=True)
+    return error is None
+
+
+class Kept(Protocol):
+    """A row that has a file."""
+
+    @property
+    def file(self) -> Path: ...
+
+    def key(self, code: str) -> str: ...
+
+
+AnyRow = TypeVar("AnyRow", bound=Kept)
+
+
+def results_of(rows: Iterable[AnyRow], code: str) -> tuple[dict[AnyRow, dict[str, Any]], set[AnyRow]]:
+    """What is kept of rows, and those whose result is of another method or other options; code: `method_code()`."""
+    found = {row: record for row in rows if (record := read(row.file)) is not None}
+    return found, {row for row, record in found.items() if record["key"] != row.key(code)}
 
 
 def write(file: Path, facts: dict[str, Any]) -> None:

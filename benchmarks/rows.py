@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,7 @@ class Row:
 
     def key(self, code: str) -> str:
         """Of everything that decides the result; code: `method_code()`."""
-        parts = [FORMAT, self.name, self.options().to_dict(), code]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return key_of([FORMAT, self.name, self.options().to_dict(), code])
 
 
 def all_rows() -> list[Row]:
@@ -89,11 +88,21 @@ def all_rows() -> list[Row]:
 def method_code() -> str:
     """Hash of the method's program, comments and docstrings left out: wording makes no result stale."""
     digest = hashlib.sha256()
-    for part in METHOD:
-        path = SOURCE / part
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.relative_to(SOURCE)}\n{program(file.read_text(encoding='utf-8'))}\n".encode())
+    for file in sources(METHOD):
+        digest.update(f"{file.relative_to(SOURCE)}\n{program(file.read_text(encoding='utf-8'))}\n".encode())
     return digest.hexdigest()
+
+
+def sources(parts: Iterable[str]) -> Iterator[Path]:
+    """Files of the package's parts, each a file or a folder."""
+    for part in parts:
+        path = SOURCE / part
+        yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+def key_of(parts: list[Any]) -> str:
+    """Of everything that decides a result, as JSON has it."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def program(source: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import MIXED, ROOT, SETTINGS, SOURCE, W8, program
+from benchmarks.rows import MIXED, ROOT, SETTINGS, W8, key_of, program, sources
 from zeroq.options import Options
 
 RESULTS = ROOT / "benchmarks" / "results" / "tasks"
@@ -46,8 +45,7 @@ class TaskRow:
 
     def key(self, code: str) -> str:
         """Of everything that decides the result; code: `method_code()`."""
-        parts = [FORMAT, self.name, self.options().to_dict(), code, scoring_code()]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return key_of([FORMAT, self.name, self.options().to_dict(), code, scoring_code()])
 
 
 def all_rows() -> list[TaskRow]:
@@ -58,8 +56,6 @@ def all_rows() -> list[TaskRow]:
 def scoring_code() -> str:
     """Hash of the programs that score, comments and docstrings left out."""
     digest = hashlib.sha256()
-    for part in SCORING:
-        path = SOURCE / part
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(program(file.read_text(encoding="utf-8")).encode())
+    for file in sources(SCORING):
+        digest.update(program(file.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
+from typing import Any
 
-from benchmarks.process import add_common, measured, parsed, read, write
+from benchmarks.process import add_common, measured, parsed, renewed, results_of
 from benchmarks.rows import ROOT, method_code
 from benchmarks.task_document import document
 from benchmarks.task_rows import NETWORKS, TASK_SETTINGS, TaskRow, all_rows
@@ -37,32 +37,25 @@ def main() -> int:
 
 def bring_up_to_date(row: TaskRow, title: str, asked: argparse.Namespace) -> bool:
     """Measure a row unless its result still holds; whether there is a result now. A failed row is tried again."""
-    key, known = row.key(method_code()), read(row.file)
-    if known is not None and known["key"] == key and known["error"] is None:
-        print(f"{title}: still holds", flush=True)
-        return True
-    print(f"{title}: ", end="", flush=True)
-    begin = time.perf_counter()
-    record, error = measured("benchmarks.task_measure", [row.network, row.setting], asked)
-    write(row.file, {"network": row.network, "setting": row.setting, "key": key, "error": error} | record)
-    write_document()
-    print(f"{time.perf_counter() - begin:.0f} s{'' if error is None else f', failed: {error}'}", flush=True)
-    if error is None:
-        whole = record["sets"]["all"]
-        print(
-            f"    {record['metric']}: float {100 * whole['float']:.2f}, quantized {100 * whole['quantized']:.2f}, "
-            f"difference {whole['difference']:+.2f} [{whole['low']:+.2f}, {whole['high']:+.2f}]",
-            flush=True,
-        )
-    return error is None
+    facts = {"network": row.network, "setting": row.setting, "key": row.key(method_code())}
+    words = [row.network, row.setting]
+    return renewed(
+        title, row.file, facts, lambda: measured("benchmarks.task_measure", words, asked), write_document, summary
+    )
+
+
+def summary(record: dict[str, Any]) -> str:
+    """The metric on all pictures."""
+    whole = record["sets"]["all"]
+    return (
+        f"{record['metric']}: float {100 * whole['float']:.2f}, quantized {100 * whole['quantized']:.2f}, "
+        f"difference {whole['difference']:+.2f} [{whole['low']:+.2f}, {whole['high']:+.2f}]"
+    )
 
 
 def write_document() -> None:
     """docs/tasks.md from all results there are; those of another method or other options are marked."""
-    code = method_code()
-    found = {row: record for row in all_rows() if (record := read(row.file)) is not None}
-    stale = {row for row, record in found.items() if record["key"] != row.key(code)}
-    DOCUMENT.write_text(document(found, stale), encoding="utf-8")
+    DOCUMENT.write_text(document(*results_of(all_rows(), method_code())), encoding="utf-8")
 
 
 if __name__ == "__main__":

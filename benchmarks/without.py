@@ -29,7 +29,7 @@ from benchmarks.document import (
     versus_float,
 )
 from benchmarks.halves import CONFIRMATION, SELECTION
-from benchmarks.process import read
+from benchmarks.process import results_of
 from benchmarks.rows import DISTILLED, RANDOM, REAL, ROOT, W4, W4A4, W8, WITHOUT_NORM, Row, method_code
 
 DOCUMENT = ROOT / "docs" / "without-batchnorm.md"
@@ -87,10 +87,7 @@ def main() -> int:
 
 def write_document() -> None:
     """docs/without-batchnorm.md from all results there are."""
-    code = method_code()
-    found = {row: record for row in ROWS if (record := read(row.file)) is not None}
-    stale = {row for row, record in found.items() if record["key"] != row.key(code)}
-    DOCUMENT.write_text(document(found, stale), encoding="utf-8")
+    DOCUMENT.write_text(document(*results_of(ROWS, method_code())), encoding="utf-8")
 
 
 def document(found: Mapping[Row, Record], stale: Collection[Row]) -> str:
