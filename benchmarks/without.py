@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmarks import limits
@@ -29,13 +28,14 @@ from benchmarks.document import (
     versus_float,
 )
 from benchmarks.halves import CONFIRMATION, SELECTION
-from benchmarks.process import results_of
+from benchmarks.process import add_common, parsed, results_of
 from benchmarks.rows import DISTILLED, RANDOM, REAL, ROOT, W4, W4A4, W8, WITHOUT_NORM, Row, method_code
 
 DOCUMENT = ROOT / "docs" / "without-batchnorm.md"
+CHOICES = {"networks": list(WITHOUT_NORM), "settings": [W8, W4, W4A4]}
 ROWS = [
     Row(network, setting, images)
-    for setting in (W8, W4, W4A4)
+    for setting in CHOICES["settings"]
     for images in (DISTILLED, REAL, RANDOM)
     for network in WITHOUT_NORM
 ]
@@ -67,17 +67,9 @@ evaluated is the ONNX file in onnxruntime; a result marked `stale` was measured 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.without", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="the folder of networks and pictures")
-    parser.add_argument("--networks", type=lambda text: text.split(","), default=list(WITHOUT_NORM), metavar="A,B")
-    parser.add_argument("--settings", type=lambda text: text.split(","), default=[W8, W4, W4A4], metavar="A,B")
-    parser.add_argument("--threads", type=int, help="for torch and onnxruntime; by default all")
-    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="seconds for one row")
-    parser.add_argument("--markdown-only", action="store_true", help="measure nothing, write the document again")
-    asked = parser.parse_args()
-    asked.data = asked.data.resolve()
+    add_common(parser, CHOICES, TIME_LIMIT)
+    asked = parsed(parser, CHOICES)
     chosen = [row for row in ROWS if row.network in asked.networks and row.setting in asked.settings]
-    if not chosen:
-        parser.error(f"Nothing is left to measure: choose from {', '.join(WITHOUT_NORM)} and {W8}, {W4}, {W4A4}.")
     failures = 0
     for number, row in enumerate([] if asked.markdown_only else chosen, 1):
         failures += not bring_up_to_date(row, f"{number}/{len(chosen)} {row.name}", asked, write_document)
