@@ -33,6 +33,15 @@ def guidance(network: Network) -> list[str]:
     return []
 
 
+def unguided(network: Network) -> list[str]:
+    """What is said of inputs, other than one picture, that no BatchNorm guides."""
+    if network.norms:
+        return []
+    return [
+        "The network has no BatchNorm whose statistics its inputs could match: they stay noise, which ranges come from."
+    ]
+
+
 def unknown_outputs(network: Network, folded: Network, placement: Placement) -> list[str]:
     """Quantized outputs of layers that no BatchNorm reads, in a network that has BatchNorms."""
     bare = knowledge_of(network).bare if network.norms else frozenset()

@@ -22,7 +22,7 @@ from zeroq.divergence import Meaning
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Network, capture, fold
-from zeroq.guidance import guidance, unknown_outputs
+from zeroq.guidance import guidance, unguided, unknown_outputs
 from zeroq.models import LoadedModel
 from zeroq.models.meaning import meaning_of
 from zeroq.models.several import pictures_among
@@ -69,7 +69,7 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     warnings = [*model.warnings, *guessed]
     placement = place(folded, plan.floating)
     if options.calibration is None:
-        guided = guidance(network) if model.example is None else unmatched(network)
+        guided = guidance(network) if model.example is None else unguided(network)
         warnings += [*doubted, *guided, *unknown_outputs(network, folded, placement)]
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
@@ -93,15 +93,6 @@ def example_of(model: LoadedModel) -> tuple[Tensor, ...]:
     if model.example is not None:
         return model.example
     return (torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)),)
-
-
-def unmatched(network: Network) -> list[str]:
-    """What is said of inputs, other than one picture, that no BatchNorm guides."""
-    if network.norms:
-        return []
-    return [
-        "The network has no BatchNorm whose statistics its inputs could match: they stay noise, which ranges come from."
-    ]
 
 
 def check_target(plan: LayerPlan, options: Options) -> None:

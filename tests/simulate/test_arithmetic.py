@@ -64,10 +64,11 @@ def test_sums_are_those_of_integers(magnitude: int) -> None:
 
 
 def alone(
-    operator: str, operands: dict[str, NDArray[numpy.generic]], read: tuple[str, ...], domain: str = "com.microsoft"
+    operator: str, operands: dict[str, NDArray[numpy.generic]], read: tuple[str, ...], domain: str = "com.microsoft",
+    **attributes: int,
 ) -> NDArray[numpy.uint8]:
     """What one of onnxruntime's operators gives; `read` are its inputs, the others constants."""
-    node = helper.make_node(operator, list(operands), ["y"], domain=domain)
+    node = helper.make_node(operator, list(operands), ["y"], domain=domain, **attributes)
     inputs = [helper.make_tensor_value_info(name, TensorProto.UINT8, None) for name in read]
     constants = [numpy_helper.from_array(value, name) for name, value in operands.items() if name not in read]
     output = helper.make_tensor_value_info("y", TensorProto.UINT8, None)
@@ -142,6 +143,27 @@ def test_means_round_as_in_onnxruntime() -> None:
         expected = alone("QLinearGlobalAveragePool", operands, ("x",))
         found = arithmetic.global_average((integers.float() - zero) * scale, scale, mean_scale, mean_zero, HIGH)
         assert torch.equal(torch.round(found / mean_scale) + mean_zero, torch.from_numpy(expected).float())
+
+
+@pytest.mark.parametrize(("axis", "length"), [(-1, 64), (1, 7)])
+def test_softmax_rounds_as_in_onnxruntime(axis: int, length: int) -> None:
+    """Its table and its whole number of steps in 1 are onnxruntime's own; the plain softmax differs in many values."""
+    generator = torch.Generator().manual_seed(length)
+    wrong = values = 0
+    for _ in range(TRIALS):
+        shape = [3, 5, 4, length] if axis == -1 else [3, length, 4, 5]
+        integers = torch.randint(0, 256, shape, generator=generator).to(torch.uint8)
+        scale, zero = some_grid(generator)
+        share = (torch.rand((), generator=generator) * 0.8 + 0.2) / HIGH  # ranges that end between 0.2 and 1
+        nothing = torch.tensor(0, dtype=torch.uint8)
+        operands = {"x": integers.numpy(), "xs": scale.numpy(), "xz": zero.numpy(),
+                    "ys": share.numpy(), "yz": nothing.numpy()}  # fmt: skip
+        expected = torch.from_numpy(alone("QLinearSoftmax", operands, ("x",), axis=axis, opset=18)).float()
+        found = arithmetic.softmax((integers.float() - zero) * scale, scale, share, nothing, HIGH, axis=axis)
+        steps = torch.round(found / share) - expected
+        assert steps.abs().max() <= 1
+        wrong, values = wrong + int((steps != 0).sum()), values + steps.numel()
+    assert wrong <= 1e-4 * values
 
 
 def test_integers_above_the_highest_are_cut_off() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from zeroq.divergence import Decode, Meaning
 from zeroq.divergence.detections import detections_of
 from zeroq.errors import DataError
-from zeroq.evaluate.pictures import picture_size, read_batches
+from zeroq.evaluate.pictures import picture_size, read_beside
 from zeroq.preprocessing import Preprocessing, placed
 
 ANNOTATIONS = "instances.json"
@@ -47,11 +47,10 @@ class DetectionData:
 
     def batches(self, batch: int) -> Iterator[tuple[Tensor, list[Picture]]]:
         """Inputs [n, C, H, W] and which pictures they are. Raises DataError that names a damaged file."""
-        first = 0
-        for inputs in read_batches(self.files, self.preprocessing, batch):
-            rows = slice(first, first := first + len(inputs))
-            sizes = [picture_size(file) for file in self.files[rows]]
-            yield inputs, [Picture(*pair) for pair in zip(self.identities[rows], sizes, strict=True)]
+        return read_beside(self.files, self.preprocessing, batch, self.picture)
+
+    def picture(self, place: int) -> Picture:
+        return Picture(self.identities[place], picture_size(self.files[place]))
 
 
 def open_detection(folder: Path, preprocessing: Preprocessing, meaning: Meaning, classes: int) -> DetectionData:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor
 from zeroq.errors import DataError
 from zeroq.evaluate.archive import Member, open_member
 from zeroq.preprocessing import Preprocessing, apply_picture, apply_pixels, check_pixels
+
+T = TypeVar("T")
 
 DECODING_THREADS = 2
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")  # 8 bits, convertible to RGB and L
@@ -59,6 +62,16 @@ def read_batches(files: Sequence[Path], preprocessing: Preprocessing, batch: int
         for first in range(0, len(files), batch):
             chosen = files[first : first + batch]
             yield torch.stack(list(pool.map(read_picture, chosen, [preprocessing] * len(chosen))))
+
+
+def read_beside(
+    files: Sequence[Path], preprocessing: Preprocessing, batch: int, truth: Callable[[int], T]
+) -> Iterator[tuple[Tensor, list[T]]]:
+    """The files as `read_batches` gives them, and beside each batch what is true of its pictures, by their places."""
+    first = 0
+    for inputs in read_batches(files, preprocessing, batch):
+        places = range(first, first := first + len(inputs))
+        yield inputs, [truth(place) for place in places]
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from zeroq.divergence import Meaning
 from zeroq.divergence.channels import tensors_of
 from zeroq.errors import DataError
 from zeroq.evaluate.classification import check_numbers
-from zeroq.evaluate.pictures import DAMAGE, files_below, picture_size, read_batches
+from zeroq.evaluate.pictures import DAMAGE, files_below, picture_size, read_beside
 from zeroq.preprocessing import Preprocessing, placed
 
 IMAGES, LABELS = "images", "labels"
@@ -47,11 +47,10 @@ class SegmentationData:
 
     def batches(self, batch: int) -> Iterator[tuple[Tensor, list[Truth]]]:
         """Inputs [n, C, H, W] and the truth of each. Raises DataError that names a damaged file or a wrong label."""
-        first = 0
-        for inputs in read_batches(self.pictures, self.preprocessing, batch):
-            rows = slice(first, first := first + len(inputs))
-            pairs = zip(self.pictures[rows], self.labels[rows], strict=True)
-            yield inputs, [Truth(self.label(label), picture_size(picture)) for picture, label in pairs]
+        return read_beside(self.pictures, self.preprocessing, batch, self.truth)
+
+    def truth(self, place: int) -> Truth:
+        return Truth(self.label(self.labels[place]), picture_size(self.pictures[place]))
 
     def label(self, path: Path) -> Tensor:
         """Class indices int64 [h, w] of a file."""

@@ -61,17 +61,20 @@ def operands_of(node: fx.Node, quantized: dict[fx.Node, Any]) -> tuple[Any, ...]
         pair = node.args[:2]
         if all(each in quantized for each in pair):
             return tuple(part for each in pair for part in (each, quantized[each]))  # type: ignore[index]
-    if node.target == aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1] and node.args[0] in quantized:  # type: ignore[arg-type]
+    averages = node.target == aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]  # type: ignore[arg-type]
+    if (averages or node.target == aten.softmax.int) and node.args[0] in quantized:
         return node.args[0], quantized[node.args[0]]  # type: ignore[index]
     return None
 
 
 def settings_of(node: fx.Node) -> dict[str, Any]:
-    """Stride, padding and the like of a layer; zero points of what a sum reads, which its kernel rounds with."""
+    """Stride, padding and the like of a layer; zero points that a sum rounds with; the axis of a softmax."""
     if node.target in LAYER_OPERATORS:
         return {"operator": node.target, "settings": tuple(node.args[3:])}
     if node.target == aten.add.Tensor:
         return {"zero_points": tuple(each.args[-2] for each in node.args[:2])}  # type: ignore[union-attr]
+    if node.target == aten.softmax.int:
+        return {"axis": node.args[1]}
     return {}
 
 
@@ -114,7 +117,7 @@ def integer_sums(
     magnitudes = weight.abs().flatten(1).sum(1, dtype=torch.int64) * HIGHEST_INPUT  # -128 is in no weight of ours
     largest = magnitudes if bias is None else magnitudes + bias.abs()
     kind = torch.float32 if int(largest.max()) < EXACT else torch.float64
-    integers = torch.round(values / value_scale).to(kind)
+    integers = steps_of(values, value_scale).to(kind)
     sums: Tensor = operator(integers, weight.to(kind), None if bias is None else bias.to(kind), *settings)
     return sums.float()
 
@@ -143,7 +146,7 @@ def add(
     zeros = [each.float() for each in zero_points]
     fixed = zero_point.float() - fused_multiply_add(ratios[0], zeros[0], ratios[1] * zeros[1])
     operands = [
-        torch.round(values / each) + zero
+        steps_of(values, each) + zero
         for values, each, zero in zip((first, second), (first_scale, second_scale), zeros, strict=True)
     ]
     total = fused_multiply_add(operands[0], ratios[0], fused_multiply_add(operands[1], ratios[1], fixed))
@@ -160,7 +163,7 @@ def multiply(
     high: int,
 ) -> Tensor:
     """QLinearMul, which adds the zero point before it rounds as well."""
-    product = torch.round(first / first_scale) * torch.round(second / second_scale)
+    product = steps_of(first, first_scale) * steps_of(second, second_scale)
     total = product * (first_scale * second_scale / scale) + zero_point.float()
     return rounded_with_zero_point(total, scale, zero_point, high)
 
@@ -176,16 +179,31 @@ def product(
 ) -> Tensor:
     """QLinearMatMul: exact sums of integer products, in floats that hold them, times s_a s_b / s_y."""
     kind = torch.float32 if first.shape[-1] * HIGHEST_INPUT**2 < EXACT else torch.float64
-    left, right = torch.round(first / first_scale).to(kind), torch.round(second / second_scale).to(kind)
+    left, right = steps_of(first, first_scale).to(kind), steps_of(second, second_scale).to(kind)
     sums = torch.matmul(left, right).float()
     return rounded(sums * (first_scale * second_scale / scale), scale, zero_point, high)
 
 
 def global_average(values: Tensor, value_scale: Tensor, scale: Tensor, zero_point: Tensor, high: int) -> Tensor:
     """QLinearGlobalAveragePool: the sum of integers times s_x / (s_y count)."""
-    sums = torch.round(values / value_scale).double().sum((-2, -1), keepdim=True).float()
+    sums = steps_of(values, value_scale).double().sum((-2, -1), keepdim=True).float()
     count = values.shape[-2] * values.shape[-1]
     return rounded(sums * (value_scale / (scale * float(count))), scale, zero_point, high)
+
+
+def softmax(
+    values: Tensor, value_scale: Tensor, scale: Tensor, zero_point: Tensor, high: int, *, axis: int
+) -> Tensor:
+    """QLinearSoftmax: shares of exponentials from a table, times the whole number of steps that 1 has at most."""
+    integers = steps_of(values, value_scale).double()
+    powers = torch.exp((integers - integers.amax(axis, keepdim=True)) * value_scale.double()).float()
+    steps = powers * torch.floor(1 / scale) / powers.double().sum(axis, keepdim=True).float()
+    return rounded(steps, scale, zero_point, high)
+
+
+def steps_of(values: Tensor, scale: Tensor) -> Tensor:
+    """How many steps of its scale each value is from zero."""
+    return torch.round(values / scale)
 
 
 def rounded(steps: Tensor, scale: Tensor, zero_point: Tensor, high: int) -> Tensor:
@@ -210,4 +228,5 @@ KERNELS: dict[Any, Any] = {
     aten.mul.Tensor: multiply,
     **dict.fromkeys(PRODUCTS, product),
     aten.adaptive_avg_pool2d.default: global_average,
+    aten.softmax.int: softmax,
 }
