@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 import zeroq
+import zeroq.candidates
 import zeroq.conclusion
 import zeroq.pipeline
 import zeroq.stages
@@ -237,10 +238,13 @@ def test_a_run_interrupted_at_any_file_ends_with_the_same_bytes(
 INSIDE = [
     (zeroq.stages, name)
     for name in (
-        "choose_precision", "distill", "observe", "measure_sensitivity", "select", "round_weights", "correct_biases",
-        "serialise", "export_onnx", "verify", "divergence_of",
+        *("choose_precision", "distill", "observe", "measure_sensitivity", "select"),
+        *("serialise", "export_onnx", "verify"),
     )
-] + [(zeroq.conclusion, "render"), (zeroq.conclusion, "compare")]  # fmt: skip
+] + [
+    *((zeroq.candidates, name) for name in ("round_weights", "divergence_of")),
+    *((zeroq.conclusion, name) for name in ("render", "compare")),
+]
 
 
 def test_a_run_interrupted_in_any_stage_ends_with_the_same_bytes(
@@ -260,7 +264,7 @@ def test_a_run_interrupted_in_any_stage_ends_with_the_same_bytes(
 
 # What is computed again
 
-COMPUTING = ("distill", "observe", "measure_sensitivity", "select", "correct_biases", "export_onnx")
+COMPUTING = ("distill", "observe", "measure_sensitivity", "select", "serialise", "export_onnx")
 
 
 @pytest.fixture
@@ -287,17 +291,17 @@ def computed(quantize: Quantize, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     [
         ({}, ""),
         ({"effort": "fast"}, ""),  # with images and iterations given it means nothing
-        ({"seed": 1}, "distill observe measure_sensitivity select correct_biases export_onnx"),
-        ({"images": 9}, "distill observe measure_sensitivity select correct_biases export_onnx"),
+        ({"seed": 1}, "distill observe measure_sensitivity select serialise export_onnx"),
+        ({"images": 9}, "distill observe measure_sensitivity select serialise export_onnx"),
         ({"input_mean": (0.5, 0.4, 0.3), "input_std": (0.2, 0.2, 0.2)},
-         "distill observe measure_sensitivity select correct_biases export_onnx"),
-        ({"activation_bits": 6}, "observe measure_sensitivity select correct_biases export_onnx"),
-        ({"sensitivity": "kl"}, "measure_sensitivity select correct_biases export_onnx"),
-        ({"layer_bits": {"stem*": 8}}, "measure_sensitivity select correct_biases export_onnx"),
-        ({"average_bits": 5}, "select correct_biases export_onnx"),
-        ({"average_bits": None, "compression": 8}, "select correct_biases export_onnx"),
+         "distill observe measure_sensitivity select serialise export_onnx"),
+        ({"activation_bits": 6}, "observe measure_sensitivity select serialise export_onnx"),
+        ({"sensitivity": "kl"}, "measure_sensitivity select serialise export_onnx"),
+        ({"layer_bits": {"stem*": 8}}, "measure_sensitivity select serialise export_onnx"),
+        ({"average_bits": 5}, "select serialise export_onnx"),
+        ({"average_bits": None, "compression": 8}, "select serialise export_onnx"),
         ({"keep_images": False}, "distill"),
-        ({"fresh": True}, "distill observe measure_sensitivity select correct_biases export_onnx"),
+        ({"fresh": True}, "distill observe measure_sensitivity select serialise export_onnx"),
     ],
     ids=str,
 )  # fmt: skip

@@ -12,7 +12,7 @@ from torch.nn import functional
 from zeroq.divergence import Meaning, kl_divergence
 from zeroq.errors import NumericalError
 from zeroq.graph import Layer, Network, capture, fold
-from zeroq.sensitivity import Quantized, follows_batch, measure_sensitivity
+from zeroq.sensitivity import Parameters, Quantized, follows_batch, measure_sensitivity
 
 
 class Branches(nn.Module):
@@ -80,12 +80,12 @@ def network_of(module: nn.Module, shape: tuple[int, ...] = (3, 6, 6)) -> Network
 def rounded_in(network: Network, asked: list[tuple[str, int]] | None = None) -> Quantized:
     """A crude rounding: one scale for all."""
 
-    def quantized(layer: Layer, width: int) -> Tensor:
+    def quantized(layer: Layer, width: int) -> Parameters:
         weight = network.tensors[layer.weight]
         scale = weight.abs().max() / (2 ** (width - 1) - 1)
         if asked is not None:
             asked.append((layer.name, width))
-        return torch.round(weight / scale) * scale
+        return torch.round(weight / scale) * scale, None
 
     return quantized
 
@@ -96,7 +96,7 @@ def by_full_passes(network: Network, images: Tensor, widths: tuple[int, ...]) ->
     with torch.inference_mode():
         reference = network.run(images)
         for layer in network.layers:
-            changed = [network.with_tensors({layer.weight: quantized(layer, width)}) for width in widths]
+            changed = [network.with_tensors({layer.weight: quantized(layer, width)[0]}) for width in widths]
             table[layer.name] = [kl_divergence(reference, other.run(images)).mean().item() for other in changed]
     return table
 
@@ -143,17 +143,58 @@ def test_only_layers_asked_for_are_computed_and_steps_are_told() -> None:
 def test_unchanged_weights_do_no_harm() -> None:
     network = network_of(Branches())
     table = measure_sensitivity(
-        network, torch.randn(3, 3, 6, 6), (8,), lambda layer, width: network.tensors[layer.weight]
+        network, torch.randn(3, 3, 6, 6), (8,), lambda layer, width: (network.tensors[layer.weight], None)
     )
     assert max(row[0] for row in table.values) < 1e-9
+
+
+@pytest.mark.parametrize("layer", ["stem", "head"])  # one without a bias of its own once its BatchNorm is left out
+def test_a_bias_that_goes_with_a_weight_is_used(layer: str) -> None:
+    network, images = fold(capture(Biasless(), torch.randn(2, 3, 6, 6))), torch.randn(5, 3, 6, 6)
+    shift = torch.randn(network.layer(layer).shape[0], generator=torch.Generator().manual_seed(2))
+
+    def shifted(layer: Layer, width: int) -> Parameters:
+        return network.tensors[layer.weight], shift
+
+    found = measure_sensitivity(network, images, (4,), shifted, layers=[layer], chunk=2)
+    with torch.inference_mode():
+        plain = Biasless()
+        plain.load_state_dict(dict(network.tensors))
+        reference = plain(images)
+        hook = lambda module, inputs, output: output - own(module, output) + spread(shift, output)  # noqa: E731
+        plain.get_submodule(layer).register_forward_hook(hook)
+        expected = kl_divergence(reference, plain(images)).mean().item()
+    assert found.of(layer, 4) == pytest.approx(expected, rel=1e-3)
+
+
+class Biasless(nn.Module):
+    """A convolution without a bias, and a linear layer with one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, bias=False), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(functional.relu(self.stem(x)).mean((2, 3)))
+
+
+def own(module: nn.Module, output: Tensor) -> Tensor:
+    """A layer's own bias, of the output's shape."""
+    bias = getattr(module, "bias", None)
+    return torch.zeros_like(output) if bias is None else spread(bias, output)
+
+
+def spread(bias: Tensor, output: Tensor) -> Tensor:
+    """A bias along the channels of an output."""
+    return bias.reshape(-1, *[1] * (output.dim() - 2)).expand_as(output)
 
 
 def test_overflow_is_named_with_layer_and_width() -> None:
     network, images = network_of(Branches()), torch.randn(3, 3, 6, 6)
 
-    def quantized(layer: Layer, width: int) -> Tensor:
+    def quantized(layer: Layer, width: int) -> Parameters:
         weight = network.tensors[layer.weight]
-        return weight * (math.inf if (layer.name, width) == ("right", 4) else 1)
+        return weight * (math.inf if (layer.name, width) == ("right", 4) else 1), None
 
     with pytest.raises(
         NumericalError, match="^With layer 'right' alone at 4 bits the network gives NaN or infinity: its"

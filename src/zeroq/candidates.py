@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,12 +14,15 @@ from torch.utils import _pytree as pytree
 from zeroq.divergence import Comparison, Meaning
 from zeroq.graph import Inputs, Layer, chunks, count_images, slice_images
 from zeroq.graph.walk import CHUNK
-from zeroq.numbers.values import BitSetting, Ranges
+from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges
 from zeroq.preparation import Prepared
 from zeroq.rounding import Rounded, round_weights
-from zeroq.simulate import quantize_activations, quantize_network
+from zeroq.sensitivity import Quantized
+from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
 
 METHOD = "gptq"
+Weights = Mapping[str, IntegerWeight]  # by layer
+OnStep = Callable[[int, int], None]  # done, total
 HELD_OUT = 4  # one image of so many is held out from all fitting
 ROUNDED_IMAGES = 96  # that weights are rounded on, at most (all of --effort best): their values are kept in memory
 
@@ -53,39 +56,71 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Every layer rounded at every width that it may have, on inputs of unrounded weights; computed when asked."""
+    """Layers rounded at every width that they may have, and whole networks of them; computed when asked, then kept."""
 
     prepared: Prepared
     images: Images
     ranges: Ranges
-    on_step: Callable[[int, int], None]
+    on_step: OnStep
     _by_method: dict[str, Rounded] = field(default_factory=dict)
+    _settled: dict[tuple[bool, tuple[int, ...]], Weights] = field(default_factory=dict)
 
     def rounded(self, method: str) -> Rounded:
-        """By layer and width; what was computed is kept as long as this object."""
+        """By layer and width, each layer alone, on inputs of unrounded weights."""
         if method not in self._by_method:
-            self._by_method[method] = self.round(method)
+            plan = self.prepared.plan
+            self._by_method[method] = self.round(
+                plan.widths, method=method, settle=False, correct=method == METHOD, on_step=self.on_step
+            )
         return self._by_method[method]
 
-    def round(self, method: str) -> Rounded:
-        """By layer and width."""
-        plan, prepared = self.prepared.plan, self.prepared
-        graph, tensors, _ = quantize_activations(prepared.folded, prepared.placement, self.ranges, plan.input_bits)
+    def settled(self, setting: BitSetting, *, correct: bool = True, on_step: OnStep | None = None) -> Weights:
+        """By layer, one layer after another, each on what those before it give.
+
+        correct: each also makes up for what it can of the errors before it.
+        """
+        key = correct, tuple(setting[layer.name] for layer in self.prepared.plan.layers)
+        if key not in self._settled:
+            widths = {name: (bits,) for name, bits in setting.bits.items()}
+            reference = self.prepared.folded if correct else None
+            rounded = self.round(widths, method=METHOD, correct=correct, reference=reference, on_step=on_step)
+            self._settled[key] = {name: by_width[setting[name]] for name, by_width in rounded.items()}
+        return self._settled[key]
+
+    def round(self, widths: Mapping[str, tuple[int, ...]], **how: Any) -> Rounded:
+        """Layers at some widths; how: as in round_weights."""
+        prepared = self.prepared
+        graph, tensors, _ = quantize_activations(
+            prepared.folded, prepared.placement, self.ranges, prepared.plan.input_bits
+        )
         return round_weights(
-            graph, tensors, plan.layers, plan.widths, self.images.rounding, method=method,
-            portable=prepared.options.portable, settle=False, on_step=self.on_step,
+            graph, tensors, prepared.plan.layers, widths, self.images.rounding,
+            portable=prepared.options.portable, **how,
         )  # fmt: skip
 
-    def weight(self, method: str) -> Callable[[Layer, int], Tensor]:
-        """A layer's weight at a width, as measure_sensitivity asks for it."""
-        return lambda layer, width: self.rounded(method)[layer.name][width].dequantized()
+    def parameters(self, method: str) -> Quantized:
+        """A layer's weight at a width and the bias that goes with it, as measure_sensitivity asks for them."""
 
-    def divergence(self, setting: BitSetting) -> float:
-        """Of the whole quantized network with a setting, mean over held-out images."""
+        def look_up(layer: Layer, width: int) -> tuple[Tensor, Tensor | None]:
+            weight = self.rounded(method)[layer.name][width]
+            return weight.dequantized(), weight.bias
+
+        return look_up
+
+    def network(self, weights: Weights, placement: Placement | None = None) -> QuantizedNetwork:
+        """The whole quantized network of some weights; placement: of its quantizers, where not all of them stand."""
         prepared = self.prepared
-        weights = {name: self.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
-        network = quantize_network(prepared.folded, prepared.placement, self.ranges, weights, prepared.plan.input_bits)
-        return divergence_of(prepared.meaning, self.reference, network, self.images.held_out)
+        return quantize_network(
+            prepared.folded, placement or prepared.placement, self.ranges, weights, prepared.plan.input_bits
+        )
+
+    def divergence(self, network: Callable[..., Any]) -> float:
+        """Of a whole network, mean over held-out images."""
+        return divergence_of(self.prepared.meaning, self.reference, network, self.images.held_out)
+
+    def divergence_at(self, setting: BitSetting) -> float:
+        """Of the whole quantized network with a setting."""
+        return self.divergence(self.network(self.settled(setting)))
 
     @cached_property
     def reference(self) -> Any:

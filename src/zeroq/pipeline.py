@@ -104,7 +104,7 @@ def quantize_model(
         candidates = Candidates(prepared, images, ranges, stages.step("candidates"))
         table = stages.sensitivity(candidates)
         selection = stages.allocate(candidates, table)
-        network = stages.round(images, ranges, selection.setting)
+        network = stages.round(candidates, selection.setting)
         file = stages.export(network, selection.setting)
         verification = stages.verify(file, network, images)
         result = conclude(run, prepared, images, table, selection, network, verification)

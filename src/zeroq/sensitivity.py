@@ -18,7 +18,8 @@ from zeroq.numbers.values import SensitivityTable
 CHUNK = 8  # images at a time; a layer's candidates make as many batches of it
 SCORES = Meaning("classification")
 
-Quantized = Callable[[Layer, int], Tensor]  # a layer's weight at a width, in floating point
+Parameters = tuple[Tensor, Tensor | None]  # a weight, and the bias that goes with it (None: the layer's own)
+Quantized = Callable[[Layer, int], Parameters]  # a layer's at a width, in floating point
 
 
 def measure_sensitivity(
@@ -125,7 +126,7 @@ class Walk:
         self.position = {node.name: index for index, node in enumerate(self.nodes)}
         self.images = len(next(iter(self.live.values())))
 
-    def outputs(self, layer: Layer, candidates: list[Tensor]) -> Iterator[Any]:
+    def outputs(self, layer: Layer, candidates: list[Parameters]) -> Iterator[Any]:
         """The network's output with each of the weights at that layer alone."""
         before = self.before(layer.sites[0])
         if before != self.last:
@@ -139,7 +140,7 @@ class Walk:
             output = self.onward(layer, group, live, [inputs] * len(group))
             yield from split(output, len(group))
 
-    def onward(self, layer: Layer, weights: list[Tensor], live: dict[str, Any], inputs: list[Tensor]) -> Any:
+    def onward(self, layer: Layer, weights: list[Parameters], live: dict[str, Any], inputs: list[Tensor]) -> Any:
         """The output from the layer's first site on; its inputs and each later site's, one for each weight."""
         count = self.images * len(weights)
         for index, site in enumerate(layer.sites):
@@ -150,10 +151,13 @@ class Walk:
             live[site] = torch.cat([self.apply(node, *pair) for pair in zip(inputs, weights, strict=True)])
         return self.run(live, layer.sites[-1], None, count)["output"]
 
-    def apply(self, node: fx.Node, inputs: Tensor, weight: Tensor) -> Tensor:
-        """One site's output with a weight in place of its own."""
-        rest = fx.node.map_arg(node.args[2:], lambda stored: self.network.tensors[str(stored.target)])
-        return node.target(inputs, weight, *rest)  # type: ignore[operator]
+    def apply(self, node: fx.Node, inputs: Tensor, parameters: Parameters) -> Tensor:
+        """One site's output with a weight, and perhaps a bias, in place of its own."""
+        weight, bias = parameters
+        own, *rest = (*node.args[2:], None)[: max(len(node.args) - 2, 1)]
+        if bias is None and own is not None:
+            bias = self.network.tensors[str(own.target)]  # type: ignore[union-attr]
+        return node.target(inputs, weight, bias, *rest)  # type: ignore[operator]
 
     def run(self, live: dict[str, Any], after: str | None, until: str | None, images: int) -> dict[str, Any]:
         """A stretch of the network with its own weights."""

@@ -12,8 +12,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from zeroq.bias_correction import correct_biases
-from zeroq.candidates import METHOD, Candidates, Images, divergence_of, outputs
+from zeroq.candidates import METHOD, Candidates, Images, Weights
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
@@ -23,16 +22,15 @@ from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
-from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges, SensitivityTable
+from zeroq.numbers.values import BitSetting, Ranges, SensitivityTable
 from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
 from zeroq.ranges import Knowledge, knowledge_of, observe
-from zeroq.rounding import round_weights
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import measure_sensitivity
 from zeroq.setting import LayerPlan
-from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
+from zeroq.simulate import QuantizedNetwork
 from zeroq.simulate.outputs import output_quantizers, without
 from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
 from zeroq.version import __version__
@@ -40,6 +38,7 @@ from zeroq.version import __version__
 VERIFIED_IMAGES = 8
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
+ROUNDINGS = {f"{METHOD}, errors corrected": True, METHOD: False}  # tried: the one that diverges less is taken
 UNPACKING_TABLES = 8192  # bytes of the tables that unpack weights of several widths in one file, at most
 FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distilled.safetensors"}
 
@@ -150,7 +149,7 @@ class Stages:
             if not open_layers:
                 return None
             return measure_sensitivity(
-                prepared.folded, candidates.images.held_out, widths, candidates.weight(MEASURES[measure]),
+                prepared.folded, candidates.images.held_out, widths, candidates.parameters(MEASURES[measure]),
                 layers=open_layers, measure=measure, meaning=prepared.meaning, on_step=self.step("sensitivity"),
             )  # fmt: skip
 
@@ -172,7 +171,7 @@ class Stages:
         def compute() -> Mapping[str, Any]:
             other = 0 if self.prepared.options.size_mb is None else self.bytes_beside_weights(candidates)
             return select(
-                self.prepared.plan, table, self.prepared.options, other, candidates.divergence, self.step("allocate")
+                self.prepared.plan, table, self.prepared.options, other, candidates.divergence_at, self.step("allocate")
             )
 
         return Selection(self.run.stage(
@@ -190,37 +189,24 @@ class Stages:
             bits = {name: width if width in widths else widths[0] for name, widths in plan.widths.items()}
             setting = BitSetting(bits)
             weights = {name: candidates.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
-            data = self.onnx_bytes(self.assemble(candidates.ranges, weights, {}), setting)
+            data = self.onnx_bytes(candidates.network(weights), setting)
             most = max(most, len(data) - setting.weight_bits(plan.parameters) // 8)
         return most + UNPACKING_TABLES
 
-    def round(self, images: Images, ranges: Ranges, setting: BitSetting) -> QuantizedNetwork:
-        """The quantized network: every layer rounded in order, biases corrected if that helps on held-out images."""
+    def round(self, candidates: Candidates, setting: BitSetting) -> QuantizedNetwork:
+        """The quantized network: every layer rounded in order, errors corrected if that helps on held-out images."""
         prepared, plan = self.prepared, self.prepared.plan
 
         def compute() -> bytes:
-            graph, tensors, _ = quantize_activations(prepared.folded, prepared.placement, ranges, plan.input_bits)
-            widths = {name: (bits,) for name, bits in setting.bits.items()}
-            rounded = round_weights(
-                graph, tensors, plan.layers, widths, images.rounding, method=METHOD, portable=prepared.options.portable,
-                on_step=self.step("rounding"),
-            )  # fmt: skip
-            weights = {name: by_width[setting[name]] for name, by_width in rounded.items()}
-            plain = self.assemble(ranges, weights, {})
-            settled = tensors | {layer.weight: weights[layer.name].dequantized() for layer in plan.layers}
-            biases = correct_biases(prepared.folded, graph, settled, tuple(weights), images.rounding)
-            corrected = self.assemble(ranges, weights, biases)
-            reference = outputs(prepared.folded.run, images.held_out)
-            before, after = (
-                divergence_of(prepared.meaning, reference, each, images.held_out) for each in (plain, corrected)
-            )
-            helped = after < before
-            rounding = f"{METHOD}, bias corrected" if helped else METHOD
-            chosen, finer = self.with_finer_outputs(
-                corrected if helped else plain, ranges, weights, biases if helped else {}, images.held_out, reference
-            )
+            step = self.step("rounding")
+            tried = {
+                name: candidates.settled(setting, correct=correct, on_step=step) for name, correct in ROUNDINGS.items()
+            }
+            found = {name: candidates.divergence(candidates.network(weights)) for name, weights in tried.items()}
+            best = min(found, key=found.__getitem__)
+            chosen, finer = self.with_finer_outputs(candidates, tried[best])
             metadata = {
-                "rounding": dict.fromkeys(weights, rounding), "finer_outputs": list(finer), **self.metadata(setting)
+                "rounding": dict.fromkeys(setting.bits, best), "finer_outputs": list(finer), **self.metadata(setting)
             }  # fmt: skip
             return serialise(chosen, weight_widths(plan, setting), metadata)
 
@@ -232,42 +218,19 @@ class Stages:
         )  # fmt: skip
 
     def with_finer_outputs(
-        self,
-        network: QuantizedNetwork,
-        ranges: Ranges,
-        weights: Mapping[str, IntegerWeight],
-        biases: Mapping[str, Tensor],
-        images: Inputs,
-        reference: Any,
+        self, candidates: Candidates, weights: Weights
     ) -> tuple[QuantizedNetwork, tuple[str, ...]]:
         """The network, with those layers' outputs in floating point that matter, and the names of these."""
         prepared = self.prepared
         quantizers = output_quantizers(prepared.folded, prepared.placement, prepared.plan.floating)
 
         def made(names: tuple[str, ...]) -> QuantizedNetwork:
-            if not names:
-                return network
-            left = without(prepared.placement, [quantizers[name] for name in names])
-            return self.assemble(ranges, weights, biases, left)
-
-        def divergence(names: tuple[str, ...]) -> float:
-            return divergence_of(prepared.meaning, reference, made(names), images)
+            left = without(prepared.placement, [quantizers[name] for name in names]) if names else None
+            return candidates.network(weights, left)
 
         least = LEAST if prepared.meaning.divergence is None else 0.0  # a user's own has a scale of its own
-        finer = choose_finer(list(quantizers), divergence, least=least)
+        finer = choose_finer(list(quantizers), lambda names: candidates.divergence(made(names)), least=least)
         return made(finer), finer
-
-    def assemble(
-        self,
-        ranges: Ranges,
-        weights: Mapping[str, IntegerWeight],
-        biases: Mapping[str, Tensor],
-        placement: Placement | None = None,
-    ) -> QuantizedNetwork:
-        """The quantized network of these weights and biases."""
-        prepared = self.prepared
-        placement = placement or prepared.placement
-        return quantize_network(prepared.folded, placement, ranges, weights, prepared.plan.input_bits, biases)
 
     def metadata(self, setting: BitSetting) -> dict[str, Any]:
         """What both files say of themselves."""

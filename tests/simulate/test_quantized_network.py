@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,7 +111,7 @@ def test_the_state_dict_is_all_that_the_network_knows() -> None:
     assert not list(one.parameters())
 
 
-def test_biases_can_be_given() -> None:
+def test_a_weight_may_bring_its_bias() -> None:
     images = example_of("plain", 4)
     stages = quantize(NETWORKS["plain"](), images)
     given = torch.full((4,), 3.0)
@@ -118,9 +119,8 @@ def test_biases_can_be_given() -> None:
         stages.folded,
         stages.placement,
         stages.ranges,
-        stages.weights,
+        {**stages.weights, "4": replace(stages.weights["4"], bias=given)},
         dict.fromkeys(stages.weights, 8),
-        {"4": given},
     )
     own = stages.folded.tensors["4.bias"]
     with torch.inference_mode():

@@ -83,20 +83,21 @@ def best_within(frontier: Frontier, limit: int) -> int:
 def candidates(
     frontier: Frontier, limit: int, widths: Sequence[Sequence[int]], uniform: Sequence[int], count: int = 3
 ) -> list[Candidate]:
-    """Settings within `limit` to choose from by verification: `count` of the frontier, then every uniform width.
+    """Settings within `limit` to choose from by verification: `count` of the frontier, then the widest uniform one.
 
-    widths: bits of each layer's options, [layers][options].  uniform: widths to try in all layers that have a choice;
-    layers of one option keep it.
+    widths: bits of each layer's options, [layers][options].  uniform: widths that may be one for all layers that have
+    a choice; layers of one option keep it.
     Neighbours on a frontier differ by a layer or two and would be the same experiment, so each point taken differs from
     those before it in a tenth of the layers.
     """
     chosen = [
         Candidate(f"frontier-{rank}", setting) for rank, setting in enumerate(_spread(frontier, limit, count), start=1)
     ]
-    for width in uniform:
+    for width in sorted(uniform, reverse=True):
         setting = _uniform_setting(widths, width)
-        if setting and frontier.size_of(setting) <= limit and setting not in [other.setting for other in chosen]:
-            chosen.append(Candidate(f"uniform-{width}", setting))
+        if setting and frontier.size_of(setting) <= limit:
+            new = setting not in [other.setting for other in chosen]
+            return [*chosen, Candidate(f"uniform-{width}", setting)] if new else chosen
     return chosen
 
 

@@ -110,12 +110,14 @@ class IntegerWeight:
     """A layer's weight as signed integers and one scale per output channel.
 
     integers: int8, the shape of the weight, output channels first.  scale: float32 [output channels].
+    bias: float32 [output channels], in place of the layer's own, which goes with these integers; None leaves that.
     """
 
     integers: Tensor
     scale: Tensor
     bits: int
     rounding: str
+    bias: Tensor | None = None
 
     def __post_init__(self) -> None:
         grid = Grid(self.bits, signed=True)

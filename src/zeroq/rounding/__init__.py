@@ -3,6 +3,6 @@
 from zeroq.rounding.filters import violating_pairs
 from zeroq.rounding.layers import Rounded, round_weights
 from zeroq.rounding.methods import METHODS, round_weight
-from zeroq.rounding.statistics import HessianSum
+from zeroq.rounding.moments import MomentSum
 
-__all__ = ["METHODS", "HessianSum", "Rounded", "round_weight", "round_weights", "violating_pairs"]
+__all__ = ["METHODS", "MomentSum", "Rounded", "round_weight", "round_weights", "violating_pairs"]

@@ -126,19 +126,16 @@ def quantize_network(
     ranges: Ranges,
     weights: Mapping[str, IntegerWeight],
     input_bits: Mapping[str, int],
-    biases: Mapping[str, Tensor] | None = None,
 ) -> QuantizedNetwork:
     """The whole quantized network.
 
-    weights: by layer; layers without stay in floating point.  biases: float32, in place of the network's own.
+    weights: by layer, perhaps with biases; layers without stay in floating point.
     """
     graph, tensors, names = quantize_activations(network, placement, ranges, input_bits)
     nodes = {node.name: node for node in graph.nodes}
     for layer in network.layers:
         if layer.name in weights:
-            quantize_layer(
-                graph, tensors, layer, [nodes[site] for site in layer.sites], weights[layer.name], biases or {}
-            )
+            quantize_layer(graph, tensors, layer, [nodes[site] for site in layer.sites], weights[layer.name])
     remove_unused(graph, tensors)
     graph.lint()
     return QuantizedNetwork(graph, tensors, names)
@@ -150,13 +147,12 @@ def quantize_layer(
     layer: Layer,
     sites: list[fx.Node],
     weight: IntegerWeight,
-    biases: Mapping[str, Tensor],
 ) -> None:
     """Put a layer's integers in place of its weight, and per site its bias in steps of input scale x weight scale."""
     key = layer.weight
     tensors[f"{key}_integers"], tensors[f"{key}_scale"] = weight.integers, weight.scale
     for index, (site, own) in enumerate(zip(sites, layer.biases, strict=True)):
-        bias = biases.get(layer.name, tensors[own] if own else None)
+        bias = weight.bias if weight.bias is not None else (tensors[own] if own else None)
         values = constant(graph, site, f"{key}_integers", f"{key}_scale")
         arguments = [site.args[0], values, *site.args[2:]]
         if bias is not None:

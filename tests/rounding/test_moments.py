@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from zeroq.graph import Layer, capture
-from zeroq.rounding import HessianSum
+from zeroq.rounding import MomentSum
 from zeroq.rounding.filters import to_filters
 
 
@@ -37,10 +37,10 @@ def summed(module: nn.Module, inputs: Tensor, *, batch: int = 2, rows_per_image:
     """The layer of a one-layer network and its Hessian."""
     network = capture(module, inputs[:2])
     (layer,) = network.layers
-    total = HessianSum(layer, rows_per_image)
+    total = MomentSum(layer, rows_per_image)
     for chunk in inputs.split(batch):
         total.add(network.node(layer.sites[0]), chunk)
-    return layer, total.hessian()
+    return layer, total.moments().hessian(centred=False)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,13 @@ def test_sites_weigh_by_their_positions() -> None:
     head = Head()
     network = capture(head, inputs)
     (layer,) = network.layers
-    total = HessianSum(layer)
+    total = MomentSum(layer)
     halves = functional.avg_pool2d(inputs, 2)
     for site, value in zip(layer.sites, (inputs, halves), strict=True):
         total.add(network.node(site), value)
     rows = torch.cat([patches_of(head.conv, inputs), patches_of(head.conv, halves)], dim=1)
-    torch.testing.assert_close(total.hessian(), 2 * rows.transpose(1, 2) @ rows / rows.shape[1], rtol=1e-4, atol=1e-5)
+    found = total.moments().hessian(centred=False)
+    torch.testing.assert_close(found, 2 * rows.transpose(1, 2) @ rows / rows.shape[1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_sample_of_positions_is_the_same_in_any_split_and_near_the_whole() -> None:
@@ -109,4 +110,66 @@ def test_a_sample_of_positions_is_the_same_in_any_split_and_near_the_whole() -> 
 
 def test_nothing_taken_in_is_zero() -> None:
     (layer,) = capture(nn.Linear(3, 2), torch.randn(2, 3)).layers
-    assert torch.equal(HessianSum(layer).hessian(), torch.zeros(1, 3, 3))
+    assert torch.equal(MomentSum(layer).moments().hessian(centred=False), torch.zeros(1, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(0, 1), groups=2), (4, 7, 6)),
+        (nn.Conv2d(5, 5, 3, groups=5, padding=1), (5, 6, 6)),
+        (nn.Linear(7, 3), (4, 7)),
+    ],
+)
+def test_covariances_and_means_are_those_of_patches_and_outputs(module: nn.Module, shape: tuple[int, ...]) -> None:
+    inputs = torch.randn(7, *shape, generator=torch.Generator().manual_seed(0)) + 5
+    outputs = module(inputs).detach() ** 2
+    network = capture(module, inputs[:2])
+    (layer,) = network.layers
+    total = MomentSum(layer)
+    for chunk, wanted in zip(inputs.split(2), outputs.split(2), strict=True):
+        total.add(network.node(layer.sites[0]), chunk, wanted)
+    rows = patches_of(module, inputs).double()
+    if layer.operator != "linear":  # whose patches come position by position, each with all images
+        outputs = outputs.movedim(1, -1).flatten(1, -2).transpose(0, 1)
+    flat = outputs.double().reshape(rows.shape[1], layer.groups, -1).transpose(0, 1)
+    found = total.moments()
+    a, y = rows - rows.mean(1, keepdim=True), flat - flat.mean(1, keepdim=True)
+    for one, other in (
+        (found.input_mean, rows.mean(1)),
+        (found.output_mean, flat.mean(1)),
+        (found.covariance, a.transpose(1, 2) @ a / a.shape[1]),
+        (found.cross, y.transpose(1, 2) @ a / a.shape[1]),
+        (found.hessian(centred=True), 2 * a.transpose(1, 2) @ a / a.shape[1]),
+    ):
+        torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-4)
+
+
+def test_every_third_image_is_kept_apart_in_any_split() -> None:
+    inputs = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    network = capture(nn.Linear(3, 2), inputs[:2])
+    (layer,) = network.layers
+    for batch in (1, 2, 9):
+        total = MomentSum(layer)
+        for chunk in inputs.split(batch):
+            total.add(network.node(layer.sites[0]), chunk, chunk[:, :2])
+        fitted, checked = total.halves()
+        torch.testing.assert_close(checked.input_mean[0], inputs[2::3].mean(0))
+        torch.testing.assert_close(fitted.output_mean[0], inputs[[0, 1, 3, 4, 6, 7], :2].mean(0))
+
+
+def test_a_constant_input_has_no_variance_whatever_its_size() -> None:
+    inputs = torch.full((6, 2, 4, 4), 1e4 / 3)
+    module = nn.Conv2d(2, 2, 3, groups=2)
+    network = capture(module, inputs[:2])
+    total = MomentSum(network.layers[0])
+    total.add(network.node(network.layers[0].sites[0]), inputs)
+    assert total.moments().covariance.abs().max() < 1e-6
+
+
+def test_few_images_are_checked_on_themselves() -> None:
+    network = capture(nn.Linear(3, 2), torch.zeros(2, 3))
+    total = MomentSum(network.layers[0])
+    total.add(network.node(network.layers[0].sites[0]), torch.randn(2, 3), torch.randn(2, 2))
+    fitted, checked = total.halves()
+    assert torch.equal(fitted.cross, checked.cross)
