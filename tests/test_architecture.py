@@ -14,7 +14,7 @@ FLOORS = [
     {"models", "report", "run_directory"},
     {
         *("pipeline", "preparation", "guidance", "candidates", "stages", "selection"),
-        *("outcome", "conclusion", "stored", "accuracy", "adaptation"),
+        *("outcome", "conclusion", "stored", "accuracy", "adaptation", "speed"),
     },
     {"cli", "terminal", "__main__"},
 ]

@@ -38,6 +38,17 @@ RESULT: dict[str, Any] = {
 }
 EVALUATION = {"images": 596, "task": "classification", "top1": 0.985, "top5": 1.0, "agreement": None}
 
+BENCHMARK = {
+    "cpu": "Some CPU", "integer_instructions": "avx2", "threads": 2,
+    "rows": [
+        {"file": "float", "batch": 1, "median_ms": 3.0, "low_ms": 2.9, "high_ms": 3.3},
+        {"file": "quantized", "batch": 1, "median_ms": 1.25, "low_ms": 1.2, "high_ms": 1.5},
+        {"file": "onnxruntime_static", "batch": 1, "median_ms": 6.0, "low_ms": 5.0, "high_ms": 7.0},
+    ],
+    "load_ms": {"float": 10.0, "quantized": 21.5, "onnxruntime_static": 12.0},
+    "float_nodes": {}, "warnings": ["[slow] at batch 1"],
+}  # fmt: skip
+
 SENTENCES = [
     ("quantiz", "zeroq: No such command 'quantiz', did you mean 'quantize'?"),
     ("quantize", "zeroq: Missing argument 'MODEL...'; zeroq quantize --help says what can be given."),
@@ -83,8 +94,14 @@ SENTENCES = [
         "zeroq: Invalid value for '--batch': 0 is not in the range x>=1; zeroq evaluate --help says what can be given.",
     ),
     (
-        "benchmark runs/x --batch 1",
-        "zeroq: The command benchmark is not there yet: zeroq evaluate gives images per second.",
+        "benchmark runs/x --batch 1,x",
+        "zeroq: Invalid value for '--batch': '1,x' is not written like 1,32; zeroq benchmark --help says what can be "
+        "given.",
+    ),
+    ("benchmark runs/x --batch 4,0", "zeroq: --batch 4,0: give numbers of 1 or more."),
+    (
+        "benchmark",
+        "zeroq: Missing argument 'RUN'; zeroq benchmark --help says what can be given.",
     ),
     (
         "restatistic digits --data x",
@@ -115,7 +132,12 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         on_warning("TASK is guessed [N, K]")
         return EVALUATION
 
+    def benchmark(run: Path, *, on_progress: Any, **given: Any) -> dict[str, Any]:
+        record.append(("benchmark", run, given))
+        return BENCHMARK
+
     replaced: dict[str, dict[str, Callable[..., Any]]] = {
+        "speed": {"benchmark": benchmark},
         "pipeline": {"quantize_model": quantize},
         "accuracy": {"evaluate": evaluate},
         "conclusion": {"write_report": lambda run: run / "report.html"},
@@ -169,6 +191,21 @@ def test_quantize_hands_on_what_was_asked(called: list[Any]) -> None:
 def test_the_run_directory_has_a_name_by_itself(arguments: str, folder: str, called: list[Any]) -> None:
     assert main(["quantize", "digits", *arguments.split()]) == 0
     assert called[-1][3] == Path("runs") / folder
+
+
+def test_benchmark_shows_each_file_beside_float(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("benchmark runs/x --batch 1,8 --threads 2 --static pictures --quiet".split()) == 0
+    assert called == [("benchmark", Path("runs/x"), {"batch": (1, 8), "threads": 2, "static": "pictures"})]
+    output = capsys.readouterr().out
+    for text in ("runs/x", "1.2 to 1.5", "2.40", "0.50", "21.5", "Some CPU, avx2, 2 threads"):
+        assert text in output
+    assert output.splitlines()[-1] == "warning: [slow] at batch 1"
+
+
+def test_benchmark_as_json(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "runs/x", "--json"]) == 0
+    assert called[-1][2] == {"batch": (1, 32), "threads": None, "static": None}
+    assert json.loads(capsys.readouterr().out) == BENCHMARK
 
 
 def test_results_and_progress_have_a_stream_each(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

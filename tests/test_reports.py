@@ -15,7 +15,7 @@
 | executorch 16426: DeiT's file and simulation differ | test_attention_is_the_same_in_file_and_simulation |
 | torch-xpu-ops 3489, 1833: ShuffleNetV2, SqueezeNet, MobileNetV3 | test_small_networks_lose_little |
 | litert-torch 499: "int8" whose weights are float | test_the_share_in_integers_is_stated |
-| Model-Optimizer 80: int8 slower than float | not yet: `zeroq benchmark` is to measure it |
+| Model-Optimizer 80: int8 slower than float | test_speed.py, test_slower_integers_are_said_with_what_stays_float |
 | timm 2463: preprocessing | test_preprocessing_is_printed; test_pipeline.py, test_the_file_says_where_it_came_from |
 | onnxruntime 26321, 21979: memory grows with every batch | test_memory_does_not_grow_with_the_images |
 | onnxruntime 25378, 27513: weight-only files are slow | test_operators.py: every weight is in an integer kernel |

@@ -253,11 +253,31 @@ def models(pattern: str) -> None:
     click.echo("\n".join(names))
 
 
-@commands.command(context_settings={"ignore_unknown_options": True})
-@click.argument("rest", nargs=-1, metavar="RUN")
-def benchmark(rest: tuple[str, ...]) -> None:
-    """Float and quantized ONNX, side by side (not there yet)."""
-    raise OptionError("The command benchmark is not there yet: zeroq evaluate gives images per second.")
+@commands.command()
+@click.argument("run_directory", metavar="RUN", type=FILE)
+@click.option("--batch", type=_numbers(int, "1,32"), default=(1, 32), metavar="1,32", help="Inputs at once.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all]")
+@click.option(
+    "--static",
+    metavar="FOLDER|distilled",
+    help="onnxruntime's own static quantization beside it, its ranges from these pictures.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def benchmark(run_directory: Path, batch: tuple[int, ...], as_json: bool, quiet: bool, **asked: Any) -> None:
+    """How fast RUN's file is here, beside the float network's, run in turns."""
+    if min(batch) < 1:
+        raise OptionError(f"--batch {','.join(map(str, batch))}: give numbers of 1 or more.")
+
+    import zeroq.speed as speed
+    import zeroq.terminal as terminal
+
+    with terminal.progress(quiet) as on_progress:
+        result = speed.benchmark(run_directory, batch=batch, on_progress=on_progress, **asked)
+    if as_json:
+        _echo_json(result)
+    else:
+        terminal.show_benchmark(result, str(run_directory))
 
 
 @commands.command()

@@ -146,6 +146,29 @@ def show_restatistic(result: Mapping[str, Any]) -> None:
     console.print(f"next: zeroq quantize {result['model']} {asked}", markup=False, soft_wrap=True)
 
 
+FILES = {"float": "float", "quantized": "quantized", "onnxruntime_static": "onnxruntime's static"}
+
+
+def show_benchmark(result: Mapping[str, Any], target: str) -> None:
+    """Milliseconds of each file at each batch, and how many times as fast as floating point it is."""
+    console = Console(file=sys.stdout, highlight=False)
+    table = Table(title=Text(target), title_justify="left")
+    for name in ("file", "batch", "ms, median", "10 to 90 %", "times as fast as float", "load, ms"):
+        table.add_column(name, justify="left" if name == "file" else "right")
+    float_ms = {row["batch"]: row["median_ms"] for row in result["rows"] if row["file"] == "float"}
+    for row in result["rows"]:
+        median, batch = row["median_ms"], row["batch"]
+        table.add_row(
+            FILES[row["file"]], str(batch), f"{median:.3g}", f"{row['low_ms']:.3g} to {row['high_ms']:.3g}",
+            f"{float_ms[batch] / median:.2f}", f"{result['load_ms'][row['file']]:.3g}",
+        )  # fmt: skip
+    console.print(table)
+    count = result["threads"]
+    console.print(f"{result['cpu']}, {result['integer_instructions']}, {count} thread{'s' if count > 1 else ''}")
+    for warning in result["warnings"]:
+        console.print(f"warning: {warning}", markup=False)
+
+
 def megabytes(count: float) -> str:
     """Bytes as megabytes of 10^6, as everywhere here."""
     return f"{count / 1e6:.3f} MB"

@@ -142,13 +142,20 @@ def refuse_differences(steps: list[tuple[str, NDArray[numpy.int16]]]) -> None:
             )
 
 
-def open_session(model: ModelProto, threads: int, *, optimised: bool = True, keep: Path | None = None) -> Any:
-    """An onnxruntime session on the CPU; `keep` takes the graph that it makes of the file."""
+def open_session(
+    model: ModelProto, threads: int, *, optimised: bool = True, keep: Path | None = None, spinning: bool = True
+) -> Any:
+    """An onnxruntime session on the CPU; `keep` takes the graph that it makes of the file.
+
+    spinning: its threads wait busily, which is fast alone and slows what runs beside it.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     unwanted = []
     if keep is not None:
         options.optimized_model_filepath = str(keep)
