@@ -49,6 +49,14 @@ BENCHMARK = {
     "float_nodes": {}, "warnings": ["[slow] at batch 1"],
 }  # fmt: skip
 
+DONE = {name: RESULT[name] for name in ("float_bytes", "onnx_bytes", "average_bits", "divergence", "seconds")}
+MANY: dict[str, dict[str, Any]] = {
+    "one": {"directory": "one-w8a8", "error": None, "defect": False, **DONE},
+    "other": {"directory": "other-w8a8", "error": None, "defect": False, **DONE},
+    "lost": {"directory": "lost-w8a8", "error": "There is no model", "defect": False},
+    "broken": {"directory": "broken-w8a8", "error": "KeyError: 1", "defect": True},
+}
+
 SENTENCES = [
     ("quantiz", "zeroq: No such command 'quantiz', did you mean 'quantize'?"),
     ("quantize", "zeroq: Missing argument 'MODEL...'; zeroq quantize --help says what can be given."),
@@ -87,7 +95,7 @@ SENTENCES = [
     ("quantize digits --effort best", "zeroq: --effort best is not there yet: choose fast or balanced."),
     ("quantize digits --latency-ms 3", "zeroq: --latency-ms is not there yet: leave it out."),
     ("quantize digits --memory-limit 3", "zeroq: --memory-limit is not there yet: leave it out."),
-    ("quantize a b", "zeroq: 2 MODELs in one command are not there yet: run zeroq quantize once for each."),
+    ("quantize a b --weights w", "zeroq: --weights belongs to one network: leave it out, or name one MODEL."),
     ("evaluate digits", "zeroq: Missing option '--data'; zeroq evaluate --help says what can be given."),
     (
         "evaluate runs/x --data y --batch 0",
@@ -136,7 +144,14 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         record.append(("benchmark", run, given))
         return BENCHMARK
 
+    def quantize_many(models: Any, options: Options, out: Path, **given: Any) -> dict[str, Any]:
+        told = {given.pop("on_progress"), given.pop("on_error")}
+        assert all(callable(each) for each in told)
+        record.append(("quantize_many", models, options, out, given))
+        return {"setting": "w8a8", "models": [MANY[model] for model in models]}
+
     replaced: dict[str, dict[str, Callable[..., Any]]] = {
+        "many": {"quantize_many": quantize_many},
         "speed": {"benchmark": benchmark},
         "pipeline": {"quantize_model": quantize},
         "accuracy": {"evaluate": evaluate},
@@ -191,6 +206,20 @@ def test_quantize_hands_on_what_was_asked(called: list[Any]) -> None:
 def test_the_run_directory_has_a_name_by_itself(arguments: str, folder: str, called: list[Any]) -> None:
     assert main(["quantize", "digits", *arguments.split()]) == 0
     assert called[-1][3] == Path("runs") / folder
+
+
+@pytest.mark.parametrize(
+    ("models", "code"), [("one other", 0), ("one lost", 2), ("lost other broken", 1)], ids=["done", "refused", "defect"]
+)
+def test_several_models_end_in_one_summary(
+    models: str, code: int, called: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["quantize", *models.split(), "--fresh", "--out", "some", "--quiet"]) == code
+    given = {"preprocess": None, "input_shape": None, "fresh": True}
+    assert called == [("quantize_many", tuple(models.split()), Options(), Path("some"), given)]
+    output = capsys.readouterr().out
+    assert all(f"{name}-w8a8" in output for name in models.split())
+    assert ("failed" in output) == (code > 0) and output.splitlines()[-1] == "summary: some/summary.html"
 
 
 def test_benchmark_shows_each_file_beside_float(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -187,13 +187,16 @@ def quantize(
     quiet: bool,
     **asked: Any,
 ) -> None:
-    """Quantize MODEL into a run directory.
+    """Quantize MODEL into a run directory; several MODELs into directories below --out, with a summary beside them.
 
     MODEL is digits (the embedded network), pytorchcv:NAME, torchvision:NAME, timm:NAME, FILE.py:FUNCTION or FILE.pt2.
     """
     options = Options.of(**asked)
     if len(models) > 1:
-        raise OptionError(f"{len(models)} MODELs in one command are not there yet: run zeroq quantize once for each.")
+        if weights is not None:
+            raise OptionError("--weights belongs to one network: leave it out, or name one MODEL.")
+        given = {"preprocess": preprocess, "input_shape": input_shape, "fresh": fresh}
+        return _quantize_many(models, options, out or Path("runs"), as_json, quiet, given)
 
     import zeroq.pipeline as pipeline
     import zeroq.terminal as terminal
@@ -207,6 +210,27 @@ def quantize(
         _echo_json(run.result)
     else:
         terminal.show_run(run.result, run.directory, model.preprocessing)
+
+
+def _quantize_many(
+    models: tuple[str, ...], options: Options, out: Path, as_json: bool, quiet: bool, given: dict[str, Any]
+) -> None:
+    """A run for each, and one summary; exits with 1 or 2 where some failed, once all others are done."""
+    import zeroq.many as many
+    import zeroq.terminal as terminal
+
+    with terminal.progress(quiet) as on_progress:
+        summary = many.quantize_many(
+            models, options, out, on_progress=on_progress, on_error=lambda text: click.echo(f"zeroq: {text}", err=True),
+            **given,
+        )  # fmt: skip
+    if as_json:
+        _echo_json(summary)
+    else:
+        terminal.show_summary(summary, out)
+    failed = [entry for entry in summary["models"] if entry["error"] is not None]
+    if failed:
+        raise click.exceptions.Exit(1 if any(entry["defect"] for entry in failed) else 2)
 
 
 @commands.command()

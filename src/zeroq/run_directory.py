@@ -142,19 +142,11 @@ class RunDirectory:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A path to write to; once that is done, the file is put in its place, whole. Raises RunError."""
-        partial = self.path / f".{name}.partial"
-        try:
+        with whole(self.path / name) as partial:
             yield partial
-            with open(partial, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, self.path / name)
-            if self._lock is not None:
-                os.fsync(self._lock)  # the rename itself
-        except OSError as error:
-            raise RunError(_why_not(self.path, error)) from error
-        finally:
+        if self._lock is not None:
             with suppress(OSError):
-                partial.unlink(missing_ok=True)
+                os.fsync(self._lock)  # the rename itself
 
     def write_bytes(self, name: str, data: bytes) -> None:
         with self.writing(name) as partial:
@@ -269,6 +261,36 @@ class RunDirectory:
         with suppress(OSError):  # nothing was written: leave no empty directory
             for each in self._created:
                 each.rmdir()
+
+
+def make_folder(path: Path) -> None:
+    """A folder, with those above it, unless it is there. Raises RunError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(_why_not(path, error)) from error
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside another to write to; once that is done, the file is put in its place. Raises RunError."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise RunError(_why_not(path.parent, error)) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A file that is there whole or not at all. Raises RunError."""
+    with whole(path) as partial:
+        partial.write_bytes(data)
 
 
 def json_bytes(value: Any) -> bytes:

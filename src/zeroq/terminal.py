@@ -87,6 +87,27 @@ def show_run(result: Mapping[str, Any], directory: Path, preprocessing: Preproce
     console.print(f"report: {directory / 'report.html'}", markup=False, soft_wrap=True)
 
 
+def show_summary(summary: Mapping[str, Any], directory: Path) -> None:
+    """One line for each of many networks."""
+    table = Table(title=Text(str(summary["setting"])), title_justify="left")
+    for name in ("run", "file", "of float", "bits", "agreement", "time"):
+        table.add_column(name, justify="left" if name == "run" else "right")
+    for entry in summary["models"]:
+        title = Text(entry["directory"])
+        if entry["error"] is not None:
+            table.add_row(title, "failed", "", "", "", "")
+            continue
+        seconds = sum(value for stage, value in entry["seconds"].items() if value is not None and stage != "load")
+        size, ratio = entry["onnx_bytes"], entry["float_bytes"] / entry["onnx_bytes"]
+        table.add_row(
+            title, megabytes(size), f"1 / {ratio:.1f}", f"{entry['average_bits']:.2f}",
+            share(entry["divergence"]["agreement"]), f"{seconds:.1f} s",
+        )  # fmt: skip
+    console = Console(file=sys.stdout, highlight=False)
+    console.print(table)
+    console.print(f"summary: {directory / 'summary.html'}", markup=False, soft_wrap=True)
+
+
 def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and text of each figure of a run."""
     yield "size in float", megabytes(result["float_bytes"])

@@ -54,7 +54,12 @@ class Check:
 
 def render(record: RunRecord) -> str:
     """The page, equal for equal records."""
-    environment = Environment(
+    return environment().get_template("page.html.j2").render(values_of(record))
+
+
+def environment() -> Environment:
+    """Templates of this folder, with numbers as a person reads them."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
@@ -63,8 +68,8 @@ def render(record: RunRecord) -> str:
         keep_trailing_newline=True,
     )
     for name in ("size", "compact", "number", "percent", "duration", "count_of"):
-        environment.filters[name] = getattr(words, name)
-    return environment.get_template("page.html.j2").render(values_of(record))
+        made.filters[name] = getattr(words, name)
+    return made
 
 
 def values_of(record: RunRecord) -> dict[str, Any]:
