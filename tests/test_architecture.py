@@ -14,7 +14,7 @@ FLOORS = [
     {"models", "report", "run_directory"},
     {
         *("pipeline", "preparation", "guidance", "candidates", "stages", "selection"),
-        *("outcome", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
+        *("outcome", "forecast", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
     },
     {"cli", "terminal", "__main__"},
 ]

@@ -38,6 +38,7 @@ from tests.runs import (
 from zeroq.deploy.model_file import load_network
 from zeroq.devices import Precision
 from zeroq.errors import OptionError, RunError, SizeError
+from zeroq.forecast import forecast
 from zeroq.options import Options
 from zeroq.pipeline import Run, quantize_model
 from zeroq.run_directory import read_json
@@ -78,7 +79,8 @@ def test_a_run_leaves_every_file_and_all_keys() -> None:
             "rounding",
         ]  # fmt: skip
         assert list(layer["sensitivity"]) == ["2", "4", "8"]
-    assert result["forecast"] is None and (result["model"], result["task"]) == ("residual", "classification")
+    assert result["forecast"] == forecast("classification", result["divergence"])
+    assert (result["model"], result["task"]) == ("residual", "classification")
 
 
 def test_every_json_file_says_what_it_should() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 import zeroq.devices as devices
 from zeroq.deploy import Verification
+from zeroq.forecast import forecast
 from zeroq.graph.frozen import thaw
 from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
@@ -45,12 +46,12 @@ class Outcome:
 
     def to_json(self, seconds: Mapping[str, float | None]) -> dict[str, Any]:
         """The dictionary of result.json; the README says how to read it."""
-        parameters = self.plan.parameters
+        parameters, meaning = self.plan.parameters, self.prepared.meaning
         average = self.setting.average(parameters)
         return {
             "version": __version__,
             "model": self.prepared.model.source,
-            "task": self.prepared.meaning.task,
+            "task": meaning.task,
             "seed": self.prepared.options.seed,
             "effort": self.prepared.options.effort,
             "device": "cpu",
@@ -65,7 +66,7 @@ class Outcome:
             "layers": [self.layer(layer) for layer in self.plan.layers],
             "not_quantized": [{"name": name, "reason": reason} for name, reason in self.not_quantized()],
             "divergence": dict(self.divergence),
-            "forecast": None,
+            "forecast": None if meaning.divergence is not None else forecast(meaning.task, self.divergence),
             "verification": {
                 "largest_steps": self.verification.largest_steps,
                 "share_over_one_step": self.verification.share_over_one_step,

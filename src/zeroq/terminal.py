@@ -116,6 +116,10 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{megabytes(result['onnx_bytes'])}, 1 / {result['float_bytes'] / result['onnx_bytes']:.1f}",
     )
     yield "bits of a weight, mean", f"{result['average_bits']:.2f}, {layers_by_width(result)}"
+    if (expected := result["forecast"]) is not None:
+        drop, low, high = (f"{100 * expected[key]:.1f}" for key in ("drop", "low", "high"))
+        text = f"{drop} points, {low} to {high}; labelled pictures measure it"
+        yield f"{expected['metric']} to lose, by forecast", text
     divergence = result["divergence"]
     yield AGREEMENTS[result["task"]], f"{share(divergence['agreement'])}, on {divergence['images']} held-out images"
     yield "divergence from float", f"{divergence['mean']:.2g}"

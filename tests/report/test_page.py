@@ -14,7 +14,7 @@ import pytest
 from tests.report.records import mixed_record, uniform_record
 from zeroq.options import Options
 from zeroq.report import RunRecord, render
-from zeroq.report.page import checks
+from zeroq.report.page import checks, figures
 from zeroq.report.words import SPACE
 
 SECTIONS = ["reached", "frontier", "layers", "ranges", "images", "time", "float", "warnings", "use", "again"]
@@ -112,12 +112,15 @@ def test_pictures_of_the_user_are_named_as_such() -> None:
     assert "24 pictures of those you gave, as the network sees them." in text
 
 
-def test_a_forecast_is_shown_once_there_is_one() -> None:
+def test_a_forecast_comes_first_where_there_is_one() -> None:
     record = mixed_record(3)
-    forecast = {"metric": "top1", "drop": 0.004, "low": 0.001, "high": 0.009}
-    text = outline(render(replace(record, result=dict(record.result, forecast=forecast)))).text
-    assert "lost, by forecast: 0.1 to 0.9" in text
-    assert "by forecast" not in render(record)
+    forecast = {"metric": "top1", "drop": 0.004, "low": -0.001, "high": 0.009}
+    result = dict(record.result, forecast=forecast)
+    first = figures(result, "KL divergence")[0]
+    assert (first.value, first.label) == ("0.4", "points of top1 lost")
+    assert first.note == "to expect, −0.1 to 0.9: a forecast from distilled images; labelled pictures measure it"
+    assert first.note in outline(render(replace(record, result=result))).text
+    assert "a forecast" not in render(record)
 
 
 @pytest.mark.parametrize("task", ["classification", "segmentation", "detection", "regression", None])
