@@ -148,6 +148,22 @@ class PictureAndVector(nn.Module):
         return self.head(self.stem(images).mean((2, 3)) + torch.relu(self.vector(vector)))
 
 
+class Tokens(nn.Module):
+    """PyTorch's own encoder layers; the batch is the tokens' first axis or their second."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.embed, self.head = nn.Linear(4, 8), nn.Linear(8, 5)
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=batch_first)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x)
+        tokens = self.encoder(tokens if self.batch_first else tokens.transpose(0, 1))
+        found: Tensor = self.head(tokens.mean(1 if self.batch_first else 0))
+        return found
+
+
 class Gru(nn.Module):
     """A gate from x and a state, as in recurrent cells written by hand."""
 
@@ -326,11 +342,15 @@ OPERATORS: dict[str, Case] = {
     "nested_output": Case(NestedOutput),
     "two_pictures": Case(TwoPictures, (PICTURE, (1, 4, 4))),
     "picture_and_vector": Case(PictureAndVector, (PICTURE, (5,))),
+    "encoder": Case(lambda: Tokens(batch_first=True), ((6, 4),)),  # PyTorch's own layer
+    "encoder_batch_second": Case(lambda: Tokens(batch_first=False), ((6, 4),)),
     "two_vectors": Case(Gru, ((6,), (6,))),
     "dead_channel": Case(dead_channel, noise=0.1),  # the dead channels' constants are most of its values
     "row_bias": Case(RowBias, ((12,),)),
     "boxes_and_scores": Case(BoxesAndScores),
 }  # fmt: skip
+
+ENCODER = (("encoder.norm1", "encoder.norm2"), ("LayerNormalization", "Mul", "Softmax", "ReduceMean"))
 
 # What stays in floating point: names in not_quantized, and operators of the optimised file. Nothing else does.
 IN_FLOAT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -365,6 +385,8 @@ IN_FLOAT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "where": ((), ("Mul", "Greater", "Where")),
     "einsum": ((), ("Einsum",)),
     "affine_norms": (("first", "between", "behind"), ("BatchNormalization",)),
+    "encoder": ENCODER,
+    "encoder_batch_second": ENCODER,
     "two_vectors": ((), ("Tanh", "Sub")),
     "boxes_and_scores": ((), ("Sigmoid", "Concat")),
 }

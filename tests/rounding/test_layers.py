@@ -200,3 +200,14 @@ def test_corrected_layers_come_nearer_to_the_network_in_floating_point(name: str
             for weights in (found, plain)
         ]  # fmt: skip
     assert errors[0] < errors[1]
+
+
+def test_at_8_bits_means_alone_are_corrected() -> None:
+    """The first layer's inputs are the same in both networks, but for their quantizer."""
+    network, *_, fine = corrected("depthwise", bits=8, reference=True)
+    *_, alone = corrected("depthwise", bits=8, reference=False)
+    *_, coarse = corrected("depthwise", bits=4, reference=True)
+    *_, coarse_alone = corrected("depthwise", bits=4, reference=False)
+    second = network.layers[1].name
+    assert torch.equal(fine[second][8].integers, alone[second][8].integers)
+    assert not torch.equal(coarse[second][4].integers, coarse_alone[second][4].integers)

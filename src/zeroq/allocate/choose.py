@@ -81,7 +81,7 @@ def best_within(frontier: Frontier, limit: int) -> int:
 
 
 def candidates(
-    frontier: Frontier, limit: int, widths: Sequence[Sequence[int]], uniform: Sequence[int], count: int = 3
+    frontier: Frontier, limit: int, widths: Sequence[Sequence[int]], uniform: Sequence[int], count: int = 2
 ) -> list[Candidate]:
     """Settings within `limit` to choose from by verification: `count` of the frontier, then the widest uniform one.
 

@@ -83,7 +83,8 @@ def linear(values: Any, weight: Any, bias: Any = None) -> Any:
     if len(shape) == 2:
         return opset.Gemm(values, weight, bias, transB=1)
     rows = opset.Reshape(values, constant(numpy.array([-1, int(shape[-1])])))
-    sizes = [-1, *(int(size) for size in shape[1:-1]), int(weight.shape[0])]
+    # The batch is any number, wherever it stands: attention that is not batch_first has it second.
+    sizes = [*(size if isinstance(size, int) else -1 for size in shape[:-1]), int(weight.shape[0])]
     return opset.Reshape(opset.Gemm(rows, weight, bias, transB=1), constant(numpy.array(sizes)))
 
 
