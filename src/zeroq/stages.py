@@ -12,11 +12,11 @@ import onnx
 import torch
 from torch import Tensor
 
-from zeroq.candidates import METHOD, Candidates, Images, Weights
+from zeroq.candidates import ERRORS, MEANS, METHOD, NOTHING, Candidates, Images, Weights
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
-from zeroq.distillation import EFFORTS, distill, distill_several, guide_of
+from zeroq.distillation import EFFORTS, distill, distill_several, guide_of, starts
 from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
 from zeroq.graph.text import graph_to_data
@@ -36,9 +36,10 @@ from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json
 from zeroq.version import __version__
 
 VERIFIED_IMAGES = 8
+UNLIKE_IMAGES = 16  # of another kind than those that everything is fitted to: the starts of others
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
-ROUNDINGS = {f"{METHOD}, errors corrected": True, METHOD: False}  # tried: the one that diverges less is taken
+CORRECTED = {ERRORS: f"{METHOD}, errors corrected", MEANS: f"{METHOD}, means corrected", NOTHING: METHOD}
 UNPACKING_TABLES = 8192  # bytes of the tables that unpack weights of several widths in one file, at most
 FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distilled.safetensors"}
 
@@ -78,7 +79,8 @@ class Stages:
 
         statistics = [asdict(statistic) for statistic in prepared.statistics]
         key = {"count": count, "iterations": iterations, "seed": options.seed, "statistics": statistics}
-        return Images(self.stored_images(key, compute), source)
+        unlike = starts(prepared.network.example, prepared.statistics, UNLIKE_IMAGES, options.seed + 1)
+        return Images(self.stored_images(key, compute), source, as_inputs(unlike))
 
     def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Inputs]) -> Inputs:
         """Images, in the run directory unless --no-keep-images says otherwise."""
@@ -200,7 +202,7 @@ class Stages:
         def compute() -> bytes:
             step = self.step("rounding")
             tried = {
-                name: candidates.settled(setting, correct=correct, on_step=step) for name, correct in ROUNDINGS.items()
+                CORRECTED[each]: candidates.settled(setting, each, step) for each in (candidates.correction, NOTHING)
             }
             found = {name: candidates.divergence(candidates.network(weights)) for name, weights in tried.items()}
             best = min(found, key=found.__getitem__)

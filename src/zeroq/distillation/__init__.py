@@ -5,6 +5,7 @@ from zeroq.distillation.doubts import Doubt, Trust, examine, few_batches, warnin
 from zeroq.distillation.images import EFFORTS, Effort, distill, guide_of
 from zeroq.distillation.neutral import neutral_statistic
 from zeroq.distillation.several import distill_several
+from zeroq.distillation.starts import starts
 from zeroq.distillation.statistics import InputStatistic, natural_statistic
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "guide_of",
     "natural_statistic",
     "neutral_statistic",
+    "starts",
     "warnings_of",
 ]

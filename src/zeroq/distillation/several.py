@@ -13,7 +13,7 @@ from zeroq.devices import Precision
 from zeroq.distillation.doubts import Trust, examine
 from zeroq.distillation.images import batch_size, can_match, prepare
 from zeroq.distillation.measuring import measuring_graph
-from zeroq.distillation.starts import start
+from zeroq.distillation.starts import starts
 from zeroq.distillation.statistics import InputStatistic
 from zeroq.distillation.steps import optimise
 from zeroq.graph import Network
@@ -37,10 +37,7 @@ def distill_several(
     The steps go from input to input: each moves one, with what the others are by then. An input that reaches none
     stays noise of its own statistic; integers are drawn from the example's, which alone says what is allowed.
     """
-    generator = torch.Generator().manual_seed(seed)
-    inputs = [
-        start(value, statistic, count, generator) for value, statistic in zip(network.example, statistics, strict=True)
-    ]
+    inputs = list(starts(network.example, statistics, count, seed))
     moved = movable(network) if can_match(network) else []
     if not moved:
         return tuple(inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +24,16 @@ def natural_noise(shape: tuple[int, ...], statistic: InputStatistic, generator: 
     noise = math.sqrt(shared) * grey + math.sqrt(1 - shared) * pink(shape, generator) if channels > 1 else grey
     image = noise * column(statistic.deviation, noise) + column(statistic.mean, noise)
     return torch.clamp(image, column(statistic.low, image), column(statistic.high, image))
+
+
+def starts(
+    examples: Sequence[Tensor], statistics: Sequence[InputStatistic], count: int, seed: int
+) -> tuple[Tensor, ...]:
+    """What distillation starts from, [count, ...] for each input."""
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(
+        start(value, statistic, count, generator) for value, statistic in zip(examples, statistics, strict=True)
+    )
 
 
 def start(example: Tensor, statistic: InputStatistic, count: int, generator: torch.Generator) -> Tensor:
