@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
 
 import zeroq.candidates
 from tests.runs import QUICK, loaded, prepare_once
-from zeroq.candidates import Candidates, Images, compare, outputs
+from zeroq.candidates import ERRORS, MEANS, NOTHING, Candidates, Images, compare, outputs
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.preparation import Prepared
@@ -53,6 +54,40 @@ def test_a_layer_is_rounded_once_for_each_method(candidates: Candidates, monkeyp
     weight = candidates.prepared.folded.tensors[layer.weight]
     errors = [float((candidates.parameters("nearest")(layer, bits)[0] - weight).norm()) for bits in (2, 4, 8)]
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.02 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("with_errors", "with_means", "expected"),
+    [(0.2, 1.0, ERRORS), (0.79, 1.0, ERRORS), (0.85, 1.0, MEANS), (3.0, 1.0, MEANS), (0.0, 0.0, ERRORS)],
+)
+def test_regressions_must_clearly_help_on_images_of_another_kind(
+    with_errors: float, with_means: float, expected: str, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = candidates_of(prepared)
+    unlike = torch.randn(5, 3, 8, 8)
+    candidates = replace(plain, images=replace(plain.images, unlike=unlike))
+    divergences = iter((with_errors, with_means))
+    asked: list[torch.Tensor] = []
+
+    def divergence_of(meaning: object, reference: object, network: object, images: torch.Tensor) -> float:
+        asked.append(images)
+        return next(divergences)
+
+    monkeypatch.setattr(zeroq.candidates, "divergence_of", divergence_of)
+    assert candidates.correction == expected
+    assert len(asked) == 2 and all(images is unlike for images in asked)
+    setting = BitSetting(dict.fromkeys(prepared.plan.widths, 4))  # at which it was decided: nothing is rounded again
+    monkeypatch.setattr(zeroq.candidates, "round_weights", None)
+    assert candidates.settled(setting) is candidates.settled(setting, expected)
+
+
+def test_corrections_differ_and_without_other_images_errors_are_corrected(candidates: Candidates) -> None:
+    assert candidates.correction == ERRORS
+    setting = BitSetting(dict.fromkeys(candidates.prepared.plan.widths, 4))
+    kinds = {each: candidates.settled(setting, each) for each in (ERRORS, MEANS, NOTHING)}
+    for name in setting.bits:
+        assert kinds[NOTHING][name].bias is None and kinds[MEANS][name].bias is not None
+    assert any(not torch.equal(kinds[ERRORS][name].integers, kinds[MEANS][name].integers) for name in setting.bits)
 
 
 def test_what_was_rounded_goes_with_its_run(prepared: Prepared) -> None:

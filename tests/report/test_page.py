@@ -118,7 +118,7 @@ def test_a_forecast_comes_first_where_there_is_one() -> None:
     result = dict(record.result, forecast=forecast)
     first = figures(result, "KL divergence")[0]
     assert (first.value, first.label) == ("0.4", "points of top1 lost")
-    assert first.note == "to expect, −0.1 to 0.9: a forecast from distilled images; labelled pictures measure it"
+    assert first.note == "to expect, −0.1 to 0.9: a forecast from the divergence; labelled pictures measure it"
     assert first.note in outline(render(replace(record, result=result))).text
     assert "a forecast" not in render(record)
 

@@ -143,7 +143,7 @@ def figures(result: Mapping[str, Any], compared: str) -> tuple[Figure, ...]:
     ]
     if forecast is not None:
         drop, low, high = (f"{100 * forecast[key]:.1f}".replace("-", "−") for key in ("drop", "low", "high"))
-        note = f"to expect, {low} to {high}: a forecast from distilled images; labelled pictures measure it"
+        note = f"to expect, {low} to {high}: a forecast from the divergence; labelled pictures measure it"
         shown.insert(0, Figure(drop, f"points of {forecast['metric']} lost", note))
     return tuple(shown)
 
