@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zeroq.distillation.starts import natural_noise, pink, shape_spectrum
+from zeroq.distillation.starts import natural_noise, pink, shape_spectrum, starts
 from zeroq.distillation.statistics import InputStatistic
 
 
@@ -40,3 +40,12 @@ def test_images_have_the_inputs_statistic_and_stay_within_bounds() -> None:
     assert images[:, 2].min() == pytest.approx(-0.2)
     grey = torch.corrcoef(images[:, :2].transpose(0, 1).flatten(1))[0, 1]
     assert grey.item() == pytest.approx(0.9, abs=0.05)
+
+
+def test_several_inputs_start_one_after_another_from_one_seed() -> None:
+    statistic = InputStatistic((0.1, 0.2, 0.3), (1.0, 1.0, 1.0), (-2.0,) * 3, (2.0,) * 3)
+    picture, numbers = torch.zeros(2, 3, 8, 8), torch.tensor([[3, 5], [5, 7]])
+    found = starts((picture, numbers), (statistic, statistic), 6, seed=4)
+    expected = natural_noise((6, 3, 8, 8), statistic, torch.Generator().manual_seed(4))
+    assert torch.equal(found[0], expected) and found[1].shape == (6, 2)
+    assert set(found[1].flatten().tolist()) <= {3, 5, 7}
