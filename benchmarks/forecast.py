@@ -28,7 +28,7 @@ COVERED = 0.9  # of the measured losses, at least
 WIDTH, SHARE = 2.0, 0.5  # the mean width may be so many points, and so much of the measured loss
 # Values of the law that are tried, one with another.
 LOSSES, POWERS = np.arange(4.0, 40.5, 1.0), np.arange(0.7, 2.05, 0.05)
-WIDTHS, SHARES = np.arange(0.2, 2.05, 0.1), np.arange(0.0, 1.05, 0.05)
+WIDTHS, SHARES = np.arange(0.2, 2.05, 0.1), np.arange(0.2, 1.05, 0.05)  # large losses are less sure
 
 
 @dataclass(frozen=True)
