@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks import without
+from benchmarks.document import table
+from benchmarks.measure import from_hex
 from benchmarks.paired import paired_difference
 from benchmarks.process import results_of
 from benchmarks.rows import DISTILLED, ROOT, W8_NOT_PORTABLE, Row, all_rows, method_code
-from benchmarks.task_document import table
 from zeroq.forecast import LAW, Law
 
 DOCUMENT = ROOT / "docs" / "forecast.md"
@@ -51,24 +52,15 @@ def cases() -> list[Case]:
     return [case_of(row, found[row], row in stale) for row in rows if row in found and found[row]["error"] is None]
 
 
-def case_of(row: Row, record: dict[str, object], stale: bool) -> Case:
+def case_of(row: Row, record: Mapping[str, Any], stale: bool) -> Case:
     """A result as a case."""
-    halves: list[dict[str, object]] = list(record["sets"].values())  # type: ignore[attr-defined]
     before, after = (
-        np.concatenate([correct(half, key) for half in halves]) for key in ("float_correct", "correct")
+        np.concatenate([from_hex(half[key], half["images"]) for half in record["sets"].values()])
+        for key in ("float_correct", "correct")
     )
-    difference = paired_difference(before, after)
-    divergence: dict[str, float] = record["divergence"]  # type: ignore[assignment]
-    return Case(
-        row.network, row.setting, divergence["mean"], -difference.difference, -difference.high, -difference.low, stale
-    )
-
-
-def correct(half: dict[str, object], key: str) -> NDArray[np.bool_]:
-    """Which pictures of a half are right."""
-    count = int(half["images"])  # type: ignore[call-overload]
-    bits = np.unpackbits(np.frombuffer(bytes.fromhex(str(half[key])), np.uint8))[:count]
-    return bits.astype(np.bool_)
+    found = paired_difference(before, after)
+    divergence = float(record["divergence"]["mean"])
+    return Case(row.network, row.setting, divergence, -found.difference, -found.high, -found.low, stale)
 
 
 def fitted(known: Sequence[Case]) -> Law:

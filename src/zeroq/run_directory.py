@@ -142,11 +142,8 @@ class RunDirectory:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A path to write to; once that is done, the file is put in its place, whole. Raises RunError."""
-        with whole(self.path / name) as partial:
+        with whole(self.path / name, self._lock) as partial:
             yield partial
-        if self._lock is not None:
-            with suppress(OSError):
-                os.fsync(self._lock)  # the rename itself
 
     def write_bytes(self, name: str, data: bytes) -> None:
         with self.writing(name) as partial:
@@ -272,14 +269,19 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path beside another to write to; once that is done, the file is put in its place. Raises RunError."""
+def whole(path: Path, folder: int | None = None) -> Iterator[Path]:
+    """A path beside another to write to; once that is done, the file is put in its place. Raises RunError.
+
+    folder: descriptor of the open directory, which is synced as well.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+        if folder is not None:
+            os.fsync(folder)  # the rename itself
     except OSError as error:
         raise RunError(_why_not(path.parent, error)) from error
     finally:

@@ -29,7 +29,6 @@ from zeroq.stages import FILES
 FLOAT, QUANTIZED, STATIC = "float", "quantized", "onnxruntime_static"
 DISTILLED = "distilled"
 BATCHES = (1, 32)
-NOT_SLOWER = 1.0  # of the float file's time
 NAMED = 6  # operators in a warning
 
 OnProgress = Callable[[str, int, int], None]
@@ -135,7 +134,7 @@ def warnings_of(rows: Sequence[dict[str, Any]], float_nodes: dict[str, int]) -> 
     times = {(each["file"], each["batch"]): each["median_ms"] for each in rows}
     for size in dict.fromkeys(each["batch"] for each in rows):
         quantized, floating = times[QUANTIZED, size], times[FLOAT, size]
-        if quantized >= NOT_SLOWER * floating:
+        if quantized >= floating:
             most = sorted(float_nodes.items(), key=lambda item: -item[1])[:NAMED]
             named = ", ".join(f"{count} {name}" for name, count in most)
             found.append(

@@ -97,7 +97,7 @@ def show_summary(summary: Mapping[str, Any], directory: Path) -> None:
         if entry["error"] is not None:
             table.add_row(title, "failed", "", "", "", "")
             continue
-        seconds = sum(value for stage, value in entry["seconds"].items() if value is not None and stage != "load")
+        seconds = sum(stage_seconds(entry).values())
         size, ratio = entry["onnx_bytes"], entry["float_bytes"] / entry["onnx_bytes"]
         table.add_row(
             title, megabytes(size), f"1 / {ratio:.1f}", f"{entry['average_bits']:.2f}",
@@ -211,9 +211,14 @@ def layers_by_width(result: Mapping[str, Any]) -> str:
     return ", ".join(f"{count}{name} at {bits}" for name, (bits, count) in zip(names, widths, strict=True))
 
 
+def stage_seconds(result: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds of the stages that there were; loading the file is none."""
+    return {stage: value for stage, value in result["seconds"].items() if value is not None and stage != "load"}
+
+
 def stage_times(result: Mapping[str, Any]) -> str:
     """Seconds of every stage and their sum."""
-    seconds = {stage: value for stage, value in result["seconds"].items() if value is not None and stage != "load"}
+    seconds = stage_seconds(result)
     parts = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
     return f"{sum(seconds.values()):.1f} s ({parts})"
 
