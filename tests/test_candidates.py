@@ -56,33 +56,26 @@ def test_a_layer_is_rounded_once_for_each_method(candidates: Candidates, monkeyp
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.02 * errors[0]
 
 
-@pytest.mark.parametrize(
-    ("with_errors", "with_means", "expected"),
-    [(0.2, 1.0, ERRORS), (0.79, 1.0, ERRORS), (0.85, 1.0, MEANS), (3.0, 1.0, MEANS), (0.0, 0.0, ERRORS)],
-)
-def test_regressions_must_clearly_help_on_images_of_another_kind(
-    with_errors: float, with_means: float, expected: str, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_second_image_to_round_on_is_blended_with_noise() -> None:
+    own, noise = torch.arange(8.0), 100 + torch.arange(3.0)
+    images = Images(own, "distilled", noise=noise)
+    assert images.rounding.tolist() == pytest.approx([0, 0.7 + 30, 2, 2.1 + 30.3, 4, 3.5 + 30.6])
+    assert torch.equal(images.all, torch.arange(8.0)) and torch.equal(Images(own, "calibration").rounding, own[:6])
+    pair = Images((own, own.long()), "distilled", noise=(noise, noise.long()))
+    assert torch.equal(pair.rounding[0], images.rounding) and torch.equal(pair.rounding[1], own[:6].long())
+
+
+def test_a_misfit_is_the_divergence_on_held_out_images_and_on_noise(prepared: Prepared) -> None:
     plain = candidates_of(prepared)
-    unlike = torch.randn(5, 3, 8, 8)
-    candidates = replace(plain, images=replace(plain.images, unlike=unlike))
-    divergences = iter((with_errors, with_means))
-    asked: list[torch.Tensor] = []
-
-    def divergence_of(meaning: object, reference: object, network: object, images: torch.Tensor) -> float:
-        asked.append(images)
-        return next(divergences)
-
-    monkeypatch.setattr(zeroq.candidates, "divergence_of", divergence_of)
-    assert candidates.correction == expected
-    assert len(asked) == 2 and all(images is unlike for images in asked)
-    setting = BitSetting(dict.fromkeys(prepared.plan.widths, 4))  # at which it was decided: nothing is rounded again
-    monkeypatch.setattr(zeroq.candidates, "round_weights", None)
-    assert candidates.settled(setting) is candidates.settled(setting, expected)
+    network = plain.network(plain.settled(BitSetting(dict.fromkeys(prepared.plan.widths, 4))))
+    assert plain.misfit(network) == plain.divergence(network) > 0
+    noise = torch.randn(5, 3, 8, 8)
+    judged = replace(plain, images=replace(plain.images, unlike=noise)).misfit(network)
+    beside = compare(prepared.meaning, outputs(prepared.folded.run, noise), network, noise)["mean"]
+    assert judged == pytest.approx(plain.divergence(network) + beside)
 
 
-def test_corrections_differ_and_without_other_images_errors_are_corrected(candidates: Candidates) -> None:
-    assert candidates.correction == ERRORS
+def test_corrections_differ(candidates: Candidates) -> None:
     setting = BitSetting(dict.fromkeys(candidates.prepared.plan.widths, 4))
     kinds = {each: candidates.settled(setting, each) for each in (ERRORS, MEANS, NOTHING)}
     for name in setting.bits:

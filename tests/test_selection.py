@@ -31,14 +31,22 @@ PLAN = plan_of({"a": 100, "b": 300, "c": 100}, {"a": OPEN, "b": OPEN, "c": (8,)}
 TABLE = SensitivityTable("kl", ("a", "b"), OPEN, ((0.4, 0.2, 0.1), (0.3, 0.1, 0.05)))
 
 
-def run(options: Options, divergence: Mapping[tuple[int, ...], float] | None = None, other: int = 0) -> Selection:
+WHOLE = {"a": 1.0, "b": 1.0, "c": 1.0}  # nothing of a sensitivity is made up for
+
+
+def run(
+    options: Options,
+    divergence: Mapping[tuple[int, ...], float] | None = None,
+    other: int = 0,
+    left_over: Mapping[str, float] = WHOLE,
+) -> Selection:
     """select() with divergences by bits; unknown ones are the mean width taken from 9."""
 
     def measured(setting: BitSetting) -> float:
         bits = tuple(setting.bits.values())
         return (divergence or {}).get(bits, 9 - sum(bits) / 3)
 
-    return Selection(select(PLAN, TABLE, options, other, measured, lambda done, total: None))
+    return Selection(select(PLAN, TABLE, options, other, measured, lambda done, total: None, left_over=left_over))
 
 
 def test_the_verified_divergence_decides_not_the_table() -> None:
@@ -63,6 +71,15 @@ def test_candidates_hold_the_target_and_say_all_that_is_known_of_them() -> None:
     assert record["chosen"] in record["candidates"]
 
 
+def test_of_a_sensitivity_counts_what_later_layers_leave() -> None:
+    """Whole, b is worth 4 bits; with a hundredth of it left, a has them."""
+    whole, left = (
+        run(Options(average_bits=5), left_over=WHOLE | {"b": share}).record["candidates"][0] for share in (1.0, 0.01)
+    )
+    assert [list(each["bits"].values()) for each in (whole, left)] == [[4, 4, 8], [8, 2, 8]]
+    assert left["sensitivity"] == pytest.approx(0.1 + 0.01 * 0.3)
+
+
 def test_a_size_counts_what_stands_beside_the_weights() -> None:
     assert run(Options(size_mb=0.0006)).setting.bits == {"a": 8, "b": 8, "c": 8}
     assert run(Options(size_mb=0.0006), other=400).record["chosen"]["weight_bytes"] <= 200
@@ -76,7 +93,7 @@ def test_without_a_choice_nothing_is_measured() -> None:
     def never(setting: BitSetting) -> float:
         raise AssertionError
 
-    record = select(plan, None, Options(weight_bits=(4,)), 0, never, lambda done, total: None)
+    record = select(plan, None, Options(weight_bits=(4,)), 0, never, lambda done, total: None, left_over={})
     assert record["limit"] == {} and record["points"] == []
     assert record["candidates"] == [record["chosen"]] and record["chosen"]["name"] == "uniform-4"
     assert record["chosen"]["bits"] == {"a": 4, "b": 8} and record["chosen"]["divergence"] is None
@@ -85,7 +102,8 @@ def test_without_a_choice_nothing_is_measured() -> None:
 def test_a_target_is_refused_where_no_layer_has_a_choice() -> None:
     plan = plan_of({"a": 100}, {"a": (8,)})
     with pytest.raises(SizeError, match="the smallest setting has 8"):
-        select(plan, None, Options(average_bits=4, weight_bits=(8,)), 0, lambda _: 0.0, lambda done, total: None)
+        options = Options(average_bits=4, weight_bits=(8,))
+        select(plan, None, options, 0, lambda _: 0.0, lambda done, total: None, left_over={})
 
 
 def test_a_long_frontier_is_thinned_and_keeps_its_ends() -> None:

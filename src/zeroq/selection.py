@@ -32,18 +32,25 @@ def select(
     other_bytes: int,
     divergence: Callable[[BitSetting], float],
     on_step: Callable[[int, int], None],
+    *,
+    left_over: Mapping[str, float],
 ) -> dict[str, Any]:
     """What frontier.json holds: the setting within the target whose whole quantized network diverges least.
 
     table: sensitivities of the layers that have a choice; None where none has.  other_bytes: of the file beside the
     weights, for a target in megabytes.  divergence: of the network with a setting, on held-out images.
+    left_over: by layer, what of its sensitivity counts (`compensation`).
     Raises SizeError for a target that no setting reaches.
     """
     names = [layer.name for layer in plan.layers]
     widths = [plan.widths[name] for name in names]
     sizes = [[bits * layer.parameters for bits in plan.widths[layer.name]] for layer in plan.layers]
     costs = [
-        [cost(table, name, bits) if len(plan.widths[name]) > 1 else 0.0 for bits in plan.widths[name]] for name in names
+        [
+            left_over[name] * cost(table, name, bits) if len(plan.widths[name]) > 1 else 0.0
+            for bits in plan.widths[name]
+        ]
+        for name in names
     ]
     frontier = pareto_frontier(sizes, costs)
     limit = budget_in_weight_bits(
@@ -63,6 +70,7 @@ def select(
     chosen = min(records, key=lambda record: record["divergence"] or 0.0)
     points = list(zip(frontier.sizes.tolist(), frontier.costs.tolist(), strict=True)) if table else []
     return {
+        "left_over": dict(left_over) if table else {},
         "limit": {name: value for name in TARGETS if (value := getattr(options, name)) is not None},
         "points": [list(point) for point in thinned(points)],
         "chosen": chosen,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import onnx
@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from zeroq.candidates import ERRORS, MEANS, METHOD, NOTHING, Candidates, Images, Weights
+from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
 from zeroq.distillation import EFFORTS, distill, distill_several, guide_of, starts
 from zeroq.finer_outputs import LEAST, choose_finer
-from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
+from zeroq.graph import Inputs, as_inputs, as_tuple, count_images, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
@@ -36,7 +37,7 @@ from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json
 from zeroq.version import __version__
 
 VERIFIED_IMAGES = 8
-UNLIKE_IMAGES = 16  # of another kind than those that everything is fitted to: the starts of others
+UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
 CORRECTED = {ERRORS: f"{METHOD}, errors corrected", MEANS: f"{METHOD}, means corrected", NOTHING: METHOD}
@@ -79,8 +80,16 @@ class Stages:
 
         statistics = [asdict(statistic) for statistic in prepared.statistics]
         key = {"count": count, "iterations": iterations, "seed": options.seed, "statistics": statistics}
-        unlike = starts(prepared.network.example, prepared.statistics, UNLIKE_IMAGES, options.seed + 1)
-        return Images(self.stored_images(key, compute), source, as_inputs(unlike))
+        images = Images(self.stored_images(key, compute), source)
+        return replace(
+            images,
+            noise=self.noise(-(-count_images(images.rounding) // 2), seed=options.seed + 1),
+            unlike=self.noise(UNLIKE_IMAGES, seed=options.seed + 2),
+        )
+
+    def noise(self, count: int, seed: int) -> Inputs:
+        """What distillation starts from."""
+        return as_inputs(starts(self.prepared.network.example, self.prepared.statistics, count, seed))
 
     def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Inputs]) -> Inputs:
         """Images, in the run directory unless --no-keep-images says otherwise."""
@@ -168,16 +177,20 @@ class Stages:
         )  # fmt: skip
 
     def allocate(self, candidates: Candidates, table: SensitivityTable | None) -> Selection:
-        """The bit setting, and what frontier.json says of it."""
+        """The bit setting, and what frontier.json says of it; the paper's measure is summed as the paper sums it."""
+        prepared = self.prepared
+        names = [layer.name for layer in prepared.plan.layers]
+        corrects = table is not None and table.measure == DEFAULT_MEASURE
 
         def compute() -> Mapping[str, Any]:
-            other = 0 if self.prepared.options.size_mb is None else self.bytes_beside_weights(candidates)
+            other = 0 if prepared.options.size_mb is None else self.bytes_beside_weights(candidates)
             return select(
-                self.prepared.plan, table, self.prepared.options, other, candidates.divergence_at, self.step("allocate")
-            )
+                prepared.plan, table, prepared.options, other, candidates.divergence_at, self.step("allocate"),
+                left_over=left_over(prepared.folded, prepared.plan.layers) if corrects else dict.fromkeys(names, 1.0),
+            )  # fmt: skip
 
         return Selection(self.run.stage(
-            "allocate", {name: getattr(self.prepared.options, name) for name in TARGETS}, ["frontier.json"],
+            "allocate", {name: getattr(prepared.options, name) for name in TARGETS}, ["frontier.json"],
             compute=compute,
             save=lambda record: self.run.write_json("frontier.json", record),
             load=lambda: self.run.read_json("frontier.json"),
@@ -196,15 +209,13 @@ class Stages:
         return most + UNPACKING_TABLES
 
     def round(self, candidates: Candidates, setting: BitSetting) -> QuantizedNetwork:
-        """The quantized network: every layer rounded in order, errors corrected if that helps on held-out images."""
+        """The quantized network: every layer rounded in order, with what of the corrections helps."""
         prepared, plan = self.prepared, self.prepared.plan
 
         def compute() -> bytes:
             step = self.step("rounding")
-            tried = {
-                CORRECTED[each]: candidates.settled(setting, each, step) for each in (candidates.correction, NOTHING)
-            }
-            found = {name: candidates.divergence(candidates.network(weights)) for name, weights in tried.items()}
+            tried = {name: candidates.settled(setting, each, step) for each, name in CORRECTED.items()}
+            found = {name: candidates.misfit(candidates.network(weights)) for name, weights in tried.items()}
             best = min(found, key=found.__getitem__)
             chosen, finer = self.with_finer_outputs(candidates, tried[best])
             metadata = {

@@ -45,16 +45,18 @@ def round_weights(
     that they will have (GPTQ, arXiv:2210.17323); otherwise all inputs are those of unrounded weights.
     correct: layers of one site get biases that keep the mean of every output channel what unrounded weights give on
     the same inputs (DFQ, arXiv:1906.04721, section 4.2, from images), and are rounded for the deviations from it.
-    reference: the folded network in floating point. With `correct`, means are kept to its own, and a layer of fewer
-    than 8 bits is rounded to the weight that comes nearest to its outputs (`targets.corrected`). At 8 bits what a layer
-    sees of errors is mostly the images' own: there ESPNet lost 1.7 points of mIoU by it, and 0.8 without.
+    reference: the folded network in floating point. With `correct`, means are kept to its own, and where any layer has
+    fewer than 8 bits, each is rounded to the weight that comes nearest to its outputs (`targets.corrected`). Where all
+    have 8, what a layer sees of errors is mostly the images' own: there ESPNet lost 1.7 points of mIoU by it, and 0.8
+    without.
     """
     walk = Walk.over(graph, tensors, images)
     float_walk = None if reference is None else Walk.over(reference.graph, reference.tensors, images)
     rounded: Rounded = {}
     ordered = [layer for layer in layers if layer.name in widths]
+    lossy = any(min(own) < MOST_BITS for own in widths.values())
     for index, layer in enumerate(ordered):
-        problem = problem_of(walk, float_walk, layer, correct=correct, least_bits=min(widths[layer.name]))
+        problem = problem_of(walk, float_walk, layer, correct=correct, lossy=lossy)
         rounded[layer.name] = {
             bits: problem.solved(bits, method=method, portable=portable) for bits in widths[layer.name]
         }
@@ -71,16 +73,15 @@ class Problem:
 
     layer: Layer
     weight: Tensor  # [out, in / groups, *kernel]
-    target: Tensor  # that integers of fewer than 8 bits should come near, likewise
+    target: Tensor  # that the integers should come near, likewise
     moments: Moments  # of the inputs
     means: Tensor | None  # of the outputs, which a bias is to keep, float32 [out]; None where the bias is left alone
     least_scale: Tensor  # [out]
 
     def solved(self, bits: int, *, method: str, portable: bool) -> IntegerWeight:
         """Integers of one width, with the bias that keeps the means."""
-        aim = self.weight if bits == MOST_BITS else self.target
         found = round_weight(
-            aim, bits, self.moments.hessian(centred=self.means is not None), groups=self.layer.groups,
+            self.target, bits, self.moments.hessian(centred=self.means is not None), groups=self.layer.groups,
             method=method, portable=portable, least_scale=self.least_scale, name=self.layer.name,
         )  # fmt: skip
         if self.means is None:
@@ -88,8 +89,8 @@ class Problem:
         return replace(found, bias=self.means - mean_product(found.dequantized(), self.moments, self.layer.groups))
 
 
-def problem_of(walk: Walk, float_walk: Walk | None, layer: Layer, *, correct: bool, least_bits: int) -> Problem:
-    """What a layer is to be rounded for, to `least_bits` or more; the walks come to its first site."""
+def problem_of(walk: Walk, float_walk: Walk | None, layer: Layer, *, correct: bool, lossy: bool) -> Problem:
+    """What a layer is to be rounded for; the walks come to its first site."""
     corrects = correct and len(layer.sites) == 1  # several sites share one bias, and their errors differ
     taken = taken_in(walk, float_walk if corrects else None, layer)
     moments, weight = taken.moments(), walk.tensors[layer.weight]
@@ -100,7 +101,7 @@ def problem_of(walk: Walk, float_walk: Walk | None, layer: Layer, *, correct: bo
         means = mean_product(weight, moments, layer.groups) + (0.0 if biases[0] is None else biases[0])
     elif corrects:
         means = moments.output_mean.flatten()
-        if least_bits < MOST_BITS:
+        if lossy:
             filters = corrected(to_filters(weight.float(), layer.groups), *taken.halves(), moments)
             target = from_filters(filters, layer.shape)
     least = torch.stack([

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from zeroq.graph import Layer
 
-ROWS_PER_IMAGE = 128
+ROWS_PER_IMAGE = 64, 128  # at least and at most; between them as many as a filter has columns
 PATCHES = 1 << 20  # numbers in the patches that exist at a time, or as many as the sum has: what the cache takes best
 BLOCK = 512  # columns: blocks below the diagonal are not computed
 FOLDS = 3  # one image of so many checks what is fitted on the others
@@ -94,10 +94,11 @@ class MomentSum:
     apart, so that what is fitted on the others can be checked on it.
     """
 
-    def __init__(self, layer: Layer, rows_per_image: int = ROWS_PER_IMAGE) -> None:
+    def __init__(self, layer: Layer, rows_per_image: int | None = None) -> None:
         self.layer = layer
         self.columns = math.prod(layer.shape[1:])
-        self.rows_per_image = rows_per_image
+        least, most = ROWS_PER_IMAGE
+        self.rows_per_image = rows_per_image or max(least, min(self.columns, most))
         self.filters = layer.shape[0] // layer.groups
         self.fitted, self.checked = (Sums.empty(layer.groups, self.filters, self.columns) for _ in range(2))
         self.shift: tuple[Tensor, Tensor] | None = None
@@ -151,7 +152,7 @@ class MomentSum:
         image = torch.arange(images)[:, None].expand_as(chosen)
         index = (image, *torch.unravel_index(chosen, counts))
         rows = windows[index].reshape(images * taken, -1, groups, windows.shape[-1] // groups)
-        rows = rows.permute(2, 0, 1, 3).flatten(2)
+        rows = rows.permute(2, 0, 1, 3).flatten(2).contiguous()  # products of groups are slow on any other layout
         wanted = None if outputs is None else outputs[index].reshape(images * taken, groups, -1).transpose(0, 1)
         shift, output_shift = self.shifts(rows, wanted)
         rows = rows - shift[:, None]
