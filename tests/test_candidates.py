@@ -56,13 +56,17 @@ def test_a_layer_is_rounded_once_for_each_method(candidates: Candidates, monkeyp
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.02 * errors[0]
 
 
-def test_every_second_image_to_round_on_is_blended_with_noise() -> None:
-    own, noise = torch.arange(8.0), 100 + torch.arange(3.0)
-    images = Images(own, "distilled", noise=noise)
-    assert images.rounding.tolist() == pytest.approx([0, 0.7 + 30, 2, 2.1 + 30.3, 4, 3.5 + 30.6])
-    assert torch.equal(images.all, torch.arange(8.0)) and torch.equal(Images(own, "calibration").rounding, own[:6])
-    pair = Images((own, own.long()), "distilled", noise=(noise, noise.long()))
-    assert torch.equal(pair.rounding[0], images.rounding) and torch.equal(pair.rounding[1], own[:6].long())
+def test_weights_are_rounded_on_images_and_their_variants(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = candidates_of(prepared)
+    variants = torch.randn(6, 3, 8, 8)
+    asked: list[torch.Tensor] = []
+    monkeypatch.setattr(zeroq.candidates, "round_weights", lambda *given, **how: asked.append(given[4]))
+    for images in (plain.images, replace(plain.images, variants=variants)):
+        replace(plain, images=images).round({})
+    assert torch.equal(asked[0], plain.images.fitting)
+    assert torch.equal(asked[1], torch.cat([plain.images.fitting, variants]))
 
 
 def test_a_misfit_is_the_divergence_on_held_out_images_and_on_noise(prepared: Prepared) -> None:

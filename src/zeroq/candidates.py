@@ -25,8 +25,7 @@ ERRORS, MEANS, NOTHING = "errors", "means", "nothing"  # what rounding corrects 
 Weights = Mapping[str, IntegerWeight]  # by layer
 OnStep = Callable[[int, int], None]  # done, total
 HELD_OUT = 4  # one image of so many is held out from all fitting
-BLENDED = 0.3  # part of noise
-ROUNDED_IMAGES = 96  # that weights are rounded on, at most (all of --effort best): their values are kept in memory
+ROUNDED_IMAGES = 64  # that weights are rounded on, at most, and as many variants: their values are kept in memory
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Images:
 
     all: Inputs
     source: str  # as in Ranges: "distilled", "calibration", "neither"
-    noise: Inputs | None = None  # what distillation starts from, for blending
-    unlike: Inputs | None = None  # other noise, for choosing what is fitted
+    variants: Inputs | None = None  # of those that weights are rounded on, to round them on as well
+    unlike: Inputs | None = None  # noise, to judge what was fitted on
 
     @property
     def fitting(self) -> Inputs:
@@ -48,13 +47,8 @@ class Images:
 
     @property
     def rounding(self) -> Inputs:
-        """Those of the fitting images that weights are rounded on, every second one blended with noise.
-
-        Distilled images resemble one another, and what is fitted to them alone serves pictures badly: errors of ESPNet
-        at W4A8 are corrected to a divergence of 0.31 on pictures, with blended images to 0.24.
-        """
-        chosen = slice_images(self.fitting, None, ROUNDED_IMAGES)
-        return chosen if self.noise is None else blended(chosen, self.noise)
+        """Those of the fitting images whose values are kept layer after layer while weights are rounded."""
+        return slice_images(self.fitting, None, ROUNDED_IMAGES)
 
     @property
     def held_out(self) -> Inputs:
@@ -102,7 +96,7 @@ class Candidates:
             prepared.folded, prepared.placement, self.ranges, prepared.plan.input_bits
         )
         return round_weights(
-            graph, tensors, prepared.plan.layers, widths, self.images.rounding,
+            graph, tensors, prepared.plan.layers, widths, joined(self.images.rounding, self.images.variants),
             portable=prepared.options.portable, **how,
         )  # fmt: skip
 
@@ -147,17 +141,11 @@ class Candidates:
         return outputs(self.prepared.folded.run, self.images.held_out)
 
 
-def blended(images: Inputs, noise: Inputs) -> Inputs:
-    """Every second image with a part of noise; inputs that hold no fractions stay as they are."""
-    pairs = zip(as_tuple(images), as_tuple(noise), strict=True)
-    return as_inputs([blend(own, other) if own.is_floating_point() else own for own, other in pairs])
-
-
-def blend(images: Tensor, noise: Tensor) -> Tensor:
-    """Of one input."""
-    mixed = images.clone()
-    mixed[1::2].lerp_(noise[: len(images) // 2], BLENDED)
-    return mixed
+def joined(images: Inputs, others: Inputs | None) -> Inputs:
+    """Some images behind others, input by input."""
+    if others is None:
+        return images
+    return as_inputs([torch.cat(pair) for pair in zip(as_tuple(images), as_tuple(others), strict=True)])
 
 
 def outputs(network: Callable[..., Any], images: Inputs) -> Any:

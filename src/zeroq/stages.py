@@ -17,9 +17,9 @@ from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
-from zeroq.distillation import EFFORTS, distill, distill_several, guide_of, starts
+from zeroq.distillation import EFFORTS, distill, distill_several, guide_of, starts, variants
 from zeroq.finer_outputs import LEAST, choose_finer
-from zeroq.graph import Inputs, as_inputs, as_tuple, count_images, slice_images
+from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
@@ -81,15 +81,9 @@ class Stages:
         statistics = [asdict(statistic) for statistic in prepared.statistics]
         key = {"count": count, "iterations": iterations, "seed": options.seed, "statistics": statistics}
         images = Images(self.stored_images(key, compute), source)
-        return replace(
-            images,
-            noise=self.noise(-(-count_images(images.rounding) // 2), seed=options.seed + 1),
-            unlike=self.noise(UNLIKE_IMAGES, seed=options.seed + 2),
-        )
-
-    def noise(self, count: int, seed: int) -> Inputs:
-        """What distillation starts from."""
-        return as_inputs(starts(self.prepared.network.example, self.prepared.statistics, count, seed))
+        unlike = starts(prepared.network.example, prepared.statistics, UNLIKE_IMAGES, options.seed + 2)
+        others = variants(as_tuple(images.rounding), prepared.statistics, options.seed + 1)
+        return replace(images, variants=as_inputs(others), unlike=as_inputs(unlike))
 
     def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Inputs]) -> Inputs:
         """Images, in the run directory unless --no-keep-images says otherwise."""

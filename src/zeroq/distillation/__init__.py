@@ -7,6 +7,7 @@ from zeroq.distillation.neutral import neutral_statistic
 from zeroq.distillation.several import distill_several
 from zeroq.distillation.starts import starts
 from zeroq.distillation.statistics import InputStatistic, natural_statistic
+from zeroq.distillation.variants import variants
 
 __all__ = [
     "EFFORTS",
@@ -23,5 +24,6 @@ __all__ = [
     "natural_statistic",
     "neutral_statistic",
     "starts",
+    "variants",
     "warnings_of",
 ]

@@ -1,0 +1,34 @@
+"""Images to fit weights to beside the distilled ones: made from them in no time, and unlike them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from zeroq.distillation.starts import starts
+from zeroq.distillation.statistics import InputStatistic
+
+NOISE = 0.3  # part of it
+
+
+def variants(images: Sequence[Tensor], statistics: Sequence[InputStatistic], seed: int) -> tuple[Tensor, ...]:
+    """Of every image its mirror image, blended with noise of natural spectrum; [N, ...] of each input, likewise.
+
+    Distilled images resemble one another more than pictures do, and a regression that is fitted to them alone serves
+    pictures badly: ESPNet at W4A8 diverges by 0.31 to 0.35 on pictures, with these variants by 0.22. Mirror images are
+    worth nearly as much as further distilled ones. Inputs that are no pictures are blended alone, those that hold no
+    fractions stay as they are.
+    """
+    noise = starts(images, statistics, len(images[0]), seed)
+    return tuple(
+        variant(own, other, statistic) for own, other, statistic in zip(images, noise, statistics, strict=True)
+    )
+
+
+def variant(images: Tensor, noise: Tensor, statistic: InputStatistic) -> Tensor:
+    """Of one input."""
+    if not images.is_floating_point():
+        return images
+    return torch.lerp(images.flip(-1) if statistic.picture else images, noise, NOISE)
