@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx
 
 Visit = Callable[[fx.Node, Any], Any]
+
+
+class Order(NamedTuple):
+    """The place of each of a graph's nodes, and the values that nobody reads behind each; names keep no graph alive."""
+
+    position: dict[str, int]
+    used_up: list[list[str]]
+
+
+ORDERS: weakref.WeakKeyDictionary[fx.Graph, Order] = weakref.WeakKeyDictionary()
 
 
 def replay(
@@ -29,8 +40,7 @@ def replay(
     batch: the number of images, where `values` holds no input of the network; by default the first value's.
     """
     nodes = list(graph.nodes)
-    last_use = {argument.name: index for index, node in enumerate(nodes) for argument in node.all_input_nodes}
-    position = {node.name: index for index, node in enumerate(nodes)}
+    position, used_up = order_of(graph)
     start = -1 if after is None else position[after]
     stop = len(nodes) - 1 if until is None else position[until]
     live = dict(values)
@@ -58,10 +68,21 @@ def replay(
             replaced = visit(node, value)
             value = value if replaced is None else replaced
         live[node.name] = value
-        for argument in node.all_input_nodes:
-            if last_use[argument.name] == index and argument.name != until:
-                live.pop(argument.name, None)
+        for name in used_up[index]:
+            if name != until:
+                live.pop(name, None)
     return live
+
+
+def order_of(graph: fx.Graph) -> Order:
+    """Kept, for a walk through a long graph asks at each of its steps; graphs are never changed in place."""
+    if graph not in ORDERS:
+        last_use = {argument.name: index for index, node in enumerate(graph.nodes) for argument in node.all_input_nodes}
+        used_up: list[list[str]] = [[] for _ in graph.nodes]
+        for name, index in last_use.items():
+            used_up[index].append(name)
+        ORDERS[graph] = Order({node.name: index for index, node in enumerate(graph.nodes)}, used_up)
+    return ORDERS[graph]
 
 
 def is_batch_size(node: fx.Node) -> bool:

@@ -113,7 +113,7 @@ def problem_of(walk: Walk, float_walk: Walk | None, layer: Layer, *, correct: bo
 
 def taken_in(walk: Walk, float_walk: Walk | None, layer: Layer) -> MomentSum:
     """Of a layer's inputs over all images and sites, and of its outputs in floating point; the walk stops before it."""
-    total = MomentSum(layer)
+    total = MomentSum(layer, outputs=float_walk is not None)
     walk.to(walk.source(layer.sites[0]))
     if float_walk is not None:
         float_walk.to(layer.sites[0])

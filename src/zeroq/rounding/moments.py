@@ -94,12 +94,13 @@ class MomentSum:
     apart, so that what is fitted on the others can be checked on it.
     """
 
-    def __init__(self, layer: Layer, rows_per_image: int | None = None) -> None:
+    def __init__(self, layer: Layer, rows_per_image: int | None = None, *, outputs: bool = True) -> None:
+        """outputs: whether any are wanted; otherwise there is no room for products with them."""
         self.layer = layer
         self.columns = math.prod(layer.shape[1:])
         least, most = ROWS_PER_IMAGE
         self.rows_per_image = rows_per_image or max(least, min(self.columns, most))
-        self.filters = layer.shape[0] // layer.groups
+        self.filters = layer.shape[0] // layer.groups if outputs else 0
         self.fitted, self.checked = (Sums.empty(layer.groups, self.filters, self.columns) for _ in range(2))
         self.shift: tuple[Tensor, Tensor] | None = None
         self.images: dict[str, int] = {}
