@@ -32,16 +32,21 @@ NETWORKS = {
 WITHOUT_NORM = {"vit_cifar10": "cifar10", "vgg_cifar10": "cifar10"}  # of benchmarks.without
 FAMILIES = NETWORKS | WITHOUT_NORM
 W8, W8_NOT_PORTABLE, W4, W4A4, MIXED = "w8a8", "w8a8-no-portable", "w4a8", "w4a4", "avg4-a8"
+W6A6, W4_EDGES_8, MIXED_6, MIXED_3 = "w6a6", "w4a8-edges-8", "avg6-a6", "avg3-a8"  # of benchmarks.low_bits
 SETTINGS: dict[str, dict[str, Any]] = {  # options of `zeroq quantize`
     W8: {},
     W8_NOT_PORTABLE: {"portable": False},
     W4: {"weight_bits": 4, "edge_bits": "same"},
     W4A4: {"weight_bits": 4, "activation_bits": 4},
     MIXED: {"average_bits": 4},
+    W6A6: {"weight_bits": 6, "activation_bits": 6},
+    W4_EDGES_8: {"weight_bits": 4},
+    MIXED_6: {"average_bits": 6, "activation_bits": 6},
+    MIXED_3: {"average_bits": 3},
 }
 DISTILLED, REAL, RANDOM = "distilled", "real", "random"
 IMAGES: dict[str, tuple[str, ...]] = {  # of benchmarks.accuracy
-    W8: (DISTILLED,), W8_NOT_PORTABLE: (DISTILLED,), W4: (DISTILLED,), W4A4: (), MIXED: (DISTILLED, REAL, RANDOM),
+    W8: (DISTILLED,), W8_NOT_PORTABLE: (DISTILLED,), W4: (DISTILLED,), MIXED: (DISTILLED, REAL, RANDOM),
 }  # fmt: skip
 
 # Where a change may change a network's accuracy, its file, or the time that it takes.
@@ -80,7 +85,7 @@ class Row:
 
 def all_rows() -> list[Row]:
     """In the order in which they are measured: what the limits need comes first."""
-    pairs = [(setting, images) for setting in SETTINGS for images in IMAGES[setting]]
+    pairs = [(setting, images) for setting, sources in IMAGES.items() for images in sources]
     order = sorted(pairs, key=lambda pair: (pair[1] != DISTILLED, pair[0] == W8_NOT_PORTABLE))
     return [Row(network, setting, images) for setting, images in order for network in NETWORKS]
 

@@ -1,0 +1,132 @@
+"""What every classifier loses at 8, 6, 4 and 3 bits without data, against the limits set for each kind of network:
+
+    python -m benchmarks.low_bits --data ../shared/data
+
+Rows are measured and kept as those of benchmarks.accuracy are, some of them the same; docs/low-bits.md is written anew
+after each. At once and for all: nothing is set for one network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Collection, Mapping
+
+from benchmarks import limits
+from benchmarks.accuracy import TIME_LIMIT, bring_up_to_date
+from benchmarks.document import NOTHING, Record, Results, failed, interval, kept, machine, share, table, top1
+from benchmarks.halves import CONFIRMATION, SELECTION
+from benchmarks.process import add_common, parsed, results_of
+from benchmarks.rows import (
+    DISTILLED,
+    FAMILIES,
+    MIXED,
+    MIXED_3,
+    MIXED_6,
+    ROOT,
+    W4_EDGES_8,
+    W4A4,
+    W6A6,
+    W8,
+    Row,
+    method_code,
+)
+
+DOCUMENT = ROOT / "docs" / "low-bits.md"
+SETTINGS = {  # by what the tables call them
+    W8: "W8A8", W6A6: "W6A6", MIXED_6: "average 6, A6", MIXED: "average 4, A8", W4_EDGES_8: "W4A8", W4A4: "W4A4",
+    MIXED_3: "average 3, A8",
+}  # fmt: skip
+# Networks of one kind, and the points of top-1 that they may lose in the mean, in the order of the settings.
+GROUPS: dict[tuple[str, ...], tuple[float | None, ...]] = {
+    ("mobilenet_v2", "efficientnet_lite0"): (0.3, 0.7, 0.7, 2.0, 2.0, 6.0, 6.0),
+    ("mobilenet_v1_025", "etinynet"): (0.5, 1.5, 1.5, 4.0, 4.0, None, None),
+    ("resnet18_cifar10", "resnet20_cifar10", "shufflenet_cifar10", "squeezenext_cifar10"):
+        (0.3, 0.5, 0.5, 0.7, 1.0, 2.0, 2.0),
+    ("resnet20_cifar100",): (0.5, 1.0, 1.0, 1.5, 2.0, 4.0, 4.0),
+    ("vit_cifar10", "vgg_cifar10"): (0.5, 1.0, 1.0, 2.0, 2.0, None, None),
+}  # fmt: skip
+ROWS = [Row(network, setting, DISTILLED) for setting in SETTINGS for group in GROUPS for network in group]
+CHOICES = {"networks": list(FAMILIES), "settings": list(SETTINGS)}
+HEAD = """# Few bits
+
+Written by `python -m benchmarks.low_bits --data ../shared/data`; change nothing here by hand.
+
+Top-1 in per cent at `--effort balanced`, one method with the same defaults for all networks, no real picture used. W
+is the bits of weights, A those of activations; uniform settings keep the first and the last layer at 8 bits, averages
+have them in the choice. The *selection* half is for choices of the method, limits are on the *confirmation* half
+(ImageNet networks: another source of pictures; CIFAR networks: odd places of the test images). What is evaluated is
+the ONNX file in onnxruntime. A result marked `stale` was measured with another version of the method.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.low_bits", description=(__doc__ or "").split("\n")[0])
+    add_common(parser, CHOICES, TIME_LIMIT)
+    asked = parsed(parser, CHOICES)
+    chosen = [row for row in ROWS if row.network in asked.networks and row.setting in asked.settings]
+    failures = 0
+    for number, row in enumerate([] if asked.markdown_only else chosen, 1):
+        failures += not bring_up_to_date(row, f"{number}/{len(chosen)} {row.name}", asked, write_document)
+    write_document()
+    return 1 if failures else 0
+
+
+def write_document() -> None:
+    """docs/low-bits.md from all results there are."""
+    DOCUMENT.write_text(document(*results_of(ROWS, method_code())), encoding="utf-8")
+
+
+def document(found: Mapping[Row, Record], stale: Collection[Row]) -> str:
+    """found: what each row's file holds.  stale: rows whose result no longer holds."""
+    results = Results({row: record for row, record in found.items() if record["error"] is None}, frozenset(stale))
+    failures = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
+    parts = [HEAD, machine(results.records.values()), *means(results)]
+    for role in (CONFIRMATION, SELECTION):
+        parts += [f"## Each network, {role}", table(["network", "float", *SETTINGS.values()], each(results, role))]
+    return "\n\n".join(part.strip() for part in [*parts, *failed(failures)] if part) + "\n"
+
+
+def means(results: Results) -> list[str]:
+    """What the networks of a kind lose in the mean, and whether that is within the limit."""
+    lines = []
+    for group, most in GROUPS.items():
+        cells = [loss(results, group, *pair) for pair in zip(SETTINGS, most, strict=True)]
+        lines.append([", ".join(group), *cells])
+    return [
+        "## Loss, confirmation",
+        "Points of top-1 lost against float, mean over the networks of the row; in brackets the most allowed.",
+        table(["networks", *SETTINGS.values()], lines),
+    ]
+
+
+def loss(results: Results, group: tuple[str, ...], setting: str, most: float | None) -> str:
+    """A mean over all networks of a group; nothing as long as one is missing."""
+    rows = [Row(network, setting, DISTILLED) for network in group]
+    if not all(row in results.records for row in rows):
+        return NOTHING
+    lost = 0.0 - statistics.mean(limits.against_float(results.records[row], CONFIRMATION).difference for row in rows)
+    judged = "" if most is None else f" ({most:g}) {kept(limits.mean_kept([-lost], -most))}"
+    return f"{lost:.2f}{judged}{results.mark(*rows)}"
+
+
+def each(results: Results, role: str) -> list[list[str]]:
+    """One line for each network: top-1 of float, then of every setting with its difference."""
+    lines = []
+    for group in GROUPS:
+        for network in group:
+            rows = [Row(network, setting, DISTILLED) for setting in SETTINGS]
+            known = next((results.records[row] for row in rows if row in results.records), None)
+            before = NOTHING if known is None else f"{share(known, role, 'float_top1'):.2f}"
+            lines.append([network, before, *(results.cell(row, beside_float(role)) for row in rows)])
+    return lines
+
+
+def beside_float(role: str) -> Callable[[Record], str]:
+    """A cell: top-1 and its difference from float."""
+    return lambda record: f"{top1(record, role, 'top1')}, {interval(limits.against_float(record, role))}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
