@@ -9,7 +9,7 @@ from tests.house import imports, modules
 FLOORS = [
     {"errors", "version"},
     {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting"},
-    {"distillation", "ranges", "sensitivity", "allocate", "rounding", "finer_outputs", "deploy",
+    {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "finer_outputs", "deploy",
      "evaluate"},
     {"models", "report", "run_directory"},
     {
