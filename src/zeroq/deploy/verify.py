@@ -68,8 +68,9 @@ def verify(
         kept = Path(folder) / "optimised.onnx"
         open_session(model, threads, keep=kept)
         optimised = onnx.load(kept)
+    stored = model.SerializeToString()
     start = time.perf_counter()
-    session = open_session(model, threads)
+    session = open_session(stored, threads)
     load_seconds = time.perf_counter() - start
     operators = fused_operators(optimised, network.graph)
     steps = operator_steps(optimised, operators, integers, highs, threads)
@@ -143,9 +144,9 @@ def refuse_differences(steps: list[tuple[str, NDArray[numpy.int16]]]) -> None:
 
 
 def open_session(
-    model: ModelProto, threads: int, *, optimised: bool = True, keep: Path | None = None, spinning: bool = True
+    model: ModelProto | bytes, threads: int, *, optimised: bool = True, keep: Path | None = None, spinning: bool = True
 ) -> Any:
-    """An onnxruntime session on the CPU; `keep` takes the graph that it makes of the file.
+    """An onnxruntime session on the CPU, of a model or of a file's bytes; `keep` takes the graph that it makes of it.
 
     spinning: its threads wait busily, which is fast alone and slows what runs beside it.
     """
@@ -160,8 +161,9 @@ def open_session(
     if keep is not None:
         options.optimized_model_filepath = str(keep)
         unwanted = ["ConstantSharing"]  # would give equal scales one name; nothing else changes with it
+    stored = model if isinstance(model, bytes) else model.SerializeToString()
     return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=unwanted
+        stored, options, providers=["CPUExecutionProvider"], disabled_optimizers=unwanted
     )
 
 
