@@ -37,6 +37,7 @@ def mixed_record(count: int = 53, images: int = 24, side: int = 96, seed: int = 
         ranges={"quantizers": made_ranges(count, random)},
         sensitivity={"measure": "kl", "widths": list(WIDTHS), "layers": table},
         frontier={
+            "left_over": {layer["name"]: math.exp(-2 * (1 - n / count)) for n, layer in enumerate(layers, 1)},
             "limit": {"average_bits": 4},
             "points": points,
             "chosen": chosen,

@@ -85,6 +85,16 @@ def test_a_uniform_run_says_why_it_has_no_frontier() -> None:
     assert "sensitivity" not in text.partition("ranges as a table")[0].partition("layers as a table")[0].lower()
 
 
+def test_what_counts_of_a_sensitivity_is_said_where_it_is_a_part() -> None:
+    record = mixed_record(4)
+    text = render(record)
+    assert "from 22 % for a layer that all others see to 100 % for the last" in text
+    assert all(f'<td class="n">{share}</td>' in text for share in (22, 37, 61, 100))
+    whole = {**record.frontier, "left_over": dict.fromkeys(record.frontier["left_over"], 1.0)}
+    for frontier in (whole, {key: value for key, value in whole.items() if key != "left_over"}):
+        assert "Counts, %" not in render(replace(record, frontier=frontier))
+
+
 def test_names_cannot_become_markup() -> None:
     record = copy.deepcopy(mixed_record(3))
     evil = '<script>alert("x")</script>&\''

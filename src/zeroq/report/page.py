@@ -91,6 +91,7 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "float_percent": round(100 * result["onnx_bytes"] / max(result["float_bytes"], result["onnx_bytes"]), 2),
         "frontier": charts.frontier_chart(record.frontier, sum(layer["parameters"] for layer in result["layers"])),
         "depth": charts.depth_chart(result["layers"], record.sensitivity),
+        "left_over": counted_in_part(record.frontier),
         "divergence": divergence_of(run),
         "measure": divergence_of(run) + (", rounded to nearest" if record.sensitivity["measure"] == "kl" else ""),
         "ranges": charts.range_chart(record.ranges["quantizers"]),
@@ -105,6 +106,12 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         if takes_one_picture(run)
         else LINES_FOR_ARRAYS,
     }
+
+
+def counted_in_part(frontier: Mapping[str, Any]) -> Mapping[str, float]:
+    """By layer, what of its sensitivity the choice counted; nothing where all of it counted, or nothing was chosen."""
+    left: Mapping[str, float] = frontier.get("left_over", {})  # runs of before have none
+    return left if any(share < 1 for share in left.values()) else {}
 
 
 def takes_one_picture(run: Mapping[str, Any]) -> bool:
