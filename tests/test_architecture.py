@@ -8,7 +8,7 @@ from tests.house import imports, modules
 
 FLOORS = [
     {"errors", "version"},
-    {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting"},
+    {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting", "ranks"},
     {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "finer_outputs", "deploy",
      "evaluate"},
     {"models", "report", "run_directory"},

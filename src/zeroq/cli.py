@@ -199,9 +199,12 @@ def quantize(
         return _quantize_many(models, options, out or Path("runs"), as_json, quiet, given)
 
     import zeroq.pipeline as pipeline
+    import zeroq.ranks as ranks
     import zeroq.terminal as terminal
     from zeroq.models import load_model
 
+    if ranks.count() > 1:
+        raise OptionError("torchrun shares several MODELs out, and one alone not yet: start a single process for it.")
     with terminal.progress(quiet) as on_progress:
         model = load_model(models[0], weights=weights, preprocess=preprocess, input_shape=input_shape)
         out = out or Path("runs") / f"{model.name}-{options.label}"
@@ -215,18 +218,22 @@ def quantize(
 def _quantize_many(
     models: tuple[str, ...], options: Options, out: Path, as_json: bool, quiet: bool, given: dict[str, Any]
 ) -> None:
-    """A run for each, and one summary; exits with 1 or 2 where some failed, once all others are done."""
+    """A run for each, and one summary; exits with 1 or 2 where some failed, once all others are done.
+
+    Processes that torchrun starts share the models out, and the first of them speaks.
+    """
     import zeroq.many as many
+    import zeroq.ranks as ranks
     import zeroq.terminal as terminal
 
-    with terminal.progress(quiet) as on_progress:
+    with ranks.started() as own, terminal.progress(quiet or not own.leads) as on_progress:
         summary = many.quantize_many(
-            models, options, out, on_progress=on_progress, on_error=lambda text: click.echo(f"zeroq: {text}", err=True),
-            **given,
+            models, options, out, ranks=own, on_progress=on_progress,
+            on_error=lambda text: click.echo(f"zeroq: {text}", err=True), **given,
         )  # fmt: skip
-    if as_json:
+    if own.leads and as_json:
         _echo_json(summary)
-    else:
+    elif own.leads:
         terminal.show_summary(summary, out)
     failed = [entry for entry in summary["models"] if entry["error"] is not None]
     if failed:

@@ -14,6 +14,7 @@ from zeroq.models import load_model
 from zeroq.models.loaded import Shape
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
+from zeroq.ranks import ALONE, Ranks
 from zeroq.report import render_summary
 from zeroq.run_directory import json_bytes, make_folder, write_whole
 from zeroq.version import __version__
@@ -43,6 +44,7 @@ def quantize_many(
     preprocess: Path | None = None,
     input_shape: Shape | None = None,
     fresh: bool = False,
+    ranks: Ranks = ALONE,
     on_progress: OnProgress = lambda stage, done, total: None,
     on_error: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Any]:
@@ -50,10 +52,12 @@ def quantize_many(
 
     The summary is written anew after every model, and finished stages of an earlier run are used, so that an
     interrupted command that is started again goes on. on_error: is told, as it happens, what failed and why.
+    ranks: processes that share the models out; the first of them writes the summary, of its own models until all are
+    done. Each gives the whole.
     """
     make_folder(out)
     entries: list[Entry] = []
-    for model, directory in zip(models, directories(models, options.label), strict=True):
+    for model, directory in ranks.own(list(zip(models, directories(models, options.label), strict=True))):
         try:
             loaded = load_model(model, preprocess=preprocess, input_shape=input_shape)
             progress = named(on_progress, directory)
@@ -66,10 +70,18 @@ def quantize_many(
             on_error(traceback.format_exc())
         if entries[-1].error is not None:
             on_error(f"{model}: {entries[-1].error}")
-        summary = summarized(entries, models, options)
-        write_whole(out / SUMMARY, json_bytes(summary))
-        write_whole(out / PAGE, render_summary(summary).encode())
+        if ranks.leads:
+            write_summary(out, summarized(entries, models, options))
+    summary = summarized(ranks.gathered(entries), models, options)
+    if ranks.leads:
+        write_summary(out, summary)
     return summary
+
+
+def write_summary(out: Path, summary: dict[str, Any]) -> None:
+    """As JSON and as a page."""
+    write_whole(out / SUMMARY, json_bytes(summary))
+    write_whole(out / PAGE, render_summary(summary).encode())
 
 
 def directories(models: Sequence[str], label: str) -> list[str]:
