@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.document import table
+from benchmarks.measure import shared_run
 from benchmarks.process import read, write
-from benchmarks.rows import ROOT, key_of, method_code
+from benchmarks.rows import DISTILLED, MIXED, ROOT, Row, key_of, method_code
 from zeroq import devices
 from zeroq.allocate import best_within, pareto_frontier
 from zeroq.candidates import ERRORS, Candidates
@@ -89,11 +89,7 @@ def measure(name: str, data: Path, threads: int | None) -> dict[str, Any]:
     plan = prepared.plan
     names = [layer.name for layer in plan.layers]
     widths = [plan.widths[layer] for layer in names]
-    with (
-        tempfile.TemporaryDirectory(prefix="benchmark-") as folder,
-        RunDirectory(Path(folder) / "run", fresh=True) as run,
-        devices.threads(threads),
-    ):
+    with RunDirectory(shared_run(Row(name, MIXED, DISTILLED))) as run, devices.threads(threads):
         stages = Stages(run, prepared, lambda stage, done, total: None)
         images = stages.distil()
         candidates = Candidates(prepared, images, stages.ranges(images), lambda done, total: None)
