@@ -1,0 +1,195 @@
+"""How the cost of sensitivities and of the frontier grows with the number of layers:
+
+    python -m benchmarks.scaling
+    python -m benchmarks.scaling --networks resnet18,resnet50
+
+ResNets of the paper with plausible statistics; how long they take hangs on no value. Results go to
+benchmarks/results/scaling/; docs/scaling.md and docs/scaling.svg are written anew after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.document import kept, table
+from benchmarks.process import read, write
+from benchmarks.published_networks import build
+from benchmarks.rows import ROOT
+from zeroq import devices
+from zeroq.allocate import pareto_frontier
+from zeroq.graph import Layer, Network, capture, fold
+from zeroq.rounding import round_weight
+from zeroq.sensitivity import measure_sensitivity
+
+RESULTS = ROOT / "benchmarks" / "results" / "scaling"
+DOCUMENT, PICTURE = ROOT / "docs" / "scaling.md", ROOT / "docs" / "scaling.svg"
+NETWORKS = ("resnet18", "resnet50", "resnet152")
+WIDTHS = (2, 4, 8)
+IMAGES = 2
+REPEATS = 5
+LEAST_GAIN = {"resnet50": 3.0}  # times less than full passes
+MOST_FRONTIER = {"resnet152": 0.2}  # seconds
+HEAD = """# Scaling
+
+Written by `python -m benchmarks.scaling`; change nothing here by hand.
+
+The paper's way to measure sensitivities is a full pass of the network for every layer and bit width. Here what comes
+before a layer is computed once for all of its widths, so that only what lies behind it is computed for each: about half
+of all passes. *Calculated* is that share of the multiply-accumulates; *measured* the share of the seconds that full
+passes in 32-bit floats take ({widths} bits, {images} pictures, one after another in one run). The frontier is exact.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.scaling", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--networks", type=lambda text: text.split(","), default=list(NETWORKS))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--markdown-only", action="store_true", help="measure nothing, write the document again")
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.networks if name not in NETWORKS]:
+        parser.error(f"--networks {unknown[0]}: choose from {', '.join(NETWORKS)}.")
+    for name in [] if asked.markdown_only else asked.networks:
+        with devices.threads(asked.threads):
+            write(path_of(name), measured(name))
+        write_document()
+        print(name, flush=True)
+    write_document()
+    return 0
+
+
+def measured(name: str) -> dict[str, Any]:
+    """Seconds of full passes, of all sensitivities and of the frontier."""
+    built = build(name)
+    shape = built.preprocessing.input_shape
+    network = fold(capture(built.module, torch.zeros(2, *shape)))
+    images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
+    weights = {
+        (layer.name, width): round_weight(
+            network.tensors[layer.weight], width, None, groups=layer.groups, method="nearest"
+        ).dequantized()
+        for layer in network.layers
+        for width in WIDTHS
+    }
+
+    def weight(layer: Layer, width: int) -> tuple[Tensor, None]:
+        return weights[layer.name, width], None
+
+    def full_pass() -> None:
+        with torch.inference_mode():
+            network.run(images)
+
+    before = [seconds(full_pass) for _ in range(REPEATS)]
+    begin = time.perf_counter()
+    found = measure_sensitivity(network, images, WIDTHS, weight)
+    spent = time.perf_counter() - begin
+    passes = before + [seconds(full_pass) for _ in range(REPEATS)]
+    sizes = [[width * layer.parameters for width in WIDTHS] for layer in network.layers]
+    costs = [list(row) for row in found.values]
+    return {
+        "network": name,
+        "cpu": devices.processor(),
+        "threads": torch.get_num_threads(),
+        "layers": len(network.layers),
+        "pass_seconds": statistics.median(passes),
+        "sensitivity_seconds": spent,
+        "calculated": behind(network),
+        "frontier_seconds": statistics.median(seconds(lambda: pareto_frontier(sizes, costs)) for _ in range(REPEATS)),
+        "frontier_points": len(pareto_frontier(sizes, costs).sizes),
+    }
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Of one call."""
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def behind(network: Network) -> float:
+    """Share of the multiply-accumulates of full passes: each layer's own and those of all behind it, once a width.
+
+    The walk over the network itself, once in all, is left out.
+    """
+    counts = [layer.multiply_accumulates for layer in network.layers]
+    return sum(sum(counts[index:]) for index in range(len(counts))) / (len(counts) * sum(counts))
+
+
+def path_of(name: str) -> Path:
+    return RESULTS / f"{name}.json"
+
+
+def write_document() -> None:
+    """The page and its picture, from all results there are."""
+    records = [record for name in NETWORKS if (record := read(path_of(name))) is not None]
+    DOCUMENT.write_text(document(records), encoding="utf-8")
+    PICTURE.write_text(picture(records), encoding="utf-8")
+
+
+def document(records: list[dict[str, Any]]) -> str:
+    """One line for each network."""
+    lines = []
+    for record in records:
+        share = record["sensitivity_seconds"] / full_seconds(record)
+        least, most = LEAST_GAIN.get(record["network"]), MOST_FRONTIER.get(record["network"])
+        gain = f"{1 / share:.1f}" + ("" if least is None else f" ({least:g}) {kept(1 / share >= least)}")
+        frontier = record["frontier_seconds"]
+        lines.append([
+            record["network"], str(record["layers"]), f"{record['pass_seconds']:.3f}", f"{full_seconds(record):.1f}",
+            f"{record['sensitivity_seconds']:.1f}", f"{record['calculated']:.2f}", f"{share:.2f}", gain,
+            f"{frontier:.3f}" + ("" if most is None else f" ({most:g}) {kept(frontier <= most)}"),
+            f"{record['frontier_points']:,}",
+        ])  # fmt: skip
+    machines = sorted({f"{each['cpu']}, {each['threads']} thread(s)" for each in records})
+    header = ["network", "layers", "one pass, s", "full passes, s", "sensitivities, s", "calculated", "measured"]
+    header += ["times less", "frontier, s", "its points"]
+    parts = [HEAD.format(widths=", ".join(map(str, WIDTHS)), images=IMAGES), *(f"- {each}" for each in machines)]
+    parts += [table(header, lines), "![Seconds of sensitivities over layers times widths](scaling.svg)"]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def full_seconds(record: dict[str, Any]) -> float:
+    """Of a full pass for every layer and width."""
+    return float(record["pass_seconds"] * record["layers"] * len(WIDTHS))
+
+
+WIDTH, HEIGHT, MARGIN = 480, 320, 48
+
+
+def picture(records: list[dict[str, Any]]) -> str:
+    """SVG: passes' worth of sensitivities over layers times widths, beside full passes and half of them."""
+    most = max((record["layers"] * len(WIDTHS) for record in records), default=1) * 1.1
+
+    def place(across: float, up: float) -> tuple[float, float]:
+        return (
+            round(MARGIN + across / most * (WIDTH - 2 * MARGIN), 1),
+            round(HEIGHT - MARGIN - up / most * (HEIGHT - 2 * MARGIN), 1),
+        )
+
+    def line(slope: float, style: str, name: str) -> str:
+        (x1, y1), (x2, y2) = place(0, 0), place(most, slope * most)
+        ends = f'x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"'
+        return f'<line {ends} stroke="#777" {style}/><text x="{x2 - 70}" y="{y2 - 6}">{name}</text>'
+
+    parts = [line(1.0, "", "full passes"), line(0.5, 'stroke-dasharray="4 4"', "half")]
+    for record in records:
+        x, y = place(record["layers"] * len(WIDTHS), record["sensitivity_seconds"] / record["pass_seconds"])
+        parts.append(f'<circle cx="{x}" cy="{y}" r="4" fill="#06c"/>')
+        parts.append(f'<text x="{x + 7}" y="{y + 4}">{record["network"]}</text>')
+    parts.append(f'<text x="{MARGIN}" y="{HEIGHT - 12}">layers x widths</text><text x="8" y="20">passes</text>')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
+        f'font-size="12">\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

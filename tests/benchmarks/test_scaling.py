@@ -1,0 +1,43 @@
+"""Costs by layers, from results of any origin."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.scaling import behind, document, picture
+from zeroq.graph import capture, fold
+
+
+def result(network: str, layers: int, passes: float, frontier: float) -> dict[str, Any]:
+    """A network of passes of 0.1 s, whose sensitivities take so many of them."""
+    return {
+        "network": network, "cpu": "a processor", "threads": 1, "layers": layers, "pass_seconds": 0.1,
+        "sensitivity_seconds": 0.1 * passes, "calculated": 0.5, "frontier_seconds": frontier, "frontier_points": 1234,
+    }  # fmt: skip
+
+
+def test_of_equal_layers_half_and_half_a_layer_is_behind() -> None:
+    module = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(5)))
+    network = fold(capture(module.eval(), torch.zeros(2, 4, 3, 3)))
+    assert behind(network) == pytest.approx((5 + 4 + 3 + 2 + 1) / 25)
+
+
+@pytest.mark.parametrize(("passes", "frontier", "limits"), [(40, 0.1, ("met", "met")), (80, 0.3, ("**missed**",) * 2)])
+def test_shares_and_limits(passes: float, frontier: float, limits: tuple[str, str]) -> None:
+    text = document([result("resnet50", 50, passes, 0.01), result("resnet152", 150, passes, frontier)])
+    one, other = (line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| resnet"))
+    assert one[3:7] == ["15.0", f"{0.1 * passes:.1f}", "0.50", f"{passes / 150:.2f}"]
+    assert one[7] == f"{150 / passes:.1f} (3) {limits[0]}"
+    assert other[8:] == [f"{frontier:.3f} (0.2) {limits[1]}", "1,234"]
+
+
+def test_the_picture_is_well_formed_and_shows_every_network() -> None:
+    for records in ([], [result("resnet50", 50, 80, 0.1), result("resnet152", 150, 200, 0.1)]):
+        root = ElementTree.fromstring(picture(records))
+        assert len(root.findall("{*}circle")) == len(records)
+        assert all(-1 <= float(circle.get("cy", "nan")) <= 320 for circle in root.findall("{*}circle"))
