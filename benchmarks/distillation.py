@@ -1,18 +1,20 @@
-"""How near distilled images come to real pictures as calibration, by effort; prints a table and writes nothing:
+"""How well distilled images serve, by how they are made; beside real pictures and noise:
 
-    python -m benchmarks.distillation --data ../shared/data --networks resnet20_cifar10,mobilenet_v2
+    python -m benchmarks.distillation --data ../shared/data --networks resnet20_cifar10,mobilenet_v1_025
 
-For every layer's input the 99.9 percentile of its magnitude and its deviation are compared with those on 64 real
-pictures: the mean over layers of |logarithm of the ratio|. "real" is 32 of the pictures against the others: what chance
-does. Loss: the distance from the BatchNorms' statistics. Confidence: mean of the largest probability. Classes: how many
-are the most probable for some image. Steps are timed beside a unit, a plain forward and backward pass of 32 pictures.
+Results go to benchmarks/results/distillation/; one whose method is unchanged is not measured again.
+docs/distillation.md is written anew after each.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,59 +22,176 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.rows import NETWORKS
+from benchmarks.document import table
+from benchmarks.halves import CONFIRMATION, SELECTION, float_scores, halves, scores
+from benchmarks.measure import compared
+from benchmarks.order import rank_correlation
+from benchmarks.process import read, write
+from benchmarks.rows import CACHE, NETWORKS, ROOT, key_of, method_code
+from zeroq import devices
+from zeroq.candidates import ERRORS, Candidates, Images
 from zeroq.devices import Precision, choose_precision, step_seconds
-from zeroq.distillation import EFFORTS, distill, natural_statistic
-from zeroq.distillation.images import prepare
+from zeroq.distillation import distill, variants
+from zeroq.distillation.images import prepare as prepare_statistics
 from zeroq.evaluate import calibration_pictures
-from zeroq.graph import Network, capture, replay
-from zeroq.models import load_model
+from zeroq.graph import Layer, Network, as_tuple, replay
+from zeroq.models import LoadedModel, load_model
+from zeroq.numbers.values import BitSetting
+from zeroq.options import Options
+from zeroq.preparation import Prepared, prepare
+from zeroq.ranges import Knowledge, knowledge_of, observe
+from zeroq.rounding import round_weight
+from zeroq.sensitivity import measure_sensitivity
 
+RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "distillation", ROOT / "docs" / "distillation.md"
+CHOSEN = ("resnet20_cifar10", "mobilenet_v1_025", "etinynet")
+WIDTHS = (2, 4, 8)
+COMPARED = 32  # images that sensitivities are measured on
 SAMPLE = 400_000  # values per layer and batch
-HEADER = (
-    f"{'network':20} {'images':24} {'loss':>7} {'p99.9':>6} {'std':>6} {'confidence':>10} {'classes':>7} {'units':>6}"
-)
+REAL = "64 real pictures"
+HEAD = """# Distilled images
+
+Written by `python -m benchmarks.distillation --data ../shared/data`; change nothing here by hand.
+
+Images are optimised from noise of natural spectrum until the inputs of all BatchNorms have the statistics of training,
+over the whole batch (`src/zeroq/distillation/images.py`). Here is what their number, the steps and the variants that
+weights are rounded on beside them (`variants.py`) are worth, one changed at a time around what `--effort balanced`
+takes: 64 images, 24 steps, variants. *Real* pictures go the same way, without variants.
+
+- *Loss*: distance from the BatchNorms' statistics, which the steps make small.
+- *Range error*: mean over layers of |log| of the 99.9 percentile of each layer's input over that on 64 real pictures.
+- *Rank correlation*: Spearman's, of the sensitivities of all layers at 2, 4 and 8 bits with those of 32 real pictures.
+- *W4A8*: all weights at 4 bits, the first and the last layer at 8: top-1 in per cent on the selection and the
+  confirmation half, and the divergence from the float network there (mean KL), of the simulation.
+- *Units*: seconds of the distillation over those of one pass forward and backward of 32 pictures.
+"""
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Case:
+    """How images are made; steps None: real pictures."""
+
+    images: int = 64
+    steps: int | None = 24
+    variants: bool = True
+
+    @property
+    def name(self) -> str:
+        if self.steps is None:
+            return REAL
+        made = f"{self.images} images, {self.steps} steps" if self.steps else f"{self.images} of noise"
+        return made if self.variants else f"{made}, no variants"
+
+
+CASES = (
+    Case(), Case(variants=False), Case(steps=0, variants=False), Case(steps=12), Case(steps=48), Case(images=32),
+    Case(images=128), Case(steps=None, variants=False),
+)  # fmt: skip
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.distillation")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--efforts", default="fast,balanced")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of networks and pictures")
+    parser.add_argument("--networks", default=",".join(CHOSEN))
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--markdown-only", action="store_true", help="measure nothing, write the document again")
     asked = parser.parse_args()
-    print(HEADER)
-    for name in asked.networks.split(","):
-        study(name, asked.data, asked.efforts.split(","), asked.seed)
+    for name in () if asked.markdown_only else asked.networks.split(","):
+        for case in CASES:
+            file, key = file_of(name, case), key_of([name, case.name, method_code()])
+            if (known := read(file)) is not None and known["key"] == key:
+                print(f"{name}, {case.name}: still holds", flush=True)
+                continue
+            with devices.threads(asked.threads):
+                found = measured(name, case, asked.data.resolve())
+            write(file, {"network": name, "case": case.name, "key": key} | found)
+            write_document()
+            print(f"{name}, {case.name}: {line(found)}", flush=True)
+    write_document()
+    return 0
 
 
-def study(name: str, data: Path, efforts: list[str], seed: int) -> None:
-    """The rows of one network."""
+def file_of(name: str, case: Case) -> Path:
+    words = "".join(letter if letter.isalnum() else "-" for letter in case.name.replace(",", ""))
+    return RESULTS / f"{name}-{words}.json"
+
+
+def measured(name: str, case: Case, data: Path) -> dict[str, Any]:
+    """One line of the table."""
     model = load_model(f"{data}/networks/{name}.py:{name}")
-    network = capture(model.module, torch.zeros(2, *model.picture().input_shape))
-    statistic = natural_statistic(model.picture())
-    matching = prepare(network, statistic, Precision())
-    source = data / ("imagenet_train_64" if NETWORKS[name] == "imagenet" else f"{NETWORKS[name]}_other_64.npz")
-    real = calibration_pictures(source, model.picture(), 64, seed)
-    reference, precision = layer_inputs(network, real)[0], choose_precision(network)[0]
-    unit = 32 * step_seconds(network, precision, 32)
-    cases = {"real, 32 against 32": (real[:32], layer_inputs(network, real[32:])[0], 0.0)}
-    for effort in ("none", *efforts):
-        count, steps = (32, 0) if effort == "none" else (EFFORTS[effort].images, EFFORTS[effort].iterations)
+    prepared = prepare(model, Options.of(weight_bits=4))
+    real = pictures_of(name, model, data)
+    begin = time.perf_counter()
+    images, precision = real, choose_precision(prepared.network)[0]
+    if case.steps is not None:
         begin = time.perf_counter()
-        images = distill(network, statistic, count=count, iterations=steps, seed=seed, precision=precision)
-        units = (time.perf_counter() - begin) / unit
-        cases[f"{effort}, {count} x {steps} steps"] = (images, reference, units)
-    for case, (images, against, units) in cases.items():
-        found, scores = layer_inputs(network, images)
-        with torch.no_grad():
-            loss = matching.loss(images).item()
-        probable, classes = torch.softmax(scores, 1).max(1)
-        print(
-            f"{name:20} {case:24} {loss:7.3f} {distance(found, against, 0):6.3f} {distance(found, against, 1):6.3f} "
-            f"{probable.mean():10.3f} {len(classes.unique()):7} {units:6.1f}",
-            flush=True,
-        )
+        images = distill(
+            prepared.network, prepared.statistics[0], count=case.images, iterations=case.steps, precision=precision,
+            trust=prepared.trust,
+        )  # fmt: skip
+    spent = time.perf_counter() - begin if case.steps else 0.0
+    network = quantized(prepared, images, case)
+    with torch.no_grad():
+        loss = prepare_statistics(prepared.network, prepared.statistics[0], Precision()).loss(images).item()
+    against, own = (layer_inputs(prepared.network, each)[0] for each in (real, images))
+    order, reference = (np.ravel(sensitivities(prepared.folded, each[:COMPARED])) for each in (images, real))
+    sets = {}
+    for half in halves(name, model, data):
+        sets[half.role] = compared(half, float_scores(name, model, half, CACHE), scores(network, half.data))
+    return {
+        "loss": round(loss, 4),
+        "range_error": round(distance(own, against, 0), 4),
+        "rank_correlation": round(rank_correlation(order, reference), 4),
+        "units": round(spent / (32 * step_seconds(prepared.network, precision, 32)), 1),
+        "sets": sets,
+        "cpu": devices.processor(),
+    }
+
+
+def pictures_of(name: str, model: LoadedModel, data: Path) -> Tensor:
+    """64 real pictures that are in neither half."""
+    source = data / ("imagenet_train_64" if NETWORKS[name] == "imagenet" else f"{NETWORKS[name]}_other_64.npz")
+    return calibration_pictures(source, model.picture(), 64, 0)
+
+
+def quantized(prepared: Prepared, images: Tensor, case: Case) -> Callable[[Tensor], Tensor]:
+    """W4A8 as the stages make it, with these images."""
+    real = case.steps is None
+    every = Images(images, "calibration" if real else "distilled")
+    if case.variants:
+        (others,) = variants(as_tuple(every.rounding), prepared.statistics, 1)
+        every = Images(images, "distilled", variants=others)
+    knowledge = Knowledge() if real else knowledge_of(prepared.network, set())
+    ranges = observe(
+        prepared.folded, prepared.placement, every.fitting, prepared.plan.input_bits, source=every.source,
+        knowledge=knowledge,
+    )  # fmt: skip
+    candidates = Candidates(prepared, every, ranges, lambda done, total: None)
+    setting = BitSetting({layer: widths[0] for layer, widths in prepared.plan.widths.items()})
+    network = candidates.network(candidates.settled(setting, ERRORS))
+
+    def predict(inputs: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return network(inputs)
+
+    return predict
+
+
+def sensitivities(network: Network, images: Tensor) -> list[list[float]]:
+    """[layers][widths], weights to nearest."""
+    rounded = {
+        (layer.name, width): round_weight(
+            network.tensors[layer.weight], width, None, groups=layer.groups, method="nearest"
+        ).dequantized()
+        for layer in network.layers
+        for width in WIDTHS
+    }
+    found = measure_sensitivity(network, images, WIDTHS, partial(look_up, rounded))
+    return [list(row) for row in found.values]
+
+
+def look_up(rounded: dict[tuple[str, int], Tensor], layer: Layer, width: int) -> tuple[Tensor, None]:
+    return rounded[layer.name, width], None
 
 
 def layer_inputs(network: Network, images: Tensor) -> tuple[dict[str, tuple[float, float]], Tensor]:
@@ -86,13 +205,13 @@ def layer_inputs(network: Network, images: Tensor) -> tuple[dict[str, tuple[floa
             flat = value.flatten()
             samples[node.name].append(flat[:: max(1, flat.numel() // SAMPLE)].clone())
 
-    scores = []
+    found = []
     with torch.inference_mode():
         for batch in images.split(16):
-            scores.append(replay(network.graph, network.tensors, {network.inputs[0]: batch}, visit=visit)["output"])
+            found.append(replay(network.graph, network.tensors, {network.inputs[0]: batch}, visit=visit)["output"])
     values = {name: torch.cat(parts).numpy() for name, parts in samples.items()}
     return {name: (float(np.quantile(abs(row), 0.999)), float(row.std())) for name, row in values.items()}, torch.cat(
-        scores
+        found
     )
 
 
@@ -102,5 +221,46 @@ def distance(found: dict[str, tuple[float, float]], reference: dict[str, tuple[f
     return sum(abs(math.log(one / other)) for one, other in pairs) / len(pairs)
 
 
+def line(record: dict[str, Any]) -> str:
+    return ", ".join(cells(record))
+
+
+def cells(record: dict[str, Any]) -> list[str]:
+    """What the table says of a case."""
+    found = [f"{record['loss']:.3f}", f"{record['range_error']:.3f}", f"{record['rank_correlation']:.3f}"]
+    for role in (SELECTION, CONFIRMATION):
+        half = record["sets"][role]
+        found += [f"{100 * half['top1'] / half['images']:.2f}", f"{half['mean_divergence']:.3f}"]
+    return [*found, f"{record['units']:.0f}"]
+
+
+def write_document() -> None:
+    """docs/distillation.md from all results there are."""
+    records = [record for file in sorted(RESULTS.glob("*.json")) if (record := read(file)) is not None]
+    DOCUMENT.write_text(document(records), encoding="utf-8")
+
+
+def document(records: list[dict[str, Any]]) -> str:
+    """A table for each network, its cases in their order."""
+    order = {case.name: index for index, case in enumerate(CASES)}
+    code = method_code()
+    header = ["images", "loss", "range error", "rank correlation"]
+    header += [f"{word}, {role}" for role in (SELECTION, CONFIRMATION) for word in ("W4A8", "divergence")]
+    parts = [HEAD, *(f"- {cpu}" for cpu in sorted({record["cpu"] for record in records}))]
+    for name in sorted({record["network"] for record in records}, key=list(NETWORKS).index):
+        own = [record for record in records if record["network"] == name and record["case"] in order]
+        before = own[0]["sets"] if own else {}
+        float_top1 = ", ".join(f"{100 * half['float_top1'] / half['images']:.2f}" for half in before.values())
+        lines = [
+            [
+                record["case"] + ("" if record["key"] == key_of([name, record["case"], code]) else " `stale`"),
+                *cells(record),
+            ]
+            for record in sorted(own, key=lambda record: order[record["case"]])
+        ]
+        parts += [f"## {name}", f"Float: {float_top1}.", table([*header, "units"], lines)]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,6 +26,7 @@ from torch import Tensor
 from benchmarks import recipe
 from benchmarks.distillation import distance, layer_inputs
 from benchmarks.document import table
+from benchmarks.order import rank_correlation
 from benchmarks.process import read, write
 from benchmarks.rows import NETWORKS, ROOT
 from zeroq import devices
@@ -201,13 +202,6 @@ def quality(
         "rank_correlation": round(rank_correlation(np.ravel(sensitivities), np.ravel(reference)), 4),
         "confidence": round(float(torch.softmax(torch.cat(scores), 1).amax(1).mean()), 4),
     }
-
-
-def rank_correlation(one: Any, other: Any) -> float:
-    """Spearman's, of values without ties."""
-    first, second = (np.argsort(np.argsort(values)).astype(np.float64) for values in (one, other))
-    count = len(first)
-    return float(1 - 6 * np.sum((first - second) ** 2) / (count * (count**2 - 1)))
 
 
 def write_document() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import recipe
-from benchmarks.speed import document, rank_correlation
+from benchmarks.speed import document
 from tests.networks import NETWORKS, example_of
 from zeroq.allocate import pareto_frontier
 from zeroq.divergence import kl_divergence
@@ -63,11 +63,6 @@ def test_bins_come_near_the_exact_frontier_and_never_below_it() -> None:
         )
         assert best <= found[place] <= best * 1.2
     assert found[-1] == pytest.approx(exact.costs[-1], abs=0.2)
-
-
-def test_ranks_are_spearmans() -> None:
-    assert rank_correlation([1.0, 2.0, 30.0], [0.1, 0.5, 0.6]) == pytest.approx(1.0)
-    assert rank_correlation([3.0, 2.0, 1.0], [1.0, 2.0, 3.0]) == pytest.approx(-1.0)
 
 
 def test_the_document_says_how_many_times_as_fast() -> None:

@@ -16,10 +16,10 @@ NOISE = 0.3  # part of it
 def variants(images: Sequence[Tensor], statistics: Sequence[InputStatistic], seed: int) -> tuple[Tensor, ...]:
     """Of every image its mirror image, blended with noise of natural spectrum; [N, ...] of each input, likewise.
 
-    Distilled images resemble one another more than pictures do, and a regression that is fitted to them alone serves
-    pictures badly: ESPNet at W4A8 diverges by 0.31 to 0.35 on pictures, with these variants by 0.22. Mirror images are
-    worth nearly as much as further distilled ones. Inputs that are no pictures are blended alone, those that hold no
-    fractions stay as they are.
+    Distilled images resemble one another more than pictures do, and what is fitted to them alone may serve pictures
+    worse than nothing: so it was with ESPNet at 4 bits. Mirror images are worth nearly as much there as further
+    distilled ones (docs/distillation.md). Inputs that are no pictures are blended alone, those that hold no fractions
+    stay as they are.
     """
     noise = starts(images, statistics, len(images[0]), seed)
     return tuple(
