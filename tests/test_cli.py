@@ -20,6 +20,7 @@ import pytest
 from zeroq.cli import main
 from zeroq.errors import ModelError, VerificationError
 from zeroq.options import Options
+from zeroq.ranks import ALONE
 from zeroq.preprocessing import Preprocessing
 
 RESULT: dict[str, Any] = {
@@ -147,7 +148,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     def quantize_many(models: Any, options: Options, out: Path, **given: Any) -> dict[str, Any]:
         told = {given.pop("on_progress"), given.pop("on_error")}
-        assert all(callable(each) for each in told)
+        assert all(callable(each) for each in told) and given.pop("ranks") == ALONE
         record.append(("quantize_many", models, options, out, given))
         return {"setting": "w8a8", "models": [MANY[model] for model in models]}
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 
+from zeroq.arguments import FILE, edge_bits, numbers, one_or_more_bits
 from zeroq.errors import OptionError, ZeroqError
 from zeroq.options import Options
 from zeroq.version import __version__
@@ -71,37 +72,11 @@ def _usage_sentence(error: click.ClickException, arguments: Sequence[str]) -> st
     return f"{message}; {command} --help says what can be given."
 
 
-def _numbers(kind: type, example: str) -> Callable[[str | tuple[Any, ...]], tuple[Any, ...]]:
-    """A type of option: numbers with commas between them."""
-
-    def parse(text: str | tuple[Any, ...]) -> tuple[Any, ...]:
-        if isinstance(text, tuple):  # a default, or a value that was parsed already
-            return text
-        try:
-            return tuple(kind(part) for part in text.split(","))
-        except ValueError:
-            raise click.BadParameter(f"{text!r} is not written like {example}") from None
-
-    return parse
-
-
-def _edge_bits(text: str | int) -> str | int:
-    return int(text) if str(text).isdecimal() else text
-
-
-def _one_or_more_bits(text: str | int | tuple[int, ...]) -> int | tuple[int, ...]:
-    """One width as a number, several as they are: the options refuse those."""
-    widths = (text,) if isinstance(text, int) else _numbers(int, "8")(text)
-    return widths[0] if len(widths) == 1 else widths
-
-
-FILE = click.Path(path_type=Path)
-
 QUANTIZE_OPTIONS: list[Decorator] = [
     click.option("--out", type=FILE, metavar="DIR", help="Run directory.  [default: runs/NAME-w8a8, ...]"),
     click.option("--weights", type=FILE, metavar="FILE", help="Safetensors, or a state_dict saved by torch."),
     click.option("--preprocess", type=FILE, metavar="FILE.json", help="How pictures become the input."),
-    click.option("--input-shape", type=_numbers(int, "3,224,224"), metavar="C,H,W", help="One input, without batch."),
+    click.option("--input-shape", type=numbers(int, "3,224,224"), metavar="C,H,W", help="One input, without batch."),
     click.option("--average-bits", type=float, metavar="B", help="Target: mean width over all quantized weights."),
     click.option("--compression", type=float, metavar="R", help="Target: 32 over the mean width."),
     click.option("--size-mb", type=float, metavar="S", help="Target: the ONNX file is not larger than S x 10^6 bytes."),
@@ -110,20 +85,20 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     click.option("--latency-ms", type=float, metavar="T", help="Not there yet."),
     click.option(
         "--weight-bits",
-        type=_numbers(int, "2,4,8"),
+        type=numbers(int, "2,4,8"),
         metavar="2,4,8",
         help="Candidates for each layer; one number means uniform.  [default: 8, with a target 2,4,8]",
     ),
     click.option(
         "--activation-bits",
-        type=_one_or_more_bits,
+        type=one_or_more_bits,
         default=8,
         metavar="8",
         help="2 to 8, of the inputs of convolutions and linear layers.  [default: 8]",
     ),
     click.option(
         "--edge-bits",
-        type=_edge_bits,
+        type=edge_bits,
         metavar="8",
         help="Of the first and last layer; same treats them like the others.  [default: 8, with a target same]",
     ),
@@ -139,8 +114,8 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     click.option("--images", type=int, metavar="N", help="Distilled images.  [default: by effort]"),
     click.option("--iterations", type=int, metavar="N", help="Steps of their optimisation.  [default: by effort]"),
     click.option("--calibration", type=FILE, metavar="FOLDER", help="Your own pictures in place of distilled ones."),
-    click.option("--input-mean", type=_numbers(float, "0.5,0.5,0.5"), metavar="M,...", help="Of pixels in 0..1."),
-    click.option("--input-std", type=_numbers(float, "0.2,0.2,0.2"), metavar="D,...", help="Of pixels in 0..1."),
+    click.option("--input-mean", type=numbers(float, "0.5,0.5,0.5"), metavar="M,...", help="Of pixels in 0..1."),
+    click.option("--input-std", type=numbers(float, "0.2,0.2,0.2"), metavar="D,...", help="Of pixels in 0..1."),
     click.option("--precision", default="auto", metavar="auto|fp32|bf16", help="Of the computation.  [default: auto]"),
     click.option("--seed", type=int, default=0, metavar="N", help="[default: 0]"),
     click.option("--device", default="auto", metavar="auto|cpu|cuda", help="[default: auto]"),
@@ -286,7 +261,7 @@ def models(pattern: str) -> None:
 
 @commands.command()
 @click.argument("run_directory", metavar="RUN", type=FILE)
-@click.option("--batch", type=_numbers(int, "1,32"), default=(1, 32), metavar="1,32", help="Inputs at once.")
+@click.option("--batch", type=numbers(int, "1,32"), default=(1, 32), metavar="1,32", help="Inputs at once.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all]")
 @click.option(
     "--static",

@@ -41,6 +41,7 @@ UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
 CORRECTED = {ERRORS: f"{METHOD}, errors corrected", MEANS: f"{METHOD}, means corrected", NOTHING: METHOD}
+CLEARLY = 0.8  # of the misfit, at most
 UNPACKING_TABLES = 8192  # bytes of the tables that unpack weights of several widths in one file, at most
 FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distilled.safetensors"}
 
@@ -208,12 +209,14 @@ class Stages:
 
         def compute() -> bytes:
             step = self.step("rounding")
-            tried = {name: candidates.settled(setting, each, step) for each, name in CORRECTED.items()}
-            found = {name: candidates.misfit(candidates.network(weights)) for name, weights in tried.items()}
-            best = min(found, key=found.__getitem__)
-            chosen, finer = self.with_finer_outputs(candidates, tried[best])
+            tried = {each: candidates.settled(setting, each, step) for each in CORRECTED}
+            correction = chosen_correction(
+                {each: candidates.misfit(candidates.network(weights)) for each, weights in tried.items()}
+            )
+            chosen, finer = self.with_finer_outputs(candidates, tried[correction])
             metadata = {
-                "rounding": dict.fromkeys(setting.bits, best), "finer_outputs": list(finer), **self.metadata(setting)
+                "rounding": dict.fromkeys(setting.bits, CORRECTED[correction]), "finer_outputs": list(finer),
+                **self.metadata(setting),
             }  # fmt: skip
             return serialise(chosen, weight_widths(plan, setting), metadata)
 
@@ -283,6 +286,17 @@ class Stages:
         self.run.seconds["verify"] = round(time.perf_counter() - start, 3)
         self.on_progress("verify", 1, 1)
         return found
+
+
+def chosen_correction(misfits: Mapping[str, float]) -> str:
+    """ERRORS where that is clearly better than MEANS, else the better of MEANS and NOTHING.
+
+    At W8A8 ESPNet's misfit falls to 0.84 by it, while it loses half a point of mIoU on pictures; at W4A8 the misfit
+    falls to 0.6 and the divergence on pictures to 0.7.
+    """
+    if misfits[ERRORS] <= CLEARLY * misfits[MEANS]:
+        return min(ERRORS, NOTHING, key=misfits.__getitem__)
+    return min(MEANS, NOTHING, key=misfits.__getitem__)
 
 
 def weight_widths(plan: LayerPlan, setting: BitSetting) -> dict[str, int]:
