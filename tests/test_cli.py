@@ -20,8 +20,8 @@ import pytest
 from zeroq.cli import main
 from zeroq.errors import ModelError, VerificationError
 from zeroq.options import Options
-from zeroq.ranks import ALONE
 from zeroq.preprocessing import Preprocessing
+from zeroq.ranks import ALONE
 
 RESULT: dict[str, Any] = {
     "model": "digits",
