@@ -28,6 +28,7 @@ from zeroq.candidates import ERRORS, Candidates
 from zeroq.compensation import RATE, seen_by
 from zeroq.models import load_model
 from zeroq.options import Options
+from zeroq.pipeline import facts
 from zeroq.preparation import prepare
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import setting_of
@@ -90,6 +91,7 @@ def measure(name: str, data: Path, threads: int | None) -> dict[str, Any]:
     names = [layer.name for layer in plan.layers]
     widths = [plan.widths[layer] for layer in names]
     with RunDirectory(shared_run(Row(name, MIXED, DISTILLED))) as run, devices.threads(threads):
+        run.describe(facts(prepared))
         stages = Stages(run, prepared, lambda stage, done, total: None)
         images = stages.distil()
         candidates = Candidates(prepared, images, stages.ranges(images), lambda done, total: None)
