@@ -17,9 +17,8 @@ def variants(images: Sequence[Tensor], statistics: Sequence[InputStatistic], see
     """Of every image its mirror image, blended with noise of natural spectrum; [N, ...] of each input, likewise.
 
     Distilled images resemble one another more than pictures do, and what is fitted to them alone may serve pictures
-    worse than nothing: so it was with ESPNet at 4 bits. Mirror images are worth nearly as much there as further
-    distilled ones (docs/distillation.md). Inputs that are no pictures are blended alone, those that hold no fractions
-    stay as they are.
+    worse than nothing: so it was with ESPNet at 4 bits. What variants are worth: docs/distillation.md. Inputs that are
+    no pictures are blended alone, those that hold no fractions stay as they are.
     """
     noise = starts(images, statistics, len(images[0]), seed)
     return tuple(
