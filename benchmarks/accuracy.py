@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from benchmarks.document import document
 from benchmarks.process import add_common, measured, parsed, renewed, results_of
@@ -25,16 +25,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.accuracy", description=(__doc__ or "").split("\n")[0])
     add_common(parser, CHOICES, TIME_LIMIT)
     asked = parsed(parser, CHOICES)
+    return measure_rows([row for row in all_rows() if row.images in asked.images], asked, write_document)
+
+
+def measure_rows(rows: Iterable[Row], asked: argparse.Namespace, refresh: Callable[[], None]) -> int:
+    """Bring those rows up to date whose network and setting were asked for; the exit code of the command.
+
+    refresh: writes the document that the rows are for, after each and in the end.
+    """
+    chosen = [row for row in rows if row.network in asked.networks and row.setting in asked.settings]
     failures = 0
-    if not asked.markdown_only:
-        chosen = [
-            row
-            for row in all_rows()
-            if row.network in asked.networks and row.setting in asked.settings and row.images in asked.images
-        ]
-        for number, row in enumerate(chosen, 1):
-            failures += not bring_up_to_date(row, f"{number}/{len(chosen)} {row.name}", asked)
-    write_document()
+    for number, row in enumerate([] if asked.markdown_only else chosen, 1):
+        failures += not bring_up_to_date(row, f"{number}/{len(chosen)} {row.name}", asked, refresh)
+    refresh()
     return 1 if failures else 0
 
 

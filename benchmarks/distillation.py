@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from torch import Tensor
 from benchmarks.document import table
 from benchmarks.halves import CONFIRMATION, SELECTION, float_scores, halves, scores
 from benchmarks.measure import compared
+from benchmarks.nearest import rounded_to_nearest
 from benchmarks.order import rank_correlation
 from benchmarks.process import read, write
 from benchmarks.rows import CACHE, NETWORKS, ROOT, key_of, method_code
@@ -34,13 +34,12 @@ from zeroq.devices import Precision, choose_precision, step_seconds
 from zeroq.distillation import distill, variants
 from zeroq.distillation.images import prepare as prepare_statistics
 from zeroq.evaluate import calibration_pictures
-from zeroq.graph import Layer, Network, as_tuple, replay
+from zeroq.graph import Network, as_tuple, replay
 from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
 from zeroq.ranges import Knowledge, knowledge_of, observe
-from zeroq.rounding import round_weight
 from zeroq.sensitivity import measure_sensitivity
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "distillation", ROOT / "docs" / "distillation.md"
@@ -179,19 +178,9 @@ def quantized(prepared: Prepared, images: Tensor, case: Case) -> Callable[[Tenso
 
 def sensitivities(network: Network, images: Tensor) -> list[list[float]]:
     """[layers][widths], weights to nearest."""
-    rounded = {
-        (layer.name, width): round_weight(
-            network.tensors[layer.weight], width, None, groups=layer.groups, method="nearest"
-        ).dequantized()
-        for layer in network.layers
-        for width in WIDTHS
-    }
-    found = measure_sensitivity(network, images, WIDTHS, partial(look_up, rounded))
+    weight = rounded_to_nearest(network, WIDTHS)
+    found = measure_sensitivity(network, images, WIDTHS, lambda layer, width: (weight(layer, width), None))
     return [list(row) for row in found.values]
-
-
-def look_up(rounded: dict[tuple[str, int], Tensor], layer: Layer, width: int) -> tuple[Tensor, None]:
-    return rounded[layer.name, width], None
 
 
 def layer_inputs(network: Network, images: Tensor) -> tuple[dict[str, tuple[float, float]], Tensor]:

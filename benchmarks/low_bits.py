@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 
 from benchmarks import limits
-from benchmarks.accuracy import TIME_LIMIT, bring_up_to_date
+from benchmarks.accuracy import TIME_LIMIT, measure_rows
 from benchmarks.document import NOTHING, Record, Results, failed, interval, kept, machine, share, table, top1
 from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.process import add_common, parsed, results_of
@@ -64,13 +64,7 @@ the ONNX file in onnxruntime. A result marked `stale` was measured with another 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.low_bits", description=(__doc__ or "").split("\n")[0])
     add_common(parser, CHOICES, TIME_LIMIT)
-    asked = parsed(parser, CHOICES)
-    chosen = [row for row in ROWS if row.network in asked.networks and row.setting in asked.settings]
-    failures = 0
-    for number, row in enumerate([] if asked.markdown_only else chosen, 1):
-        failures += not bring_up_to_date(row, f"{number}/{len(chosen)} {row.name}", asked, write_document)
-    write_document()
-    return 1 if failures else 0
+    return measure_rows(ROWS, parsed(parser, CHOICES), write_document)
 
 
 def write_document() -> None:

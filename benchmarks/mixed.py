@@ -71,7 +71,7 @@ def main() -> int:
     parser.add_argument("--markdown-only", action="store_true", help="measure nothing, write the document again")
     asked = parser.parse_args()
     for name in () if asked.markdown_only else asked.networks.split(","):
-        key = key_of([name, AVERAGE, SETTINGS, SPREAD, SLOPE, method_code()])
+        key = present_key(name)
         path = RESULTS / f"{name}.json"
         if (known := read(path)) is not None and known["key"] == key:
             print(f"{name}: still holds", flush=True)
@@ -142,7 +142,7 @@ def write_document() -> None:
         found = [setting["divergence"] for setting in record["settings"]]
         mark = " (chosen on)" if record["network"] in CHOSEN_ON else ""
         correlations = (f"{correlation(record, rate):.2f}" for rate in RATES)
-        stale = "" if holds(record) else " `stale`"
+        stale = "" if record["key"] == present_key(record["network"]) else " `stale`"
         rows.append(
             [
                 record["network"] + mark + stale, str(len(record["seen_by"])), f"{min(found):.3f} to {max(found):.3f}",
@@ -158,10 +158,9 @@ def write_document() -> None:
     DOCUMENT.write_text(f"{text}\n{table(head, rows)}\n", encoding="utf-8")
 
 
-def holds(record: dict[str, Any]) -> bool:
-    """Whether a result was measured with the present method."""
-    key = key_of([record["network"], AVERAGE, SETTINGS, SPREAD, SLOPE, method_code()])
-    return bool(record["key"] == key)
+def present_key(name: str) -> str:
+    """Of everything that decides a result, with the present method."""
+    return key_of([name, AVERAGE, SETTINGS, SPREAD, SLOPE, method_code()])
 
 
 if __name__ == "__main__":

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.document import kept, table
+from benchmarks.nearest import rounded_to_nearest
 from benchmarks.process import read, write
 from benchmarks.published_networks import build
 from benchmarks.rows import ROOT
 from zeroq import devices
 from zeroq.allocate import pareto_frontier
-from zeroq.graph import Layer, Network, capture, fold
-from zeroq.rounding import round_weight
+from zeroq.graph import Network, capture, fold
 from zeroq.sensitivity import measure_sensitivity
 
 RESULTS = ROOT / "benchmarks" / "results" / "scaling"
@@ -72,16 +71,7 @@ def measured(name: str) -> dict[str, Any]:
     shape = built.preprocessing.input_shape
     network = fold(capture(built.module, torch.zeros(2, *shape)))
     images = torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(0))
-    weights = {
-        (layer.name, width): round_weight(
-            network.tensors[layer.weight], width, None, groups=layer.groups, method="nearest"
-        ).dequantized()
-        for layer in network.layers
-        for width in WIDTHS
-    }
-
-    def weight(layer: Layer, width: int) -> tuple[Tensor, None]:
-        return weights[layer.name, width], None
+    weight = rounded_to_nearest(network, WIDTHS)
 
     def full_pass() -> None:
         with torch.inference_mode():
@@ -89,7 +79,7 @@ def measured(name: str) -> dict[str, Any]:
 
     before = [seconds(full_pass) for _ in range(REPEATS)]
     begin = time.perf_counter()
-    found = measure_sensitivity(network, images, WIDTHS, weight)
+    found = measure_sensitivity(network, images, WIDTHS, lambda layer, width: (weight(layer, width), None))
     spent = time.perf_counter() - begin
     passes = before + [seconds(full_pass) for _ in range(REPEATS)]
     sizes = [[width * layer.parameters for width in WIDTHS] for layer in network.layers]

@@ -13,7 +13,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from torch import Tensor
 from benchmarks import recipe
 from benchmarks.distillation import distance, layer_inputs
 from benchmarks.document import table
+from benchmarks.nearest import rounded_to_nearest
 from benchmarks.order import rank_correlation
 from benchmarks.process import read, write
 from benchmarks.rows import NETWORKS, ROOT
@@ -36,7 +37,6 @@ from zeroq.distillation.images import prepare
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Layer, Network, capture, fold
 from zeroq.models import load_model
-from zeroq.rounding import round_weight
 from zeroq.sensitivity import measure_sensitivity
 
 RESULTS = ROOT / "benchmarks" / "results" / "speed"
@@ -57,10 +57,7 @@ class Subject:
     folded: Network
     statistic: Any
     real: Tensor
-    weights: Mapping[tuple[str, int], Tensor]  # rounded to nearest, by layer and width
-
-    def weight(self, layer: Layer, width: int) -> Tensor:
-        return self.weights[layer.name, width]
+    weight: Callable[[Layer, int], Tensor]  # rounded to nearest
 
 
 def main() -> int:
@@ -86,14 +83,8 @@ def subject_of(name: str, data: Path) -> Subject:
     network = capture(model.module, torch.zeros(2, *model.picture().input_shape))
     folded = fold(network)
     real = calibration_pictures(data / PICTURES[NETWORKS[name]], model.picture(), 64, 0)
-    weights = {
-        (layer.name, width): round_weight(
-            folded.tensors[layer.weight], width, None, groups=layer.groups, method="nearest"
-        ).dequantized()
-        for layer in folded.layers
-        for width in WIDTHS
-    }
-    return Subject(network, folded, natural_statistic(model.picture()), real, weights)
+    weight = rounded_to_nearest(folded, WIDTHS)
+    return Subject(network, folded, natural_statistic(model.picture()), real, weight)
 
 
 def measured(name: str, data: Path, *, whole: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from benchmarks import limits
-from benchmarks.accuracy import TIME_LIMIT, bring_up_to_date
+from benchmarks.accuracy import TIME_LIMIT, measure_rows
 from benchmarks.document import (
     NOTHING,
     Record,
@@ -68,13 +68,7 @@ evaluated is the ONNX file in onnxruntime; a result marked `stale` was measured 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.without", description=(__doc__ or "").split("\n")[0])
     add_common(parser, CHOICES, TIME_LIMIT)
-    asked = parsed(parser, CHOICES)
-    chosen = [row for row in ROWS if row.network in asked.networks and row.setting in asked.settings]
-    failures = 0
-    for number, row in enumerate([] if asked.markdown_only else chosen, 1):
-        failures += not bring_up_to_date(row, f"{number}/{len(chosen)} {row.name}", asked, write_document)
-    write_document()
-    return 1 if failures else 0
+    return measure_rows(ROWS, parsed(parser, CHOICES), write_document)
 
 
 def write_document() -> None:
