@@ -32,7 +32,7 @@ CASES = list(dict.fromkeys(CASES))
 # What onnxruntime computes in floating point, by design; nowhere else is a single operator.
 IN_FLOAT: dict[str, set[str]] = {
     "norm_after_relu": {"Max"},
-    "pre_activation": {"BatchNormalization"},
+    "pre_activation": {"BatchNormalization", "Add"},  # in front of it
     "norm_first": {"BatchNormalization", "Max", "Min"},
     "unlike_parts": {"Mul"},  # by a number
     "split": {"Mul", "Slice"},
