@@ -9,8 +9,8 @@ from tests.house import imports, modules
 FLOORS = [
     {"errors", "version"},
     {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting", "ranks"},
-    {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "finer_outputs", "deploy",
-     "evaluate"},
+    {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "repair", "finer_outputs",
+     "deploy", "evaluate"},
     {"models", "report", "run_directory"},
     {
         *("pipeline", "preparation", "guidance", "candidates", "stages", "selection"),
