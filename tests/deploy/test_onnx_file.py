@@ -241,6 +241,13 @@ def test_weights_that_are_only_stored_as_integers(name: str, bits: int, tmp_path
     check_model_file(stages, images, tmp_path)
 
 
+def test_a_stored_weight_between_integers_is_not_rounded_again_by_onnxruntime() -> None:
+    images = example_of("depthwise", 8)
+    stages = in_floating_point(quantize(NETWORKS["depthwise"](), images, 4), ["1.0"])
+    verification = verify(stages.export(), stages.quantized, images, threads=1)
+    assert verification.float_nodes["Conv"] == 1 and verification.integer_nodes["QLinearConv"] == 2
+
+
 def in_floating_point(stages: Stages, names: list[str]) -> Stages:
     """The same with layers that compute in floating point, and as few quantizers as they need."""
     placement = without_idle(stages.folded, stages.placement, names)
