@@ -148,7 +148,7 @@ def note_of(record: Mapping[str, Any], proposed: int) -> str:
     compared = f"{files['floating']:.3g} ms against {files['integers']:.3g} ms"
     if not record["layers"]:
         return (
-            f"layers that are slower in integers by themselves do not make the file faster in floating point {here}: "
+            f"no file with layers in floating point is faster {here}, by more than chance in each of {PASSES} passes: "
             f"{compared}, so all {record['measured']} stay integers"
         )
     return f"{len(record['layers'])} of {record['measured']} layers in floating point {here}: {compared} in integers"
