@@ -13,7 +13,7 @@ FLOORS = [
      "deploy", "evaluate"},
     {"models", "report", "run_directory"},
     {
-        *("pipeline", "preparation", "guidance", "candidates", "stages", "selection"),
+        *("pipeline", "preparation", "guidance", "candidates", "stages", "selection", "fastest"),
         *("outcome", "forecast", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
     },
     {"cli", "arguments", "terminal", "__main__"},

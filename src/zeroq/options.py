@@ -42,6 +42,7 @@ class Options:
     layer_bits: tuple[tuple[str, int], ...] = ()
     keep_float: tuple[str, ...] = ()
     portable: bool = True
+    fastest: bool = False
     effort: str = "balanced"
     sensitivity: str | None = None
     images: int | None = None
