@@ -28,6 +28,7 @@ def observe(
     *,
     source: str = "distilled",
     knowledge: Knowledge = NOTHING,
+    chunk: int = CHUNK,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Ranges:
     """Ranges of all quantizers, measured on the values of the folded network in floating point.
@@ -36,6 +37,7 @@ def observe(
     source: where the images came from, for Ranges.
     knowledge: outputs that a BatchNorm holds never get a range beyond it; those of which none knows are taken to reach
     LEAST_SHARE of what the norms of their filters and patches allow, should the images reach less.
+    chunk: images at a time.
     """
     histograms = {name: Histogram(name) for quantizer in placement.quantizers for name in quantizer.measured}
     nodes = {node.name: node for node in network.graph.nodes}
@@ -47,7 +49,7 @@ def observe(
         for weight, site in reading.get(node.name, ()):
             reaches[site.name] = max(reaches[site.name], reach(site, network.tensors[weight], value))
 
-    parts = chunks(images, CHUNK)
+    parts = chunks(images, chunk)
     with torch.inference_mode():
         for index, part in enumerate(parts):
             replay(network.graph, network.tensors, network.feed(part), visit=note)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 import zeroq
-from benchmarks.memory import STATUS, STEPS, forget_peak, peak_mb, peaks_by_stage
+from benchmarks.peaks import STEPS, peak_mb, peaks_by_stage
 from tests.networks import NETWORKS, example_of
 from tests.runs import QUICK
 from zeroq import pipeline
+from zeroq.resident import STATUS, forget_peak
 from zeroq.stages import Stages
 
 
