@@ -39,10 +39,10 @@ can. What the plan is stands in `run.json` under `memory`, and a resumed run kee
 | what is made smaller | changes results | costs |
 | --- | --- | --- |
 | images whose values stay in memory while weights are rounded (1) | no, to the last bit | files, layer by layer |
-| images that are distilled together, at least 8 | yes: other images, statistics matched over fewer | little |
-| images that everything else is computed on at a time, at least 1 | the last bits | little |
+| images that are distilled together, at least 8 | yes: other images, statistics matched over fewer | not timed apart |
+| images that everything else is computed on at a time, at least 1 | the last bits | not timed apart |
 | images that the file is verified on, at least 1 of 8 | the figures of the verification | nothing |
-| memory that is freed, as it goes back to the system at once | no | little |
+| memory that is freed, as it goes back to the system at once | no | new pages: seconds with a wide limit beside none |
 
 (1) The others' values lie in files without names in the run directory, which are gone with the process: as many bytes
 as are missing in memory, written and read for every layer.
@@ -50,6 +50,9 @@ as are missing in memory, written and read for every layer.
 A limit that leaves room for everything gives the same bytes as none. What a run needs in any case: the libraries and
 the network in several copies, second moments of the layer of most inputs per filter in nine copies of
 (inputs per filter)^2 numbers, the images themselves, and capture, which is over before anything can be refused.
+
+Predictions are bounds from above. A limit beyond what a run takes without one shows nothing but its cost: compare
+*measured* without a limit.
 
 The networks have no trained weights; weights are as initialised, running statistics those of synthetic pictures.
 They are quantized to {bits} bits on average, after {iterations} steps of distillation.
@@ -80,6 +83,7 @@ class Row:
 ROWS = (
     Row("resnet20_cifar10", 64, None),
     Row("resnet20_cifar10", 64, 0.7),
+    Row("resnet20_cifar10", 256, None),
     Row("resnet20_cifar10", 256, 0.7),
     Row("resnet18", 64, 2.0),
     Row("resnet152", 64, 8.5),  # 8 GiB are 8.59 GB

@@ -8,7 +8,8 @@ from tests.house import imports, modules
 
 FLOORS = [
     {"errors", "version"},
-    {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting", "ranks", "resident"},
+    {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting", "ranks",
+     "resident"},
     {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "finer_outputs", "deploy",
      "evaluate"},
     {"models", "report", "run_directory"},

@@ -16,6 +16,7 @@ from hypothesis import strategies as some
 import zeroq.memory as memory
 from tests.networks import NETWORKS
 from tests.runs import loaded, quick_run
+from zeroq.devices import Precision
 from zeroq.errors import OptionError
 from zeroq.graph.replay import replay
 from zeroq.memory import GB, NO_LIMIT, UNLIMITED, Amounts, Demand, Rounding, demand_of, plan_memory, predicted
@@ -95,8 +96,11 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 def test_a_generous_limit_and_values_on_disk_change_no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    free = quick_run("residual", average_bits=4)
-    generous = quick_run("residual", average_bits=4, memory_limit=1000)
+    # Layout is timed even for fp32, and images depend on it.
+    monkeypatch.setattr("zeroq.stages.choose_precision", lambda *_: (Precision(), {}))
+    asked: dict[str, Any] = {"average_bits": 4, "precision": "fp32"}
+    free = quick_run("residual", **asked)
+    generous = quick_run("residual", **asked, memory_limit=1000)
     assert contents(generous.directory) == contents(free.directory)
     assert free.result["predicted_memory_mb"] is None and "memory" not in read_json(free.directory / "run.json")
     assert generous.result["predicted_memory_mb"] < 1e6
@@ -106,7 +110,7 @@ def test_a_generous_limit_and_values_on_disk_change_no_bytes(monkeypatch: pytest
         return replace(plan, amounts=replace(plan.amounts, kept=0))
 
     monkeypatch.setattr(memory, "plan_memory", all_on_disk)
-    narrow = quick_run("residual", average_bits=4, memory_limit=1000)
+    narrow = quick_run("residual", **asked, memory_limit=1000)
     assert read_json(narrow.directory / "run.json")["memory"]["amounts"]["kept"] == 0
     assert contents(narrow.directory) == contents(free.directory)
 

@@ -2,8 +2,8 @@
 
 Of every stage it is predicted from the network's graph what it holds at its worst, as a sum of weights, images, values
 of some images at a time, and second moments of a layer's inputs. What can be chosen is then as large as the limit
-leaves room for, at most what it is without a limit. Coefficients are from the stages' code where that says them, else
-from measured peaks (docs/memory.md), rounded up.
+leaves room for, at most what it is without a limit. Coefficients are counted in the stages' code, or bounds of
+the peaks of ResNet18, ResNet20 and MobileNetV2; docs/memory.md compares predictions with peaks.
 """
 
 from __future__ import annotations
