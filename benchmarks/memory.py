@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.document import NOTHING, STAGES, kept, table
 from benchmarks.process import read, renewed, run_apart
-from benchmarks.rows import METHOD, ROOT, key_of, method_code
+from benchmarks.rows import METHOD, ROOT, key_of, code_of
 
 RESULTS = ROOT / "benchmarks" / "results" / "memory"
 DOCUMENT = ROOT / "docs" / "memory.md"
@@ -122,7 +122,7 @@ def bring_up_to_date(row: Row, asked: argparse.Namespace) -> bool:
         words += [] if value is None else [f"--{option}", str(value)]
     facts = {
         "network": row.network, "images": row.images, "limit": row.limit, "iterations": asked.iterations,
-        "key": row.key(asked.iterations, method_code(PARTS)),
+        "key": row.key(asked.iterations, code_of(PARTS)),
     }  # fmt: skip
     return renewed(
         row.name, row.file, facts, lambda: run_apart("benchmarks.memory_row", words, asked.time_limit), write_document
@@ -131,7 +131,7 @@ def bring_up_to_date(row: Row, asked: argparse.Namespace) -> bool:
 
 def write_document() -> None:
     """docs/memory.md from all results there are; those of another version of the method are marked."""
-    DOCUMENT.write_text(document([(row, read(row.file)) for row in ROWS], method_code(PARTS)), encoding="utf-8")
+    DOCUMENT.write_text(document([(row, read(row.file)) for row in ROWS], code_of(PARTS)), encoding="utf-8")
 
 
 def document(found: list[tuple[Row, dict[str, Any] | None]], code: str) -> str:

@@ -15,6 +15,7 @@ from zeroq.options import Options
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "zeroq"
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy"
+EQUIVALENT = ROOT / "benchmarks" / "results" / "equivalent.json"  # of benchmarks.equivalence
 CACHE = ROOT / "benchmarks" / ".cache"  # float scores; ignored by git
 
 # Network -> the pictures that it is for.
@@ -95,13 +96,15 @@ def all_rows() -> list[Row]:
     return [Row(network, setting, images) for setting, images in order for network in NETWORKS]
 
 
-def method_code(parts: Iterable[str] = METHOD) -> str:
-    """Hash of the method's program, comments and docstrings left out: wording makes no result stale."""
-    return code_of(METHOD)
+def method_code() -> str:
+    """What results are kept by: hash of the method's program, or of the earlier one that it is shown to be equal to."""
+    known = json.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.is_file() else {}
+    code = code_of(METHOD)
+    return str(known[code]["as"]) if code in known else code
 
 
 def code_of(parts: Iterable[str]) -> str:
-    """The same of some of the package's parts."""
+    """Hash of the program of some of the package's parts, comments and docstrings left out: wording changes nothing."""
     digest = hashlib.sha256()
     for file in sources(parts):
         digest.update(f"{file.relative_to(SOURCE)}\n{program(file.read_text(encoding='utf-8'))}\n".encode())
