@@ -37,7 +37,10 @@ PROBES = {
     "nanodet_m": ([],),
 }
 SMALL = ["--images", "16", "--iterations", "4", "--precision", "fp32", "--threads", "1", "--quiet"]
-COMPARED = ("distilled.safetensors", "ranges.json", "sensitivity.json", "frontier.json", "model.safetensors", "model.onnx")
+COMPARED = (
+    *("distilled.safetensors", "ranges.json", "sensitivity.json", "frontier.json"),
+    *("model.safetensors", "model.onnx"),
+)
 CODE = "from benchmarks.rows import method_code; print(method_code())"
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.document import NOTHING, STAGES, kept, table
 from benchmarks.process import read, renewed, run_apart
-from benchmarks.rows import METHOD, ROOT, key_of, code_of
+from benchmarks.rows import METHOD, ROOT, code_of, key_of
 
 RESULTS = ROOT / "benchmarks" / "results" / "memory"
 DOCUMENT = ROOT / "docs" / "memory.md"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         assert command[-len(SMALL) - 1 :] == [*SMALL, "--option"]
         if earlier:
             out.mkdir()
-            (out / "run.json").write_text('{"precision": "measured", "files": {"ranges": {}}, "seconds": {"ranges": 1}}')
+            record = {"precision": "measured", "files": {"ranges": {}}, "seconds": {"ranges": 1}}
+            (out / "run.json").write_text(json.dumps(record))
         assert read_json(out / "run.json")["precision"] == "measured"
         assert earlier or read_json(out / "run.json")["files"] == {}
         for name in COMPARED:
