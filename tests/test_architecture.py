@@ -13,7 +13,7 @@ FLOORS = [
      "evaluate"},
     {"models", "report", "run_directory"},
     {
-        *("pipeline", "preparation", "guidance", "candidates", "stages", "selection"),
+        *("pipeline", "preparation", "guidance", "candidates", "stages", "selection", "bounds"),
         *("outcome", "forecast", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
     },
     {"cli", "arguments", "terminal", "__main__"},

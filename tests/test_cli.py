@@ -31,6 +31,7 @@ RESULT: dict[str, Any] = {
     "average_bits": 3.9,
     "layers": [{"weight_bits": 4}, {"weight_bits": 4}, {"weight_bits": 2}],
     "divergence": {"mean": 0.00123, "agreement": 0.985, "images": 64},
+    "bounds": {},
     "forecast": {"metric": "top1", "drop": 0.0123, "low": -0.002, "high": 0.026},
     "integer_share": 0.999,
     "not_quantized": [{"name": "head[0]", "reason": "an output whose finer values matter"}],
@@ -81,7 +82,7 @@ SENTENCES = [
     (
         "quantize digits --weight-bits 2,4",
         "zeroq: --weight-bits 2,4 leaves a choice for each layer, which needs a target: add --average-bits, "
-        "--compression or --size-mb, or name one width.",
+        "--compression, --size-mb or --bit-operations, or name one width.",
     ),
     (
         "quantize digits --average-bits 4 --size-mb 1",
@@ -185,13 +186,14 @@ def test_quantize_hands_on_what_was_asked(called: list[Any]) -> None:
         "quantize digits --average-bits 4 --weight-bits 2,3,8 --edge-bits 8 --layer-bits stage*=3 --layer-bits fc=8 "
         "--keep-float a --keep-float b --no-portable --effort fast --images 8 --iterations 5 --input-mean 0.5 "
         "--input-std 0.2 --precision fp32 --seed 3 --threads 1 --no-keep-images --activation-bits 6 --sensitivity kl "
-        "--weights w.safetensors --preprocess p.json --input-shape 1,8,8 --out some/where --fresh"
+        "--bit-operations 1.5 --weights w.safetensors --preprocess p.json --input-shape 1,8,8 --out some/where --fresh"
     )
     assert main(arguments.split()) == 0
     options = Options(
         average_bits=4.0, weight_bits=(2, 3, 8), edge_bits=8, layer_bits=(("stage*", 3), ("fc", 8)),
         keep_float=("a", "b"), portable=False, effort="fast", images=8, iterations=5, input_mean=(0.5,),
         input_std=(0.2,), precision="fp32", seed=3, threads=1, keep_images=False, activation_bits=6, sensitivity="kl",
+        bit_operations=1.5,
     )  # fmt: skip
     given = {"weights": Path("w.safetensors"), "preprocess": Path("p.json"), "input_shape": (1, 8, 8)}
     assert called == [("load_model", "digits", given), ("quantize", "digits", options, Path("some/where"), True)]

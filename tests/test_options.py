@@ -28,8 +28,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"size_mb": float("inf")}, "--size-mb inf: give a size above 0, in megabytes of 10^6 bytes."),
     (
         {"weight_bits": (2, 4, 8)},
-        "--weight-bits 2,4,8 leaves a choice for each layer, which needs a target: add --average-bits, --compression "
-        "or --size-mb, or name one width.",
+        "--weight-bits 2,4,8 leaves a choice for each layer, which needs a target: add --average-bits, "
+        "--compression, --size-mb or --bit-operations, or name one width.",
     ),
     ({"weight_bits": 9}, "--weight-bits 9: choose 2 to 8."),
     ({"weight_bits": ()}, "--weight-bits names no width: give one, or several such as 2,4,8."),
@@ -79,7 +79,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"device": "gpu"}, "--device gpu: choose auto, cpu or cuda."),
     ({"threads": 0}, "--threads 0: give a whole number, at least 1."),
     ({"memory_limit": 2}, "--memory-limit is not there yet: leave it out."),
-    ({"bit_operations": 2}, "--bit-operations is not there yet: leave it out."),
+    ({"bit_operations": 0}, "--bit-operations 0: give a number above 0, of 10^9 for each image."),
     ({"activation_mb": 2}, "--activation-mb is not there yet: leave it out."),
     ({"latency_ms": 2}, "--latency-ms is not there yet: leave it out."),
     ({"average_bit": 4}, "There is no option 'average_bit': did you mean 'average_bits'?"),
@@ -109,6 +109,8 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
         ({"average_bits": 4, "edge_bits": 8}, "avg4-a8", (2, 4, 8), 8),
         ({"size_mb": 3.5, "activation_bits": 6}, "size3.5-a6", (2, 4, 8), None),
         ({"compression": 8, "weight_bits": (5, 3)}, "compression8-a8", (3, 5), None),
+        ({"bit_operations": 1.5}, "bops1.5-a8", (2, 4, 8), None),
+        ({"bit_operations": 2, "average_bits": 4}, "avg4-bops2-a8", (2, 4, 8), None),
     ],
 )
 def test_what_follows_from_the_options(

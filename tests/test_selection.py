@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -14,10 +16,11 @@ from zeroq.selection import Selection, select, thinned
 from zeroq.setting import LayerPlan
 
 
-def layer(name: str, parameters: int) -> Layer:
+def layer(name: str, parameters: int, products: int = 1) -> Layer:
+    """products: of each weight, for one image."""
     return Layer(
         name=name, weight=f"{name}.weight", biases=(None,), operator="conv2d", sites=(name,),
-        shape=(parameters, 1, 1, 1), groups=1, multiply_accumulates=parameters,
+        shape=(parameters, 1, 1, 1), groups=1, multiply_accumulates=products * parameters,
     )  # fmt: skip
 
 
@@ -39,6 +42,7 @@ def run(
     divergence: Mapping[tuple[int, ...], float] | None = None,
     other: int = 0,
     left_over: Mapping[str, float] = WHOLE,
+    plan: LayerPlan = PLAN,
 ) -> Selection:
     """select() with divergences by bits; unknown ones are the mean width taken from 9."""
 
@@ -46,7 +50,7 @@ def run(
         bits = tuple(setting.bits.values())
         return (divergence or {}).get(bits, 9 - sum(bits) / 3)
 
-    return Selection(select(PLAN, TABLE, options, other, measured, lambda done, total: None, left_over=left_over))
+    return Selection(select(plan, TABLE, options, other, measured, lambda done, total: None, left_over=left_over))
 
 
 def test_the_verified_divergence_decides_not_the_table() -> None:
@@ -85,6 +89,39 @@ def test_a_size_counts_what_stands_beside_the_weights() -> None:
     assert run(Options(size_mb=0.0006), other=400).record["chosen"]["weight_bytes"] <= 200
     with pytest.raises(SizeError, match="the smallest file has 0.0006 MB, of which 0.0004 MB are not"):
         run(Options(size_mb=0.0005), other=400)
+
+
+def test_bit_operations_alone_are_spent_exactly() -> None:
+    """c takes 8 x 8 x 100 of them, a and b 8 x 100 and 8 x 300 for each bit."""
+    record = run(Options(bit_operations=19199e-9)).record
+    first = record["candidates"][0]
+    assert list(first["bits"].values()) == [8, 2, 8] and first["bit_operations"] == 17600e-9
+    assert record["limit"] == {"bit_operations": 19199e-9} and record["over"] == "bit_operations"
+    assert record["points"][0] == [6400 + 6400, pytest.approx(0.7)]
+    assert record["optimum"] == {"sensitivity": 0.4, "lower_bound": 0.4, "gap": 0.0}
+    assert list(run(Options(bit_operations=19200e-9)).record["candidates"][0]["bits"].values()) == [4, 4, 8]
+    with pytest.raises(SizeError, match="^1.2e-05 x 10.9 bit operations cannot be reached, .* has 0.0000128: ask for"):
+        run(Options(bit_operations=12e-6))
+
+
+def test_two_bounds_at_once_are_both_kept_and_the_gap_is_that_of_brute_force() -> None:
+    """Each product of a is worth ten of b: within the size b alone would be wide, within the operations a narrow."""
+    plan = replace(PLAN, layers=(layer("a", 100, 30), layer("b", 300), layer("c", 100)))
+    options = Options(average_bits=5, bit_operations=110e-6)
+    record = run(options, plan=plan).record
+    every = [
+        (0.0 + TABLE.of("a", a) + TABLE.of("b", b))
+        for a, b in itertools.product(OPEN, OPEN)
+        if 100 * a + 300 * b + 800 <= 2500 and 8 * (3000 * a + 300 * b + 800) <= 110_000
+    ]
+    assert record["over"] == "weight_bits" and record["limit"] == {"average_bits": 5, "bit_operations": 110e-6}
+    for candidate in record["candidates"]:
+        assert candidate["average_bits"] <= 5 and candidate["bit_operations"] <= 110e-6
+    optimum = record["optimum"]
+    assert optimum["sensitivity"] == record["candidates"][0]["sensitivity"] >= min(every) >= optimum["lower_bound"]
+    assert optimum["gap"] == pytest.approx(optimum["sensitivity"] - optimum["lower_bound"])
+    with pytest.raises(SizeError, match="^5e-05 x .* cannot be reached with --average-bits 5, .* raise the target"):
+        run(Options(average_bits=5, bit_operations=50e-6), plan=plan)
 
 
 def test_without_a_choice_nothing_is_measured() -> None:

@@ -80,7 +80,12 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     click.option("--average-bits", type=float, metavar="B", help="Target: mean width over all quantized weights."),
     click.option("--compression", type=float, metavar="R", help="Target: 32 over the mean width."),
     click.option("--size-mb", type=float, metavar="S", help="Target: the ONNX file is not larger than S x 10^6 bytes."),
-    click.option("--bit-operations", type=float, metavar="G", help="Not there yet."),
+    click.option(
+        "--bit-operations",
+        type=float,
+        metavar="G",
+        help="Bound, alone or beside a target: 10^9 multiplications per image times the bits of both factors.",
+    ),
     click.option("--activation-mb", type=float, metavar="S", help="Not there yet."),
     click.option("--latency-ms", type=float, metavar="T", help="Not there yet."),
     click.option(

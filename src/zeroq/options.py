@@ -15,7 +15,9 @@ LEAST_BITS, MOST_BITS = 2, 8  # as numbers.grid has them, said here again becaus
 FLOAT_BITS = 32
 LARGEST_SEED = 2**63 - 1  # of torch.manual_seed
 TARGETS = ("average_bits", "compression", "size_mb")
-LATER = ("bit_operations", "activation_mb", "latency_ms", "memory_limit")
+BOUNDS = ("bit_operations",)
+LATER = ("activation_mb", "latency_ms", "memory_limit")
+SHORT = {"average_bits": "avg", "compression": "compression", "size_mb": "size", "bit_operations": "bops"}
 EFFORTS = ("fast", "balanced", "best")
 SENSITIVITIES = ("kl", "rounded")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -79,8 +81,8 @@ class Options:
 
     @property
     def targeted(self) -> bool:
-        """Whether the bits are chosen layer by layer, to reach a target."""
-        return any(getattr(self, name) is not None for name in TARGETS)
+        """Whether the bits of weights are chosen layer by layer, to reach a target."""
+        return any(getattr(self, name) is not None for name in (*TARGETS, "bit_operations"))
 
     @property
     def candidate_widths(self) -> tuple[int, ...]:
@@ -96,11 +98,11 @@ class Options:
 
     @property
     def label(self) -> str:
-        """Short name of the setting, for a folder: "w8a8", "avg4-a8", "size3.5-a8", "compression8-a8"."""
-        for name, short in zip(TARGETS, ("avg", "compression", "size"), strict=True):
-            if getattr(self, name) is not None:
-                return f"{short}{getattr(self, name):g}-a{self.activation_bits}"
-        return f"w{self.candidate_widths[0]}a{self.activation_bits}"
+        """Short name of the setting, for a folder: "w8a8", "avg4-a8", "size3.5-a8", "avg4-bops2-a8"."""
+        asked = [f"{short}{getattr(self, name):g}" for name, short in SHORT.items() if getattr(self, name) is not None]
+        if not self.targeted:
+            return f"w{self.candidate_widths[0]}a{self.activation_bits}"
+        return "-".join([*asked, f"a{self.activation_bits}"])
 
     def to_dict(self) -> dict[str, Any]:
         """Every option, as JSON can hold it; `Options.of(**those)` gives the same options back."""
@@ -132,6 +134,8 @@ class Options:
         _check_between("compression", self.compression, least, most, f"which is {FLOAT_BITS} over the bits of a weight")
         if self.size_mb is not None and not (_is_number(self.size_mb) and self.size_mb > 0):
             raise OptionError(f"--size-mb {_plain(self.size_mb)}: give a size above 0, in megabytes of 10^6 bytes.")
+        if (operations := self.bit_operations) is not None and not (_is_number(operations) and operations > 0):
+            raise OptionError(f"--bit-operations {_plain(operations)}: give a number above 0, of 10^9 for each image.")
 
     def _check_widths(self) -> None:
         if self.weight_bits == ():
@@ -141,7 +145,7 @@ class Options:
         if len(self.candidate_widths) > 1 and not self.targeted:
             raise OptionError(
                 f"--weight-bits {_listed(self.candidate_widths)} leaves a choice for each layer, which needs a "
-                "target: add --average-bits, --compression or --size-mb, or name one width."
+                "target: add --average-bits, --compression, --size-mb or --bit-operations, or name one width."
             )
         _check_width("--activation-bits", self.activation_bits)
         if self.edge_bits not in (None, "same"):

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, fx
 
 import zeroq.devices as devices
+from zeroq.allocate import GIGA
 from zeroq.deploy import Verification
 from zeroq.forecast import forecast
 from zeroq.graph.frozen import thaw
 from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
+from zeroq.options import BOUNDS
 from zeroq.preparation import Prepared
 from zeroq.setting import LayerPlan
 from zeroq.simulate import QuantizedNetwork, float_operators
@@ -63,6 +65,7 @@ class Outcome:
             "onnx_bytes": self.onnx_bytes,
             "average_bits": average,
             "compression": 32 / average,
+            "bounds": self.bounds(),
             "layers": [self.layer(layer) for layer in self.plan.layers],
             "not_quantized": [{"name": name, "reason": reason} for name, reason in self.not_quantized()],
             "divergence": dict(self.divergence),
@@ -80,6 +83,12 @@ class Outcome:
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
             "warnings": [*self.prepared.warnings, *self.own_warnings()],
         }
+
+    def bounds(self) -> dict[str, dict[str, float]]:
+        """What was asked beside a size, and what of it the network takes."""
+        reached = {"bit_operations": self.plan.operations_of(self.setting.bits) / GIGA}
+        asked = {name: getattr(self.prepared.options, name) for name in BOUNDS}
+        return {name: {"asked": asked[name], "reached": reached[name]} for name in BOUNDS if asked[name] is not None}
 
     def layer(self, layer: Any) -> dict[str, Any]:
         """One entry of "layers"."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zeroq.allocate import budget_in_weight_bits
+from zeroq.bounds import limits_of
 from zeroq.distillation import (
     InputStatistic,
     Trust,
@@ -63,7 +63,7 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     with torch.inference_mode():
         meaning, guessed = meaning_of(model.task, model.reading, network.run(*network.example))
     plan = plan_layers(folded, options)
-    check_target(plan, options)
+    limits_of(plan, options, other_bytes=None)  # what a size in megabytes leaves is known when files can be made
     statistics = input_statistics(model, options, network)
     trust, doubted = believed(model, network, statistics, options)
     warnings = [*model.warnings, *guessed]
@@ -93,16 +93,6 @@ def example_of(model: LoadedModel) -> tuple[Tensor, ...]:
     if model.example is not None:
         return model.example
     return (torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)),)
-
-
-def check_target(plan: LayerPlan, options: Options) -> None:
-    """Refuse a mean width that no setting reaches; what a size in megabytes leaves is known when files can be made."""
-    budget_in_weight_bits(
-        least=sum(min(plan.widths[name]) * count for name, count in plan.parameters.items()),
-        weights=sum(plan.parameters.values()),
-        average_bits=options.average_bits,
-        compression=options.compression,
-    )
 
 
 def own_pictures(model: LoadedModel, options: Options) -> Tensor | None:

@@ -6,10 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zeroq.allocate import budget_in_weight_bits, candidates, pareto_frontier
+from zeroq.allocate import (
+    GIGA,
+    Candidate,
+    Frontier,
+    Settings,
+    best_first,
+    candidates,
+    compromise,
+    pareto_frontier,
+)
+from zeroq.bounds import Limits, limits_of
 from zeroq.numbers.values import BitSetting, SensitivityTable
-from zeroq.options import TARGETS, Options
-from zeroq.setting import LayerPlan
+from zeroq.options import BOUNDS, TARGETS, Options
+from zeroq.setting import LayerPlan, Option
 
 MOST_POINTS = 2000  # of the frontier, that frontier.json keeps
 
@@ -25,6 +35,15 @@ class Selection:
         return BitSetting(self.record["chosen"]["bits"])
 
 
+@dataclass(frozen=True)
+class Found:
+    """Settings within all limits, the best first, and what is known of the costs that no setting can be below."""
+
+    settings: Settings  # [settings, layers]
+    frontier: Frontier  # that frontier.json shows
+    lower_bound: float
+
+
 def select(
     plan: LayerPlan,
     table: SensitivityTable | None,
@@ -35,59 +54,99 @@ def select(
     *,
     left_over: Mapping[str, float],
 ) -> dict[str, Any]:
-    """What frontier.json holds: the setting within the target whose whole quantized network diverges least.
+    """What frontier.json holds: the setting within the limits whose whole quantized network diverges least.
 
     table: sensitivities of the layers that have a choice; None where none has.  other_bytes: of the file beside the
     weights, for a target in megabytes.  divergence: of the network with a setting, on held-out images.
     left_over: by layer, what of its sensitivity counts (`compensation`).
-    Raises SizeError for a target that no setting reaches.
+    Raises SizeError for a limit that no setting keeps.
     """
-    names = [layer.name for layer in plan.layers]
-    widths = [plan.widths[name] for name in names]
-    sizes = [[bits * layer.parameters for bits in plan.widths[layer.name]] for layer in plan.layers]
     costs = [
         [
-            left_over[name] * cost(table, name, bits) if len(plan.widths[name]) > 1 else 0.0
-            for bits in plan.widths[name]
+            left_over[layer.name] * cost(table, plan, layer.name, option) if len(choices) > 1 else 0.0
+            for option in choices
         ]
-        for name in names
+        for layer, choices in zip(plan.layers, plan.options, strict=True)
     ]
-    frontier = pareto_frontier(sizes, costs)
-    limit = budget_in_weight_bits(
-        least=int(frontier.sizes[0]), weights=sum(plan.parameters.values()), other_bytes=other_bytes,
-        average_bits=options.average_bits, compression=options.compression, size_mb=options.size_mb,
-    )  # fmt: skip
-    tried = candidates(frontier, int(frontier.sizes[-1]) if limit is None else limit, widths, options.candidate_widths)
+    limits = limits_of(plan, options, other_bytes)
+    found = search(plan, costs, limits)
+    uniform = uniform_settings(plan, options, limits)
+    tried = candidates(found.settings, uniform, choices=sum(len(choices) > 1 for choices in plan.options))
     if table is None:
-        tried = tried[:1]
+        tried = [Candidate(f"uniform-{options.candidate_widths[0]}", tried[0].setting)]
     records = []
     for index, candidate in enumerate(tried):
-        setting = setting_of(names, widths, candidate.setting)
-        records.append(describe(candidate.name if table else f"uniform-{options.candidate_widths[0]}", setting, plan))
-        records[-1]["sensitivity"] = frontier.cost_of(candidate.setting)
+        setting = setting_of(plan, candidate.setting)
+        records.append(describe(candidate.name, setting, plan))
+        if options.bit_operations is not None:
+            records[-1]["bit_operations"] = sum_of(plan.operations, candidate.setting) / GIGA
+        records[-1]["sensitivity"] = float(sum_of(costs, candidate.setting))
         records[-1]["divergence"] = divergence(setting) if len(tried) > 1 else None
         on_step(index + 1, len(tried))
     chosen = min(records, key=lambda record: record["divergence"] or 0.0)
+    frontier = found.frontier
     points = list(zip(frontier.sizes.tolist(), frontier.costs.tolist(), strict=True)) if table else []
-    return {
+    record: dict[str, Any] = {
         "left_over": dict(left_over) if table else {},
-        "limit": {name: value for name in TARGETS if (value := getattr(options, name)) is not None},
+        "limit": {name: value for name in (*TARGETS, *BOUNDS) if (value := getattr(options, name)) is not None},
         "points": [list(point) for point in thinned(points)],
         "chosen": chosen,
         "candidates": records,
     }
+    if table is not None and any(getattr(options, name) is not None for name in BOUNDS):
+        record["optimum"] = optimum(records[0]["sensitivity"], found.lower_bound)
+        record["over"] = "bit_operations" if limits.weight_bits is None else "weight_bits"
+    return record
 
 
-def cost(table: SensitivityTable | None, name: str, bits: int) -> float:
+def search(plan: LayerPlan, costs: list[list[float]], limits: Limits) -> Found:
+    """The best settings within the limits: exact for one of them, by a multiplier for two."""
+    sizes, operations = plan.sizes, plan.operations
+    if limits.weight_bits is not None and limits.operations is not None:
+        both = compromise(sizes, operations, costs, limits.weight_bits, limits.operations)
+        return Found(both.settings, pareto_frontier(sizes, costs), both.lower_bound)
+    limit = limits.weight_bits if limits.operations is None else limits.operations
+    frontier = pareto_frontier(sizes if limits.operations is None else operations, costs)
+    best = best_first(frontier, int(frontier.sizes[-1]) if limit is None else limit)
+    return Found(best, frontier, frontier.cost_of(best[0]))
+
+
+def uniform_settings(plan: LayerPlan, options: Options, limits: Limits) -> list[Candidate]:
+    """One width for all layers that have a choice, within the limits, the widest first; the others keep theirs."""
+    found = []
+    for width in sorted(options.candidate_widths, reverse=True):
+        setting = tuple(
+            0 if len(choices) == 1 else [weight for weight, _ in choices].index(width) for choices in plan.options
+        )
+        kept = (
+            limit is None or sum_of(sums, setting) <= limit
+            for sums, limit in ((plan.sizes, limits.weight_bits), (plan.operations, limits.operations))
+        )
+        if all(kept):
+            found.append(Candidate(f"uniform-{width}", setting))
+    return found
+
+
+def optimum(cost: float, lower_bound: float) -> dict[str, float]:
+    """How near the best setting by the table comes to the best that there may be."""
+    return {"sensitivity": cost, "lower_bound": min(lower_bound, cost), "gap": max(cost - lower_bound, 0.0)}
+
+
+def cost(table: SensitivityTable | None, plan: LayerPlan, name: str, option: Option) -> float:
     """Sensitivity of a layer that has a choice."""
     assert table is not None, "layers with a choice are measured"
-    return table.of(name, bits)
+    return table.of(name, option[0])
 
 
-def setting_of(names: Sequence[str], widths: Sequence[Sequence[int]], options: Sequence[int]) -> BitSetting:
+def sum_of(table: Sequence[Sequence[Any]], setting: Sequence[int]) -> Any:
+    """Of a table's numbers over the layers, added in their order."""
+    return sum(layer[option] for layer, option in zip(table, setting, strict=True))
+
+
+def setting_of(plan: LayerPlan, setting: Sequence[int]) -> BitSetting:
     """Options of the layers, as bits."""
-    rows = zip(names, widths, options, strict=True)
-    return BitSetting({name: choices[option] for name, choices, option in rows})
+    rows = zip(plan.layers, plan.options, setting, strict=True)
+    return BitSetting({layer.name: choices[option][0] for layer, choices, option in rows})
 
 
 def describe(name: str, setting: BitSetting, plan: LayerPlan) -> dict[str, Any]:

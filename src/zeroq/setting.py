@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from zeroq.errors import ModelError, OptionError
 from zeroq.graph.network import Layer, Network
 from zeroq.options import Options
 from zeroq.simulate.placement import WIDE_BITS, is_passing
+
+Option = tuple[int, int]  # bits of a layer's weights and of its input
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,41 @@ class LayerPlan:
     widths: dict[str, tuple[int, ...]]
     input_bits: dict[str, int]
     floating: tuple[str, ...]  # layers kept in floating point as asked
+    input_widths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of inputs that have a choice, ascending
 
     @property
     def parameters(self) -> dict[str, int]:
         """Number of weights of each quantized layer."""
         return {layer.name: layer.parameters for layer in self.layers}
+
+    @property
+    def options(self) -> list[tuple[Option, ...]]:
+        """What each layer may choose, ascending: [layers][options]."""
+        names = [layer.name for layer in self.layers]
+        inputs = [self.input_widths.get(name, (self.input_bits[name],)) for name in names]
+        return [tuple(itertools.product(self.widths[name], own)) for name, own in zip(names, inputs, strict=True)]
+
+    @property
+    def sizes(self) -> list[list[int]]:
+        """Bits of all weights of a layer, [layers][options]."""
+        rows = zip(self.layers, self.options, strict=True)
+        return [[weight * layer.parameters for weight, _ in options] for layer, options in rows]
+
+    @property
+    def operations(self) -> list[list[int]]:
+        """Bit operations of a layer for one image, [layers][options].
+
+        Multiply-accumulates times the bits of both factors (HAWQ-V3, arXiv:2011.10680, section 3.4): what quantized
+        layers do; products of two computed values, sums and what stays in floating point are not among them.
+        """
+        rows = zip(self.layers, self.options, strict=True)
+        return [[weight * own * layer.multiply_accumulates for weight, own in options] for layer, options in rows]
+
+    def operations_of(self, weight_bits: Mapping[str, int]) -> int:
+        """Bit operations of one image with these bits of each layer's weights."""
+        return sum(
+            weight_bits[layer.name] * self.input_bits[layer.name] * layer.multiply_accumulates for layer in self.layers
+        )
 
 
 def plan_layers(network: Network, options: Options) -> LayerPlan:

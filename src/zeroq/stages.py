@@ -24,7 +24,7 @@ from zeroq.graph.text import graph_to_data
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, Ranges, SensitivityTable
-from zeroq.options import SENSITIVITIES, TARGETS
+from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
 from zeroq.ranges import Knowledge, knowledge_of, observe
 from zeroq.run_directory import RunDirectory
@@ -185,7 +185,7 @@ class Stages:
             )  # fmt: skip
 
         return Selection(self.run.stage(
-            "allocate", {name: getattr(prepared.options, name) for name in TARGETS}, ["frontier.json"],
+            "allocate", {name: getattr(prepared.options, name) for name in (*TARGETS, *BOUNDS)}, ["frontier.json"],
             compute=compute,
             save=lambda record: self.run.write_json("frontier.json", record),
             load=lambda: self.run.read_json("frontier.json"),

@@ -26,6 +26,8 @@ AGREEMENTS = {
     "regression": "1 - nmse against float",
 }
 
+BOUNDS = {"bit_operations": ("bit operations of an image", "x 10^9")}  # what each is called, and its unit
+
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[OnProgress]:
@@ -116,6 +118,9 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{megabytes(result['onnx_bytes'])}, 1 / {result['float_bytes'] / result['onnx_bytes']:.1f}",
     )
     yield "bits of a weight, mean", f"{result['average_bits']:.2f}, {layers_by_width(result)}"
+    for name, bound in result["bounds"].items():
+        what, unit = BOUNDS[name]
+        yield what, f"{bound['reached']:.4g} {unit}, asked for at most {bound['asked']:g}"
     if (expected := result["forecast"]) is not None:
         drop, low, high = (f"{100 * expected[key]:.1f}" for key in ("drop", "low", "high"))
         text = f"{drop} points, {low} to {high}; labelled pictures measure it"
