@@ -86,7 +86,12 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         metavar="G",
         help="Bound, alone or beside a target: 10^9 multiplications per image times the bits of both factors.",
     ),
-    click.option("--activation-mb", type=float, metavar="S", help="Not there yet."),
+    click.option(
+        "--activation-mb",
+        type=float,
+        metavar="S",
+        help="Bound, alone or beside a target: 10^6 bytes of values between layers at one time, for one image.",
+    ),
     click.option("--latency-ms", type=float, metavar="T", help="Not there yet."),
     click.option(
         "--weight-bits",
@@ -99,7 +104,8 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         type=one_or_more_bits,
         default=8,
         metavar="8",
-        help="2 to 8, of the inputs of convolutions and linear layers.  [default: 8]",
+        help="2 to 8, of the inputs of convolutions and linear layers; several, with a bound, are candidates for each."
+        "  [default: 8]",
     ),
     click.option(
         "--edge-bits",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 import zeroq.devices as devices
-from zeroq.allocate import GIGA
+from zeroq.allocate import GIGA, MEGABYTE
 from zeroq.deploy import Verification
 from zeroq.forecast import forecast
 from zeroq.graph.frozen import thaw
@@ -20,7 +20,9 @@ from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS
 from zeroq.preparation import Prepared
 from zeroq.setting import LayerPlan
-from zeroq.simulate import QuantizedNetwork, float_operators
+from zeroq.simulate import Placement, QuantizedNetwork, float_operators
+from zeroq.simulate.outputs import output_quantizers, without
+from zeroq.simulate.peak import memory_of
 from zeroq.version import __version__
 
 FINER = "rounding its output to 8 bits did most of the harm: it leaves in floating point, without an integer kernel"
@@ -86,13 +88,23 @@ class Outcome:
 
     def bounds(self) -> dict[str, dict[str, float]]:
         """What was asked beside a size, and what of it the network takes."""
-        reached = {"bit_operations": self.plan.operations_of(self.setting.bits) / GIGA}
+        memory = memory_of(self.prepared.folded, self.placement(), self.plan.input_bits)
+        reached = {
+            "bit_operations": self.plan.operations_of(self.setting.bits) / GIGA,
+            "activation_mb": memory.peak(self.plan.input_bits) / MEGABYTE,
+        }
         asked = {name: getattr(self.prepared.options, name) for name in BOUNDS}
         return {name: {"asked": asked[name], "reached": reached[name]} for name in BOUNDS if asked[name] is not None}
 
+    def placement(self) -> Placement:
+        """The quantizers that the network has."""
+        prepared = self.prepared
+        quantizers = output_quantizers(prepared.folded, prepared.placement, self.plan.floating)
+        return without(prepared.placement, [quantizers[name] for name in self.finer_outputs])
+
     def layer(self, layer: Any) -> dict[str, Any]:
         """One entry of "layers"."""
-        widths = self.table.widths if self.table is not None and layer.name in self.table.layers else ()
+        inputs = self.table.inputs if self.table is not None else None
         return {
             "name": layer.name,
             "operator": layer.operator,
@@ -100,7 +112,8 @@ class Outcome:
             "multiply_accumulates": layer.multiply_accumulates,
             "weight_bits": self.setting[layer.name],
             "activation_bits": self.plan.input_bits[layer.name],
-            "sensitivity": {str(width): self.table.of(layer.name, width) for width in widths},  # type: ignore[union-attr]
+            "sensitivity": sensitivities(self.table, layer.name),
+            **({} if inputs is None else {"activation_sensitivity": sensitivities(inputs, layer.name)}),
             "rounding": self.rounding[layer.name],
         }
 
@@ -160,6 +173,13 @@ class Outcome:
             if share < AGREEMENT_EXPECTED:
                 found.append(f"On {share:.1%} of the held-out images only, {name}.")
         return found
+
+
+def sensitivities(table: SensitivityTable | None, layer: str) -> dict[str, float]:
+    """Of a layer by width; nothing of one that had no choice."""
+    if table is None or layer not in table.layers:
+        return {}
+    return {str(width): table.of(layer, width) for width in table.widths}
 
 
 def float_outputs(graph: fx.Graph) -> list[fx.Node]:

@@ -104,10 +104,11 @@ def quantize_model(
         candidates = Candidates(prepared, images, ranges, stages.step("candidates"))
         table = stages.sensitivity(candidates)
         selection = stages.allocate(candidates, table)
+        stages, candidates = stages.at(selection.setting), candidates.at(selection.setting)
         network = stages.round(candidates, selection.setting)
         file = stages.export(network, selection.setting)
         verification = stages.verify(file, network, images)
-        result = conclude(run, prepared, images, table, selection, network, verification)
+        result = conclude(run, stages.prepared, images, table, selection, network, verification)
     return Run(out, result)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zeroq.allocate import (
     GIGA,
+    MEGABYTE,
     Candidate,
     Frontier,
     Settings,
@@ -15,11 +17,14 @@ from zeroq.allocate import (
     candidates,
     compromise,
     pareto_frontier,
+    possible,
+    within_peak,
 )
 from zeroq.bounds import Limits, limits_of
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, TARGETS, Options
 from zeroq.setting import LayerPlan, Option
+from zeroq.simulate.peak import Memory
 
 MOST_POINTS = 2000  # of the frontier, that frontier.json keeps
 
@@ -32,7 +37,8 @@ class Selection:
 
     @property
     def setting(self) -> BitSetting:
-        return BitSetting(self.record["chosen"]["bits"])
+        chosen = self.record["chosen"]
+        return BitSetting(chosen["bits"], chosen.get("activation_bits", {}))
 
 
 @dataclass(frozen=True)
@@ -53,34 +59,29 @@ def select(
     on_step: Callable[[int, int], None],
     *,
     left_over: Mapping[str, float],
+    memory: Memory,
 ) -> dict[str, Any]:
     """What frontier.json holds: the setting within the limits whose whole quantized network diverges least.
 
     table: sensitivities of the layers that have a choice; None where none has.  other_bytes: of the file beside the
     weights, for a target in megabytes.  divergence: of the network with a setting, on held-out images.
-    left_over: by layer, what of its sensitivity counts (`compensation`).
+    left_over: by layer, what of its sensitivity counts (`compensation`).  memory: what is in it while the network runs.
     Raises SizeError for a limit that no setting keeps.
     """
-    costs = [
-        [
-            left_over[layer.name] * cost(table, plan, layer.name, option) if len(choices) > 1 else 0.0
-            for option in choices
-        ]
-        for layer, choices in zip(plan.layers, plan.options, strict=True)
-    ]
-    limits = limits_of(plan, options, other_bytes)
-    found = search(plan, costs, limits)
-    uniform = uniform_settings(plan, options, limits)
-    tried = candidates(found.settings, uniform, choices=sum(len(choices) > 1 for choices in plan.options))
+    price = Price(plan, table, left_over)
+    limits = limits_of(plan, options, other_bytes, memory)
+    plan, lower_bound = filtered(plan, price, limits, memory)
+    found = search(plan, price, limits)
+    tried = candidates(
+        found.settings, uniform_settings(plan, options, limits), choices=sum(len(each) > 1 for each in plan.options)
+    )
     if table is None:
         tried = [Candidate(f"uniform-{options.candidate_widths[0]}", tried[0].setting)]
     records = []
     for index, candidate in enumerate(tried):
         setting = setting_of(plan, candidate.setting)
-        records.append(describe(candidate.name, setting, plan))
-        if options.bit_operations is not None:
-            records[-1]["bit_operations"] = sum_of(plan.operations, candidate.setting) / GIGA
-        records[-1]["sensitivity"] = float(sum_of(costs, candidate.setting))
+        records.append(describe(candidate.name, setting, plan) | taken(plan, setting, options, memory))
+        records[-1]["sensitivity"] = float(sum_of(price.table(plan), candidate.setting))
         records[-1]["divergence"] = divergence(setting) if len(tried) > 1 else None
         on_step(index + 1, len(tried))
     chosen = min(records, key=lambda record: record["divergence"] or 0.0)
@@ -94,14 +95,61 @@ def select(
         "candidates": records,
     }
     if table is not None and any(getattr(options, name) is not None for name in BOUNDS):
-        record["optimum"] = optimum(records[0]["sensitivity"], found.lower_bound)
-        record["over"] = "bit_operations" if limits.weight_bits is None else "weight_bits"
+        lowest = found.lower_bound if lower_bound is None else lower_bound
+        record["optimum"] = optimum(records[0]["sensitivity"], lowest)
+        record["over"] = "bit_operations" if limits.operations and not limits.weight_bits else "weight_bits"
     return record
 
 
-def search(plan: LayerPlan, costs: list[list[float]], limits: Limits) -> Found:
-    """The best settings within the limits: exact for one of them, by a multiplier for two."""
-    sizes, operations = plan.sizes, plan.operations
+@dataclass(frozen=True)
+class Price:
+    """What the options of layers cost: the sensitivities of weights and input, as far as these have a choice."""
+
+    plan: LayerPlan
+    measured: SensitivityTable | None
+    left_over: Mapping[str, float]
+
+    def of(self, name: str, option: Option) -> float:
+        """Of one layer's option."""
+        weight, own = option
+        cost = self.input(name, own)
+        if len(self.plan.widths[name]) > 1:
+            assert self.measured is not None, "layers with a choice are measured"
+            cost += self.left_over[name] * self.measured.of(name, weight)
+        return cost
+
+    def input(self, name: str, bits: int) -> float:
+        """Of one layer's input."""
+        if name not in self.plan.input_widths:
+            return 0.0
+        assert self.measured is not None and self.measured.inputs is not None, "inputs with a choice are measured"
+        return self.left_over[name] * self.measured.inputs.of(name, bits)
+
+    def table(self, plan: LayerPlan) -> list[list[float]]:
+        """Of all options that a plan leaves, [layers][options]."""
+        rows = zip(plan.layers, plan.options, strict=True)
+        return [[self.of(layer.name, option) for option in options] for layer, options in rows]
+
+
+def filtered(plan: LayerPlan, price: Price, limits: Limits, memory: Memory) -> tuple[LayerPlan, float | None]:
+    """The plan with those options alone of which every combination is within the peak.
+
+    Beside it, where that takes away more than what no setting can have, the least cost that there could be.
+    """
+    if limits.activations is None or not plan.input_widths:
+        return plan, None
+
+    def left(widths: Mapping[str, tuple[int, ...]]) -> LayerPlan:
+        return replace(plan, input_widths={name: widths[name] for name in plan.input_widths})
+
+    any_of = left(possible(memory, plan.inputs, limits.activations))
+    all_of = left(within_peak(memory, plan.inputs, limits.activations, price.input))
+    return all_of, None if all_of == any_of else search(any_of, price, limits).lower_bound
+
+
+def search(plan: LayerPlan, price: Price, limits: Limits) -> Found:
+    """The best settings within the limits of sums: exact for one of them, by a multiplier for two."""
+    sizes, operations, costs = plan.sizes, plan.operations, price.table(plan)
     if limits.weight_bits is not None and limits.operations is not None:
         both = compromise(sizes, operations, costs, limits.weight_bits, limits.operations)
         return Found(both.settings, pareto_frontier(sizes, costs), both.lower_bound)
@@ -112,30 +160,29 @@ def search(plan: LayerPlan, costs: list[list[float]], limits: Limits) -> Found:
 
 
 def uniform_settings(plan: LayerPlan, options: Options, limits: Limits) -> list[Candidate]:
-    """One width for all layers that have a choice, within the limits, the widest first; the others keep theirs."""
+    """The same widths for all layers that have a choice, within the limits, the widest first."""
+    pairs = itertools.product(options.candidate_widths, options.activation_widths)
     found = []
-    for width in sorted(options.candidate_widths, reverse=True):
-        setting = tuple(
-            0 if len(choices) == 1 else [weight for weight, _ in choices].index(width) for choices in plan.options
-        )
+    for weight, own in sorted(pairs, key=lambda pair: (pair[0] * pair[1], pair), reverse=True):
+        setting = [nearest(choices, weight, own) for choices in plan.options]
         kept = (
             limit is None or sum_of(sums, setting) <= limit
             for sums, limit in ((plan.sizes, limits.weight_bits), (plan.operations, limits.operations))
         )
         if all(kept):
-            found.append(Candidate(f"uniform-{width}", setting))
+            inputs = f"-a{own}" if len(options.activation_widths) > 1 else ""
+            found.append(Candidate(f"uniform-{weight}{inputs}", tuple(setting)))
     return found
+
+
+def nearest(choices: Sequence[Option], weight: int, own: int) -> int:
+    """The widest option that is at most so wide; the narrowest where none is."""
+    return max((index for index, each in enumerate(choices) if each[0] <= weight and each[1] <= own), default=0)
 
 
 def optimum(cost: float, lower_bound: float) -> dict[str, float]:
     """How near the best setting by the table comes to the best that there may be."""
     return {"sensitivity": cost, "lower_bound": min(lower_bound, cost), "gap": max(cost - lower_bound, 0.0)}
-
-
-def cost(table: SensitivityTable | None, plan: LayerPlan, name: str, option: Option) -> float:
-    """Sensitivity of a layer that has a choice."""
-    assert table is not None, "layers with a choice are measured"
-    return table.of(name, option[0])
 
 
 def sum_of(table: Sequence[Sequence[Any]], setting: Sequence[int]) -> Any:
@@ -146,7 +193,9 @@ def sum_of(table: Sequence[Sequence[Any]], setting: Sequence[int]) -> Any:
 def setting_of(plan: LayerPlan, setting: Sequence[int]) -> BitSetting:
     """Options of the layers, as bits."""
     rows = zip(plan.layers, plan.options, setting, strict=True)
-    return BitSetting({layer.name: choices[option][0] for layer, choices, option in rows})
+    chosen = {layer.name: choices[option] for layer, choices, option in rows}
+    inputs = {name: chosen[name][1] for name in plan.input_widths}
+    return BitSetting({name: weight for name, (weight, _) in chosen.items()}, inputs)
 
 
 def describe(name: str, setting: BitSetting, plan: LayerPlan) -> dict[str, Any]:
@@ -154,9 +203,21 @@ def describe(name: str, setting: BitSetting, plan: LayerPlan) -> dict[str, Any]:
     return {
         "name": name,
         "bits": dict(setting.bits),
+        **({"activation_bits": dict(setting.inputs)} if setting.inputs else {}),
         "average_bits": setting.average(plan.parameters),
         "weight_bytes": setting.weight_bits(plan.parameters) / 8,
     }
+
+
+def taken(plan: LayerPlan, setting: BitSetting, options: Options, memory: Memory) -> dict[str, float]:
+    """What a setting takes of that which is bounded."""
+    own = plan.at(setting)
+    found = {}
+    if options.bit_operations is not None:
+        found["bit_operations"] = own.operations_of(setting.bits) / GIGA
+    if options.activation_mb is not None:
+        found["activation_mb"] = memory.peak(own.input_bits) / MEGABYTE
+    return found
 
 
 def thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from zeroq.errors import ModelError, OptionError
 from zeroq.graph.network import Layer, Network
+from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.simulate.placement import WIDE_BITS, is_passing
 
@@ -17,7 +18,10 @@ Option = tuple[int, int]  # bits of a layer's weights and of its input
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """Per quantized layer: the widths its weights may have, ascending, and the bits of its input."""
+    """Per quantized layer: the widths its weights may have, ascending, and the bits of its input.
+
+    Where the bits of an input are a choice, they are the most that it may have, until one is made (`at`).
+    """
 
     layers: tuple[Layer, ...]  # in order of execution
     widths: dict[str, tuple[int, ...]]
@@ -30,12 +34,22 @@ class LayerPlan:
         """Number of weights of each quantized layer."""
         return {layer.name: layer.parameters for layer in self.layers}
 
+    def at(self, setting: BitSetting) -> LayerPlan:
+        """With the inputs' bits of a setting."""
+        if not setting.inputs:
+            return self
+        return replace(self, input_bits={**self.input_bits, **setting.inputs}, input_widths={})
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """The widths that each layer's input may have, ascending."""
+        return {name: self.input_widths.get(name, (bits,)) for name, bits in self.input_bits.items()}
+
     @property
     def options(self) -> list[tuple[Option, ...]]:
         """What each layer may choose, ascending: [layers][options]."""
-        names = [layer.name for layer in self.layers]
-        inputs = [self.input_widths.get(name, (self.input_bits[name],)) for name in names]
-        return [tuple(itertools.product(self.widths[name], own)) for name, own in zip(names, inputs, strict=True)]
+        inputs = self.inputs
+        return [tuple(itertools.product(self.widths[layer.name], inputs[layer.name])) for layer in self.layers]
 
     @property
     def sizes(self) -> list[list[int]]:
@@ -72,15 +86,19 @@ def plan_layers(network: Network, options: Options) -> LayerPlan:
         raise ModelError("The network has no layer to quantize: it needs at least one convolution or linear layer.")
     fixed = {name: bits for pattern, bits in options.layer_bits for name in matching(pattern, names, "--layer-bits")}
     edges = {names[0], names[-1]} if options.edges is not None else set()
-    widths, input_bits = {}, {}
+    widths, input_bits, input_widths = {}, {}, {}
     for layer in layers:
         edge = options.edges if layer.name in edges else None
         widths[layer.name] = (
             (fixed.get(layer.name) or edge,) if layer.name in fixed or edge else options.candidate_widths
         )
         reads_input = any(is_input(network, site) for site in layer.sites)
-        input_bits[layer.name] = WIDE_BITS if reads_input else edge or options.activation_bits
-    return LayerPlan(layers, widths, input_bits, tuple(name for name in names if name in floating))  # type: ignore[arg-type]
+        own = (WIDE_BITS,) if reads_input else (edge,) if edge else options.activation_widths
+        input_bits[layer.name] = own[-1]
+        if len(own) > 1:
+            input_widths[layer.name] = own
+    kept = tuple(name for name in names if name in floating)
+    return LayerPlan(layers, widths, input_bits, kept, input_widths)  # type: ignore[arg-type]
 
 
 def matching(pattern: str, names: Iterable[str], option: str) -> list[str]:

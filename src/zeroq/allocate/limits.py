@@ -77,6 +77,24 @@ def budget_in_operations(*, least: int, bit_operations: float | None, beside: st
     return budget
 
 
+def budget_in_activation_bits(*, least: int, activation_mb: float | None) -> int | None:
+    """Bits that the values between layers may take at one time, from 10^6 bytes; None without a bound.
+
+    least: with every input as narrow as it may be.
+    Raises SizeError that names the least number that can be asked for.
+    """
+    if activation_mb is None:
+        return None
+    budget = math.floor(exactly(activation_mb) * MEGABYTE)
+    if budget < least:
+        number = least_of(Fraction(least, MEGABYTE))
+        raise SizeError(
+            f"A peak of {activation_mb:g} MB of activations cannot be kept, the least is {number} MB: "
+            f"ask for --activation-mb {number} or more, or allow fewer bits in --activation-bits or --edge-bits."
+        )
+    return budget
+
+
 def least_of(value: Fraction) -> str:
     """Rounded up to four significant digits, so that asking for it succeeds, and without needless zeros."""
     digits = max(0, 3 - math.floor(math.log10(value))) if value else 0

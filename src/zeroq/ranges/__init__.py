@@ -2,7 +2,7 @@
 
 from zeroq.ranges.histogram import Histogram, merge
 from zeroq.ranges.knowledge import Knowledge, knowledge_of, site_of
-from zeroq.ranges.observe import observe
+from zeroq.ranges.observe import at_widths, observe
 from zeroq.ranges.search import range_of
 
-__all__ = ["Histogram", "Knowledge", "knowledge_of", "merge", "observe", "range_of", "site_of"]
+__all__ = ["Histogram", "Knowledge", "at_widths", "knowledge_of", "merge", "observe", "range_of", "site_of"]

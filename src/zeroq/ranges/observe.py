@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from zeroq.ranges.histogram import Histogram, merge, stretched
 from zeroq.ranges.knowledge import Knowledge, site_of
 from zeroq.ranges.reach import LEAST_SHARE, reach
 from zeroq.ranges.search import range_of
-from zeroq.simulate.placement import Placement, Quantizer, quantizer_bits
+from zeroq.simulate.placement import Placement, Quantizer, again, every_width
 
 NOTHING = Knowledge()
 
@@ -26,6 +27,7 @@ def observe(
     images: Inputs,
     input_bits: Mapping[str, int],
     *,
+    input_widths: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     source: str = "distilled",
     knowledge: Knowledge = NOTHING,
     on_step: Callable[[int, int], None] | None = None,
@@ -33,6 +35,7 @@ def observe(
     """Ranges of all quantizers, measured on the values of the folded network in floating point.
 
     images: [N, C, H, W], of several inputs a tuple.  input_bits: of each quantized layer's input.
+    input_widths: where these are a choice, all that each may be; ranges are of every one (`at_widths` picks).
     source: where the images came from, for Ranges.
     knowledge: outputs that a BatchNorm holds never get a range beyond it; those of which none knows are taken to reach
     LEAST_SHARE of what the norms of their filters and patches allow, should the images reach less.
@@ -59,13 +62,25 @@ def observe(
         for name, quantizer in quantizers.items()
     }
     found = {}
-    for name, bits in quantizer_bits(network, placement, input_bits).items():
+    for name, bits in every_width(network, placement, input_bits, input_widths).items():
         of = name.split("/")[0]
         histogram, quantizer = merged[of], quantizers[of]
         found[name] = range_of(
             histogram, bits, source, unsigned=histogram.low >= 0, ceiling=quantizer.ceiling,
             span=knowledge.span(nodes[value] for value in quantizer.measured),
         )  # fmt: skip
+    return Ranges(found)
+
+
+def at_widths(ranges: Ranges, bits: Mapping[str, int]) -> Ranges:
+    """Ranges of quantizers of some widths, from those of every width.
+
+    bits: by the quantizers' names, as `quantizer_bits` gives them.
+    """
+    found = {}
+    for name, width in bits.items():
+        of = name.split("/")[0]
+        found[name] = ranges[of] if ranges[of].bits == width else ranges[again(of, width)]
     return Ranges(found)
 
 

@@ -29,7 +29,10 @@ def sentence(options: Options, *, distilled: bool = True) -> str:
     target = f"Weights of {widths} bits{', ' if limits else ' in every layer'}{' and '.join(limits)}"
     if options.edges is not None and options.candidate_widths != (options.edges,):
         target += f" but the first and the last, which have {options.edges}"
-    return f"{target}; activations of {options.activation_bits} bits; {source(options, distilled)}."
+    inputs = f"activations of {listed([str(width) for width in options.activation_widths], 'or')} bits"
+    if options.activation_mb is not None:
+        inputs += f", at most {number(options.activation_mb)} MB of them at one time"
+    return f"{target}; {inputs}; {source(options, distilled)}."
 
 
 def source(options: Options, distilled: bool) -> str:

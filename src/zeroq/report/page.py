@@ -30,7 +30,10 @@ DIVERGENCES = {  # what was compared, by task
     "detection": "squared error of each output channel over its variance",
     "regression": "squared error of each output channel over its variance",
 }
-BOUNDS = {"bit_operations": ("bit operations", "10⁹ for each image")}  # what each is called, and its unit
+BOUNDS = {  # what each is called, and its unit
+    "bit_operations": ("bit operations", "10⁹ for each image"),
+    "activation_mb": ("peak of activations", "MB at one time, for one image"),
+}
 OWN = "your own divergence"
 LEAST_AGREEMENT = 0.99  # below, verification warns
 MOST_BEYOND_ONE_STEP = 0.05
