@@ -91,8 +91,8 @@ SENTENCES = [
     ),
     (
         "quantize digits --activation-bits 4,8",
-        "zeroq: --activation-bits 4,8 makes the widths of activations part of the choice, which is not there yet: "
-        "name one.",
+        "zeroq: --activation-bits 4,8 leaves a choice for each layer's input, which needs a bound on what inputs take: "
+        "add --bit-operations or --activation-mb, or name one width.",
     ),
     ("quantize digits --edge-bits wide", "zeroq: --edge-bits wide: choose 2 to 8, or same."),
     ("quantize digits --effort best", "zeroq: --effort best is not there yet: choose fast or balanced."),
@@ -185,15 +185,16 @@ def test_quantize_hands_on_what_was_asked(called: list[Any]) -> None:
     arguments = (
         "quantize digits --average-bits 4 --weight-bits 2,3,8 --edge-bits 8 --layer-bits stage*=3 --layer-bits fc=8 "
         "--keep-float a --keep-float b --no-portable --effort fast --images 8 --iterations 5 --input-mean 0.5 "
-        "--input-std 0.2 --precision fp32 --seed 3 --threads 1 --no-keep-images --activation-bits 6 --sensitivity kl "
-        "--bit-operations 1.5 --weights w.safetensors --preprocess p.json --input-shape 1,8,8 --out some/where --fresh"
+        "--input-std 0.2 --precision fp32 --seed 3 --threads 1 --no-keep-images --activation-bits 4,6 --sensitivity kl "
+        "--bit-operations 1.5 --activation-mb 0.5 --weights w.safetensors --preprocess p.json --input-shape 1,8,8 "
+        "--out some/where --fresh"
     )
     assert main(arguments.split()) == 0
     options = Options(
         average_bits=4.0, weight_bits=(2, 3, 8), edge_bits=8, layer_bits=(("stage*", 3), ("fc", 8)),
         keep_float=("a", "b"), portable=False, effort="fast", images=8, iterations=5, input_mean=(0.5,),
-        input_std=(0.2,), precision="fp32", seed=3, threads=1, keep_images=False, activation_bits=6, sensitivity="kl",
-        bit_operations=1.5,
+        input_std=(0.2,), precision="fp32", seed=3, threads=1, keep_images=False, activation_bits=(4, 6),
+        sensitivity="kl", bit_operations=1.5, activation_mb=0.5,
     )  # fmt: skip
     given = {"weights": Path("w.safetensors"), "preprocess": Path("p.json"), "input_shape": (1, 8, 8)}
     assert called == [("load_model", "digits", given), ("quantize", "digits", options, Path("some/where"), True)]
