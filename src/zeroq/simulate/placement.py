@@ -296,9 +296,7 @@ def every_width(
     return bits
 
 
-def busiest(
-    network: Network, placement: Placement, input_widths: Mapping[str, tuple[int, ...]]
-) -> dict[str, int]:
+def busiest(network: Network, placement: Placement, input_widths: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """Of the inputs that have a choice, bits that ask for the most quantizers: readers of one value differ in turns."""
     of_value = placement.of_value
     turns: dict[str, int] = {}
