@@ -21,6 +21,7 @@ from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
 from zeroq.distillation import EFFORTS, distill, distill_several, guide_of, starts, variants
 from zeroq.finer_outputs import LEAST, choose_finer
+from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.models.meaning import fingerprint_of
@@ -28,7 +29,6 @@ from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, Ranges, SensitivityTable
 from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
-from zeroq.ranges import Knowledge, knowledge_of, observe
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import measure_sensitivity
@@ -139,16 +139,13 @@ class Stages:
     def ranges(self, images: Images) -> Ranges:
         """Activation ranges."""
         prepared, plan = self.prepared, self.prepared.plan
-        own = images.source == "calibration"  # pictures know better than statistics
-        doubted = {doubt.norm for doubt in prepared.trust.doubts if doubt.kind != "dead"}
-        knowledge = Knowledge() if own else knowledge_of(prepared.network, doubted)
+        key = {
+            "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
+            "divergence": fingerprint_of(prepared.meaning),
+        }  # fmt: skip
         return self.run.stage(
-            "ranges", {"input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating},
-            ["ranges.json"],
-            compute=lambda: observe(
-                prepared.folded, prepared.placement, images.fitting, plan.input_bits, source=images.source,
-                knowledge=knowledge, on_step=self.step("ranges"), input_widths=plan.input_widths,
-            ),
+            "ranges", key, ["ranges.json"],
+            compute=lambda: fit_ranges(prepared, images, self.step("ranges")),
             save=lambda ranges: self.run.write_json("ranges.json", ranges_to_json(ranges)),
             load=lambda: ranges_from_json(self.run.read_json("ranges.json")),
         )  # fmt: skip

@@ -11,15 +11,17 @@ from zeroq.numbers.values import ActivationRange, Ranges, SensitivityTable
 
 def ranges_to_json(ranges: Ranges) -> dict[str, Any]:
     return {
+        "weighed": ranges.weighed,
         "quantizers": {
             name: {"low": each.low, "high": each.high, "bits": each.bits, "source": each.source}
             for name, each in ranges.by_name.items()
-        }
+        },
     }
 
 
 def ranges_from_json(data: Mapping[str, Any]) -> Ranges:
-    return Ranges({name: ActivationRange(**each) for name, each in data["quantizers"].items()})
+    quantizers = {name: ActivationRange(**each) for name, each in data["quantizers"].items()}
+    return Ranges(quantizers, weighed=data["weighed"])
 
 
 def sensitivity_to_json(table: SensitivityTable | None, measure: str) -> dict[str, Any]:

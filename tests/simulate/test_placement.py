@@ -65,6 +65,39 @@ def test_sums_have_quantizers_at_both_inputs_and_the_output() -> None:
     assert "add" not in quantized
 
 
+def test_a_sum_that_only_floating_point_reads_is_left_as_it_is() -> None:
+    """The BatchNorm behind it cannot be folded, and makes up for channels that are unlike."""
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.last = nn.Conv2d(4, 2, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            together = self.one(images) + self.two(images)
+            return self.last(functional.leaky_relu(self.norm(together)))
+
+    network, placement = placed(Normed(), torch.randn(2, 3, 4, 4))
+    assert "add" not in placement.of_value
+    assert {"conv2d", "conv2d_1", "leaky_relu"} <= placement.of_value.keys()
+
+
+def test_a_sum_of_sums_is_in_integers_where_a_layer_reads_the_last() -> None:
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.last = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            first = self.one(images) + images
+            second = first + images
+            return self.last(functional.relu(second)), second + first
+
+    _, placement = placed(Sums(), torch.randn(2, 3, 4, 4))
+    assert {"add", "add_1"} <= placement.of_value.keys() and "add_2" not in placement.of_value
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_operator_with_an_integer_kernel_reads_quantized_values(name: str) -> None:
     network, placement = of_network(name)

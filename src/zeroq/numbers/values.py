@@ -56,6 +56,7 @@ class Ranges:
     """Activation ranges by the name of the quantizer."""
 
     by_name: Mapping[str, ActivationRange]
+    weighed: bool = False  # whether errors counted by what they do to the output, and not all alike
 
     def __getitem__(self, name: str) -> ActivationRange:
         return self.by_name[name]

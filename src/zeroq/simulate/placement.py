@@ -60,7 +60,9 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     """Find the values to quantize in a folded network.
 
     A value is quantized where an operator with an integer kernel makes it or takes it. A layer or sum whose only
-    consumer is a ReLU or ReLU6 is quantized behind that, and the range takes the rectifier in. What only moves values
+    consumer is a ReLU or ReLU6 is quantized behind that, and the range takes the rectifier in. A sum or product that
+    only operators in floating point read, such as a BatchNorm that is not folded, is left as it is: its channels may
+    be so unlike that one range serves none of them. What only moves values
     (max-pooling, reshape, slices, zero padding) shares the quantizer of what it moves; so do the inputs of a
     concatenation, except a rectified one beside values below 0 or above its ceiling, which one range cannot both hold
     and cut off. A concatenation that gives the network's output joins values as they are, in floating point: boxes
@@ -137,10 +139,19 @@ def is_layer(node: fx.Node, floating: set[str]) -> bool:
 
 
 def has_integer_kernel(node: fx.Node, floating: set[str]) -> bool:
-    """Whether onnxruntime runs an operator in integers between quantizers."""
-    if joins_two(node) or is_product(node) or is_layer(node, floating):
+    """Whether an operator runs in integers: onnxruntime has a kernel, and the result of a sum is wanted in integers."""
+    if joins_two(node):
+        return read_by_kernel(node, floating)
+    if is_product(node) or is_layer(node, floating):
         return True
     return node.target in POOLING or (node.target == CONCATENATION and not leads_out(node))
+
+
+def read_by_kernel(node: fx.Node, floating: set[str]) -> bool:
+    """Whether an integer kernel reads a value, perhaps through what passes it on or rectifies it."""
+    return taken_by_kernel(node, floating) or any(
+        is_rectifier(user) and taken_by_kernel(user, floating) for user in node.users
+    )
 
 
 def leads_out(node: fx.Node) -> bool:
