@@ -9,11 +9,12 @@ from tests.house import imports, modules
 FLOORS = [
     {"errors", "version"},
     {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting", "ranks"},
-    {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "finer_outputs", "deploy",
-     "evaluate"},
+    {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "repair", "finer_outputs",
+     "deploy", "evaluate"},
     {"models", "report", "run_directory"},
     {
-        *("pipeline", "preparation", "guidance", "candidates", "stages", "selection", "bounds"),
+        *("pipeline", "preparation", "guidance", "candidates", "stages", "selection", "fastest"),
+        *("bounds", "fitted_ranges"),
         *("outcome", "forecast", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
     },
     {"cli", "arguments", "terminal", "__main__"},

@@ -185,19 +185,24 @@ def test_quantize_hands_on_what_was_asked(called: list[Any]) -> None:
     arguments = (
         "quantize digits --average-bits 4 --weight-bits 2,3,8 --edge-bits 8 --layer-bits stage*=3 --layer-bits fc=8 "
         "--keep-float a --keep-float b --no-portable --effort fast --images 8 --iterations 5 --input-mean 0.5 "
-        "--input-std 0.2 --precision fp32 --seed 3 --threads 1 --no-keep-images --activation-bits 4,6 --sensitivity kl "
-        "--bit-operations 1.5 --activation-mb 0.5 --weights w.safetensors --preprocess p.json --input-shape 1,8,8 "
-        "--out some/where --fresh"
+        "--input-std 0.2 --precision fp32 --seed 3 --threads 1 --no-keep-images --activation-bits 6 --sensitivity kl "
+        "--weights w.safetensors --preprocess p.json --input-shape 1,8,8 --out some/where --fresh --fastest"
     )
     assert main(arguments.split()) == 0
     options = Options(
         average_bits=4.0, weight_bits=(2, 3, 8), edge_bits=8, layer_bits=(("stage*", 3), ("fc", 8)),
         keep_float=("a", "b"), portable=False, effort="fast", images=8, iterations=5, input_mean=(0.5,),
-        input_std=(0.2,), precision="fp32", seed=3, threads=1, keep_images=False, activation_bits=(4, 6),
-        sensitivity="kl", bit_operations=1.5, activation_mb=0.5,
+        input_std=(0.2,), precision="fp32", seed=3, threads=1, keep_images=False, activation_bits=6, sensitivity="kl",
+        fastest=True,
     )  # fmt: skip
     given = {"weights": Path("w.safetensors"), "preprocess": Path("p.json"), "input_shape": (1, 8, 8)}
     assert called == [("load_model", "digits", given), ("quantize", "digits", options, Path("some/where"), True)]
+
+
+def test_bounds_and_bits_of_inputs_are_handed_on(called: list[Any]) -> None:
+    arguments = "quantize digits --bit-operations 1.5 --activation-mb 0.5 --activation-bits 4,6"
+    assert main(arguments.split()) == 0
+    assert called[-1][2] == Options(bit_operations=1.5, activation_mb=0.5, activation_bits=(4, 6))
 
 
 @pytest.mark.parametrize(

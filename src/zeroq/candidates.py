@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -134,12 +134,18 @@ class Candidates:
 
         return self.prepared.folded.tensors[layer.weight], None, quantized
 
-    def network(self, weights: Weights, placement: Placement | None = None) -> QuantizedNetwork:
-        """The whole quantized network of some weights; placement: of its quantizers, where not all of them stand."""
+    def network(
+        self, weights: Weights, placement: Placement | None = None, weight_only: Collection[str] = ()
+    ) -> QuantizedNetwork:
+        """The whole quantized network of some weights; placement: of its quantizers, where not all of them stand.
+
+        weight_only: layers that compute in floating point.
+        """
         prepared = self.prepared
         return quantize_network(
-            prepared.folded, placement or prepared.placement, self.ranges, weights, prepared.plan.input_bits
-        )
+            prepared.folded, placement or prepared.placement, self.ranges, weights, prepared.plan.input_bits,
+            weight_only,
+        )  # fmt: skip
 
     def divergence(self, network: Callable[..., Any]) -> float:
         """Of a whole network, mean over held-out images."""

@@ -120,6 +120,9 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         default=True,
         help="8-bit weights that saturate on no CPU, so that the file answers alike everywhere.  [default: portable]",
     ),
+    click.option(
+        "--fastest", is_flag=True, help="Layers whose integer kernels are slower on this machine stay float: measured."
+    ),
     click.option("--effort", default="balanced", metavar="fast|balanced|best", help="[default: balanced]"),
     click.option("--sensitivity", metavar="NAME", help="Measure for the allocation; kl is the paper's."),
     click.option("--images", type=int, metavar="N", help="Distilled images.  [default: by effort]"),

@@ -48,6 +48,7 @@ def conclude(
         table=table,
         rounding=json.loads(metadata["rounding"]),
         finer_outputs=tuple(json.loads(metadata["finer_outputs"])),
+        fastest=run.decided("fastest") if prepared.options.fastest else None,
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
         divergence=compare(prepared.meaning, outputs(prepared.folded.run, images.held_out), network, images.held_out),
@@ -57,6 +58,8 @@ def conclude(
         else f"{decided['dtype']} {decided['layout']}",
     )
     seconds: dict[str, float | None] = {name: run.seconds.get(name) for name in STAGES}
+    if prepared.options.fastest:
+        seconds["fastest"] = run.seconds.get("fastest")
     seconds |= {"capture": prepared.seconds, "load": round(verification.load_seconds, 4)}
     result = outcome.to_json(seconds)
     start = time.perf_counter()

@@ -48,6 +48,7 @@ class Options:
     layer_bits: tuple[tuple[str, int], ...] = ()
     keep_float: tuple[str, ...] = ()
     portable: bool = True
+    fastest: bool = False
     effort: str = "balanced"
     sensitivity: str | None = None
     images: int | None = None
@@ -144,6 +145,11 @@ class Options:
             bound = getattr(self, name)
             if bound is not None and not (_is_number(bound) and bound > 0):
                 raise OptionError(f"{flag(name)} {_plain(bound)}: give a number above 0, {meaning}.")
+            if bound is not None and self.fastest:
+                raise OptionError(
+                    f"--fastest computes layers in floating point, which {flag(name)} does not count: "
+                    "drop one of the two."
+                )
 
     def _check_widths(self) -> None:
         if self.weight_bits == ():

@@ -13,11 +13,12 @@ from torch import Tensor, fx
 import zeroq.devices as devices
 from zeroq.allocate import GIGA, MEGABYTE
 from zeroq.deploy import Verification
+from zeroq.fastest import reason_of
 from zeroq.forecast import forecast
 from zeroq.graph.frozen import thaw
 from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
-from zeroq.options import BOUNDS
+from zeroq.options import BOUNDS, FLOAT_BITS
 from zeroq.preparation import Prepared
 from zeroq.setting import LayerPlan
 from zeroq.simulate import Placement, QuantizedNetwork, float_operators
@@ -43,6 +44,7 @@ class Outcome:
     verification: Verification
     precision: str
     finer_outputs: tuple[str, ...] = ()  # layers
+    fastest: Mapping[str, Any] | None = None  # what was measured and decided under --fastest
 
     @property
     def plan(self) -> LayerPlan:
@@ -84,6 +86,7 @@ class Outcome:
             "seconds": dict(seconds),
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
             "warnings": [*self.prepared.warnings, *self.own_warnings()],
+            **({} if self.fastest is None else {"fastest": dict(self.fastest)}),
         }
 
     def bounds(self) -> dict[str, dict[str, float]]:
@@ -111,7 +114,7 @@ class Outcome:
             "parameters": layer.parameters,
             "multiply_accumulates": layer.multiply_accumulates,
             "weight_bits": self.setting[layer.name],
-            "activation_bits": self.plan.input_bits[layer.name],
+            "activation_bits": FLOAT_BITS if layer.name in self.weight_only() else self.plan.input_bits[layer.name],
             "sensitivity": sensitivities(self.table, layer.name),
             **({} if inputs is None else {"activation_sensitivity": sensitivities(inputs, layer.name)}),
             "rounding": self.rounding[layer.name],
@@ -137,15 +140,28 @@ class Outcome:
             for node in float_outputs(self.quantized.graph)
         ]
         found += [(name, FINER) for name in self.finer_outputs]
+        found += [(name, reason_of(layer, self.setting[name])) for name, layer in self.weight_only().items()]
         found += [(name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()]
         named = {name for name, _ in found}
-        named |= {site for name in self.finer_outputs for site in self.prepared.folded.layer(name).sites}
-        others = float_operators(self.quantized.graph, self.prepared.folded)
+        listed = (*self.finer_outputs, *self.weight_only())
+        named |= {site for name in listed for site in self.prepared.folded.layer(name).sites}
+        others = float_operators(self.quantized.graph, self.prepared.folded, self.rectifiers_of_weight_only())
         return found + [(name, reason) for name, reason in others if name not in named]
 
     def left_float(self) -> list[str]:
         """Quantized layers that onnxruntime did not fuse, though their outputs are quantized."""
-        return [name for name in self.in_floating_point() if name not in self.finer_outputs]
+        meant = {*self.finer_outputs, *self.weight_only()}
+        return [name for name in self.in_floating_point() if name not in meant]
+
+    def rectifiers_of_weight_only(self) -> set[str]:
+        """Those behind such layers that no range takes in, as nothing quantizes them: onnxruntime fuses them."""
+        folded = self.prepared.folded
+        sites = {site for name in self.weight_only() for site in folded.layer(name).sites}
+        return {name for name in self.prepared.placement.absorbed if folded.node(name).all_input_nodes[0].name in sites}
+
+    def weight_only(self) -> dict[str, Mapping[str, Any]]:
+        """Layers that stay in floating point under --fastest, with their times."""
+        return {} if self.fastest is None else {layer["name"]: layer for layer in self.fastest["layers"]}
 
     def in_floating_point(self) -> list[str]:
         """Quantized layers that run in floating point."""

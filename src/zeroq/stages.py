@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import onnx
+import onnxruntime
 import torch
 from torch import Tensor
 
+import zeroq.devices as devices
 from zeroq.allocate import budget_in_activation_bits
 from zeroq.candidates import ERRORS, MEANS, METHOD, NOTHING, Candidates, Images, Weights
 from zeroq.compensation import left_over
@@ -20,6 +22,7 @@ from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
 from zeroq.distillation import EFFORTS, distill, distill_several, guide_of, starts, variants
+from zeroq.fastest import choose_fastest, weights_to_time
 from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
@@ -33,7 +36,8 @@ from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import measure_sensitivity
 from zeroq.setting import LayerPlan
-from zeroq.simulate import QuantizedNetwork, Quantizer
+from zeroq.simulate import Placement, QuantizedNetwork, Quantizer
+from zeroq.simulate.idle import without_idle
 from zeroq.simulate.outputs import output_quantizers, without
 from zeroq.simulate.peak import memory_of
 from zeroq.simulate.placement import busiest
@@ -221,8 +225,38 @@ class Stages:
             most = max(most, len(data) - setting.weight_bits(plan.parameters) // 8)
         return most + UNPACKING_TABLES
 
-    def round(self, candidates: Candidates, setting: BitSetting) -> QuantizedNetwork:
-        """The quantized network: every layer rounded in order, with what of the corrections helps."""
+    def fastest(self, candidates: Candidates, setting: BitSetting) -> tuple[str, ...]:
+        """Layers that are to compute in floating point under --fastest, measured once and kept."""
+        prepared, threads = self.prepared, self.prepared.options.threads
+        if not prepared.options.fastest:
+            return ()
+
+        def measure() -> dict[str, Any]:
+            start = time.perf_counter()
+            weights = weights_to_time(prepared, setting)
+
+            def file(names: tuple[str, ...]) -> bytes:
+                return self.onnx_bytes(candidates.network(weights, self.placement(names), names), setting)
+
+            found = choose_fastest(prepared, file, self.step("fastest"))
+            self.run.seconds["fastest"] = round(time.perf_counter() - start, 3)
+            return found
+
+        machine = {"instructions": devices.integer_instructions(), "onnxruntime": onnxruntime.__version__}
+        decided = self.run.decide("fastest", {"threads": threads, **machine}, measure)
+        return tuple(layer["name"] for layer in decided["layers"])
+
+    def placement(self, weight_only: tuple[str, ...]) -> Placement:
+        """Where quantizers stand if these layers compute in floating point."""
+        prepared = self.prepared
+        floating = (*prepared.plan.floating, *weight_only)
+        return without_idle(prepared.folded, prepared.placement, floating) if weight_only else prepared.placement
+
+    def round(self, candidates: Candidates, setting: BitSetting, weight_only: tuple[str, ...] = ()) -> QuantizedNetwork:
+        """The quantized network: every layer rounded in order, with what of the corrections helps.
+
+        weight_only: layers that compute in floating point with what their integers stand for.
+        """
         prepared, plan = self.prepared, self.prepared.plan
 
         def compute() -> bytes:
@@ -231,30 +265,32 @@ class Stages:
             correction = chosen_correction(
                 {each: candidates.misfit(candidates.network(weights)) for each, weights in tried.items()}
             )
-            chosen, finer = self.with_finer_outputs(candidates, tried[correction])
+            chosen, finer = self.with_finer_outputs(candidates, tried[correction], weight_only)
             metadata = {
                 "rounding": dict.fromkeys(setting.bits, CORRECTED[correction]), "finer_outputs": list(finer),
                 **self.metadata(setting),
             }  # fmt: skip
             return serialise(chosen, weight_widths(plan, setting), metadata)
 
+        key = {"method": METHOD, "portable": prepared.options.portable, "says": self.metadata(setting)}
         return self.run.stage(
-            "rounding", {"method": METHOD, "portable": prepared.options.portable, "says": self.metadata(setting)},
+            "rounding", key | ({"weight_only": list(weight_only)} if weight_only else {}),
             [FILES["model"]], compute=compute,
             save=lambda data: self.run.write_bytes(FILES["model"], data),
             load=lambda: load_network(self.run.path / FILES["model"])[0],
         )  # fmt: skip
 
     def with_finer_outputs(
-        self, candidates: Candidates, weights: Weights
+        self, candidates: Candidates, weights: Weights, weight_only: tuple[str, ...]
     ) -> tuple[QuantizedNetwork, tuple[str, ...]]:
         """The network, with those layers' outputs in floating point that matter, and the names of these."""
         prepared = self.prepared
         quantizers = output_quantizers(prepared.folded, prepared.placement, prepared.plan.floating)
+        placement = self.placement(weight_only)
 
         def made(names: tuple[str, ...]) -> QuantizedNetwork:
-            left = without(prepared.placement, [quantizers[name] for name in names]) if names else None
-            return candidates.network(weights, left)
+            left = without(placement, [quantizers[name] for name in names]) if names else placement
+            return candidates.network(weights, left, weight_only)
 
         if not self.keeps_peak(list(quantizers.values())):
             quantizers = {}

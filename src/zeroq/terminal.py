@@ -136,6 +136,8 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "in integers", f"{share(result['integer_share'])} of multiply-accumulates"
     for layer in result["not_quantized"]:
         yield "stays in float", f"{layer['name']}: {layer['reason']}"
+    if "fastest" in result:
+        yield "fastest", result["fastest"]["note"]
     yield "file equals simulation", share(result["verification"]["agreement"])
     yield "load time of the file", f"{1000 * result['seconds']['load']:.0f} ms"
     yield "time", stage_times(result)

@@ -51,13 +51,13 @@ def test_sentence(options: dict[str, Any], text: str) -> None:
 def test_command_has_every_option_that_is_not_at_its_default() -> None:
     options = Options.of(
         size_mb=3.5, weight_bits=[2, 4, 8], layer_bits={"stage1.*": 4, "head": 8}, keep_float="a*", portable=False,
-        keep_images=False, edge_bits="same", seed=7, input_mean=[0.5], input_std=[0.25],
+        keep_images=False, edge_bits="same", seed=7, input_mean=[0.5], input_std=[0.25], fastest=True,
     )  # fmt: skip
     run = {"model": "my net.py:make", "weights": "w.pt", "options": options.to_dict()}
     assert shlex.split(" ".join(asked.command(run))) == [
         "zeroq", "quantize", "my net.py:make", "--weights", "w.pt", "--size-mb", "3.5", "--weight-bits", "2,4,8",
         "--edge-bits", "same", "--layer-bits", "stage1.*=4", "--layer-bits", "head=8", "--keep-float", "a*",
-        "--no-portable", "--input-mean", "0.5", "--input-std", "0.25", "--seed", "7", "--no-keep-images",
+        "--no-portable", "--fastest", "--input-mean", "0.5", "--input-std", "0.25", "--seed", "7", "--no-keep-images",
     ]  # fmt: skip
 
 

@@ -103,6 +103,7 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "images_sentence": asked.images_sentence(options, len(sheet.addresses), distilled=distilled) if sheet else "",
         "times": charts.time_portions(result["seconds"]),
         "total_seconds": total_seconds(result),
+        "fastest": result.get("fastest", {}).get("note"),
         "float_operators": result["float_nodes"] if isinstance(result["float_nodes"], Mapping) else {},
         "one_picture": takes_one_picture(run),
         "input_shape": shape_of(run["input_shape"]),
