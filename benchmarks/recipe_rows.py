@@ -20,6 +20,7 @@ from benchmarks.rows import (
     code_of,
     key_of,
     program,
+    switched_on,
 )
 from zeroq.options import Options
 
@@ -62,7 +63,7 @@ class RecipeRow:
 
     def key(self, code: str) -> str:
         """Of everything that decides the result; code: `recipe_code()` of the recipe."""
-        return key_of([FORMAT, self.name, self.options().to_dict(), code])
+        return key_of([FORMAT, self.name, switched_on(self.options()), code])
 
 
 def recipe_code(recipe: str) -> str:

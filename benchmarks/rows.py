@@ -53,7 +53,7 @@ IMAGES: dict[str, tuple[str, ...]] = {  # of benchmarks.accuracy
 METHOD = (
     *("graph", "numbers", "simulate", "distillation", "ranges", "allocate", "rounding"),
     *("deploy/onnx_file.py", "deploy/translate.py", "deploy/unpack.py", "deploy/compact.py", "deploy/padding.py"),
-    *("sensitivity.py", "compensation.py", "selection.py", "candidates.py", "finer_outputs.py"),
+    *("sensitivity.py", "compensation.py", "selection.py", "candidates.py", "finer_outputs.py", "fitted_ranges.py"),
     *("stages.py", "setting.py", "bounds.py", "preparation.py", "divergence"),
 )
 FORMAT = 1  # of a row's file; a new one makes every row stale
@@ -80,7 +80,12 @@ class Row:
 
     def key(self, code: str) -> str:
         """Of everything that decides the result; code: `method_code()`."""
-        return key_of([FORMAT, self.name, self.options().to_dict(), code])
+        return key_of([FORMAT, self.name, switched_on(self.options()), code])
+
+
+def switched_on(options: Options) -> dict[str, Any]:
+    """What options ask for. One that is new, and off unless asked for, makes no result stale."""
+    return {name: value for name, value in options.to_dict().items() if value}
 
 
 def all_rows() -> list[Row]:
@@ -90,7 +95,7 @@ def all_rows() -> list[Row]:
     return [Row(network, setting, images) for setting, images in order for network in NETWORKS]
 
 
-def method_code() -> str:
+def method_code(parts: Iterable[str] = METHOD) -> str:
     """Hash of the method's program, comments and docstrings left out: wording makes no result stale."""
     return code_of(METHOD)
 

@@ -97,7 +97,7 @@ SENTENCES = [
     ("quantize digits --edge-bits wide", "zeroq: --edge-bits wide: choose 2 to 8, or same."),
     ("quantize digits --effort best", "zeroq: --effort best is not there yet: choose fast or balanced."),
     ("quantize digits --latency-ms 3", "zeroq: --latency-ms is not there yet: leave it out."),
-    ("quantize digits --memory-limit 3", "zeroq: --memory-limit is not there yet: leave it out."),
+    ("quantize digits --memory-limit 0", "zeroq: --memory-limit 0: give GB of 10^9 bytes, above 0."),
     ("quantize a b --weights w", "zeroq: --weights belongs to one network: leave it out, or name one MODEL."),
     ("evaluate digits", "zeroq: Missing option '--data'; zeroq evaluate --help says what can be given."),
     (

@@ -81,11 +81,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seed": 0.5}, "--seed 0.5: give a whole number from 0 to 9223372036854775807."),
     ({"device": "gpu"}, "--device gpu: choose auto, cpu or cuda."),
     ({"threads": 0}, "--threads 0: give a whole number, at least 1."),
-    ({"memory_limit": 2}, "--memory-limit is not there yet: leave it out."),
     (
         {"bit_operations": 1, "fastest": True},
         "--fastest computes layers in floating point, which --bit-operations does not count: drop one of the two.",
     ),
+    ({"memory_limit": 0}, "--memory-limit 0: give GB of 10^9 bytes, above 0."),
+    ({"memory_limit": float("nan")}, "--memory-limit nan: give GB of 10^9 bytes, above 0."),
     ({"bit_operations": 0}, "--bit-operations 0: give a number above 0, of 10^9 for each image."),
     ({"activation_mb": -2.0}, "--activation-mb -2: give a number above 0, in megabytes of 10^6 bytes."),
     ({"latency_ms": 2}, "--latency-ms is not there yet: leave it out."),

@@ -48,7 +48,7 @@ RESULT_KEYS = [
     "version", "model", "task", "seed", "effort", "device", "cpu", "precision", "float_bytes", "weight_bytes",
     "other_bytes", "onnx_bytes", "average_bits", "compression", "bounds", "layers", "not_quantized", "divergence",
     "forecast", "verification", "integer_nodes", "float_nodes", "integer_share", "seconds", "peak_memory_mb",
-    "warnings",
+    "predicted_memory_mb", "warnings",
 ]  # fmt: skip
 TARGETED = {**QUICK, "average_bits": 4}
 

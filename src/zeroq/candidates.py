@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from zeroq.divergence import Comparison, Meaning
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
+from zeroq.graph.live import IN_MEMORY, Room
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges
@@ -29,6 +30,7 @@ Weights = Mapping[str, IntegerWeight]  # by layer
 OnStep = Callable[[int, int], None]  # done, total
 HELD_OUT = 4  # one image of so many is held out from all fitting
 ROUNDED_IMAGES = 64  # that weights are rounded on, at most, and as many variants: their values are kept in memory
+UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Candidates:
     images: Images
     ranges: Ranges
     on_step: OnStep
+    room: Room = IN_MEMORY  # for values
     _by_method: dict[str, Rounded] = field(default_factory=dict)
     _settled: dict[tuple[Any, ...], Weights] = field(default_factory=dict)
 
@@ -109,7 +112,7 @@ class Candidates:
         )
         return round_weights(
             graph, tensors, prepared.plan.layers, widths, joined(self.images.rounding, self.images.variants),
-            portable=prepared.options.portable, **how,
+            portable=prepared.options.portable, room=self.room, **how,
         )  # fmt: skip
 
     def parameters(self, method: str) -> Quantized:
@@ -149,7 +152,7 @@ class Candidates:
 
     def divergence(self, network: Callable[..., Any]) -> float:
         """Of a whole network, mean over held-out images."""
-        return divergence_of(self.prepared.meaning, self.reference, network, self.images.held_out)
+        return divergence_of(self.prepared.meaning, self.reference, network, self.images.held_out, self.room.chunk)
 
     def misfit(self, network: Callable[..., Any]) -> float:
         """Divergence on held-out images, and on noise.
@@ -158,8 +161,9 @@ class Candidates:
         """
         if self.images.unlike is None:
             return self.divergence(network)
-        reference = outputs(self.prepared.folded.run, self.images.unlike)
-        beside = divergence_of(self.prepared.meaning, reference, network, self.images.unlike)
+        chunk = self.room.chunk
+        reference = outputs(self.prepared.folded.run, self.images.unlike, chunk)
+        beside = divergence_of(self.prepared.meaning, reference, network, self.images.unlike, chunk)
         return self.divergence(network) + beside
 
     def divergence_at(self, setting: BitSetting) -> float:
@@ -170,7 +174,7 @@ class Candidates:
     @cached_property
     def reference(self) -> Any:
         """Outputs in floating point that every setting is compared with."""
-        return outputs(self.prepared.folded.run, self.images.held_out)
+        return outputs(self.prepared.folded.run, self.images.held_out, self.room.chunk)
 
 
 def joined(images: Inputs, others: Inputs | None) -> Inputs:
@@ -180,29 +184,35 @@ def joined(images: Inputs, others: Inputs | None) -> Inputs:
     return as_inputs([torch.cat(pair) for pair in zip(as_tuple(images), as_tuple(others), strict=True)])
 
 
-def outputs(network: Callable[..., Any], images: Inputs) -> Any:
+def outputs(network: Callable[..., Any], images: Inputs, chunk: int = CHUNK) -> Any:
     """Outputs of a network for many images: one tensor [N, ...], or several in the form in which it gives them."""
     with torch.inference_mode():
-        parts = [network(*part) for part in chunks(images, CHUNK)]
+        parts = [network(*part) for part in chunks(images, chunk)]
     return pytree.tree_map(lambda *each: torch.cat(each), *parts)
 
 
-def compare(meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs) -> dict[str, Any]:
+def compare(
+    meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs, chunk: int = CHUNK
+) -> dict[str, Any]:
     """Divergence of a network from reference outputs and agreement with them, as result.json has them."""
-    found = compared(Comparison(meaning), reference, network, images)
+    found = compared(Comparison(meaning), reference, network, images, chunk)
     return {"mean": found.divergence, "agreement": found.agreement, "images": count_images(images)}
 
 
-def divergence_of(meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs) -> float:
+def divergence_of(
+    meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs, chunk: int = CHUNK
+) -> float:
     """Divergence alone, where agreement need not be computed."""
-    return compared(Comparison(meaning, agreement=False), reference, network, images).divergence
+    return compared(Comparison(meaning, agreement=False), reference, network, images, chunk).divergence
 
 
-def compared(comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs) -> Comparison:
+def compared(
+    comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs, chunk: int
+) -> Comparison:
     """All images added to a comparison, some at a time."""
     first = 0
     with torch.inference_mode():
-        for part in chunks(images, CHUNK):
+        for part in chunks(images, chunk):
             rows = slice(first, first := first + len(part[0]))
             comparison.add(pytree.tree_map(lambda each, rows=rows: each[rows], reference), network(*part))
     return comparison

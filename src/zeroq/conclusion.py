@@ -15,6 +15,7 @@ from torch import Tensor
 from zeroq.candidates import Images, compare, outputs
 from zeroq.deploy import Verification
 from zeroq.errors import RunError
+from zeroq.memory import NO_LIMIT, MemoryPlan
 from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.numbers.values import SensitivityTable
 from zeroq.outcome import Outcome
@@ -39,9 +40,11 @@ def conclude(
     selection: Selection,
     network: QuantizedNetwork,
     verification: Verification,
+    plan: MemoryPlan = NO_LIMIT,
 ) -> dict[str, Any]:
     """Write result.json and report.html; gives the result."""
     metadata = read_tensor_file(run.path / FILES["model"])[1]
+    chunk = plan.amounts.chunk
     outcome = Outcome(
         prepared=prepared,
         setting=selection.setting,
@@ -51,8 +54,11 @@ def conclude(
         fastest=run.decided("fastest") if prepared.options.fastest else None,
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
-        divergence=compare(prepared.meaning, outputs(prepared.folded.run, images.held_out), network, images.held_out),
+        divergence=compare(
+            prepared.meaning, outputs(prepared.folded.run, images.held_out, chunk), network, images.held_out, chunk
+        ),
         verification=verification,
+        predicted_memory_mb=plan.peak_mb,
         precision="fp32"
         if (decided := run.decided("precision")) is None
         else f"{decided['dtype']} {decided['layout']}",

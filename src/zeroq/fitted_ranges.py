@@ -6,32 +6,36 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from zeroq.candidates import Images, divergence_of, outputs
+from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import Ranges
 from zeroq.preparation import Prepared
 from zeroq.ranges import Knowledge, histograms_of, knowledge_of, ranges_of
 from zeroq.simulate import quantize_activations
 
 
-def fit_ranges(prepared: Prepared, images: Images, on_step: Callable[[int, int], None] | None = None) -> Ranges:
+def fit_ranges(
+    prepared: Prepared, images: Images, chunk: int = CHUNK, on_step: Callable[[int, int], None] | None = None
+) -> Ranges:
     """Ranges with the least squared error of each value, or of the output as far as it depends on the value.
 
     The second weighs every number by the squared gradient of the output. It is better in most networks, by far in some
     (MobileNetV2), and worse where a few distilled images decide, so the whole network with its activations alone
     quantized is compared with itself in floating point, on images that neither was fitted to (docs/ranges.md).
+    chunk: images at a time.
     """
     folded, placement, input_bits = prepared.folded, prepared.placement, prepared.plan.input_bits
     own = images.source == "calibration"  # pictures know better than statistics
     doubted = {doubt.norm for doubt in prepared.trust.doubts if doubt.kind != "dead"}
     knowledge = Knowledge() if own else knowledge_of(prepared.network, doubted)
     histograms = histograms_of(
-        folded, placement, images.fitting, knowledge=knowledge, meaning=prepared.meaning, on_step=on_step
+        folded, placement, images.fitting, knowledge=knowledge, meaning=prepared.meaning, chunk=chunk, on_step=on_step
     )
-    reference = outputs(folded.run, images.held_out)
+    reference = outputs(folded.run, images.held_out, chunk)
 
     def divergence(ranges: Ranges) -> float:
         graph, tensors, _ = quantize_activations(folded, placement, ranges, input_bits)
         network = replace(folded, graph=graph, tensors=tensors)
-        return divergence_of(prepared.meaning, reference, network.run, images.held_out)
+        return divergence_of(prepared.meaning, reference, network.run, images.held_out, chunk)
 
     return min(
         (

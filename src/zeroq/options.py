@@ -16,7 +16,7 @@ FLOAT_BITS = 32
 LARGEST_SEED = 2**63 - 1  # of torch.manual_seed
 TARGETS = ("average_bits", "compression", "size_mb")
 BOUNDS = ("bit_operations", "activation_mb")
-LATER = ("latency_ms", "memory_limit")
+LATER = ("latency_ms",)
 SHORT = {  # of what was asked, in the name of a folder
     "average_bits": "avg", "compression": "compression", "size_mb": "size", "bit_operations": "bops",
     "activation_mb": "peak",
@@ -219,6 +219,8 @@ class Options:
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("device", self.device, DEVICES)
         _check_at_least("threads", self.threads, 1)
+        if self.memory_limit is not None and not (_is_number(self.memory_limit) and self.memory_limit > 0):
+            raise OptionError(f"--memory-limit {_plain(self.memory_limit)}: give GB of 10^9 bytes, above 0.")
         if not (_is_whole(self.seed) and 0 <= self.seed <= LARGEST_SEED):
             raise OptionError(f"--seed {self.seed}: give a whole number from 0 to {LARGEST_SEED}.")
         if self.device == "cuda":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 import zeroq.devices as devices
+import zeroq.resident as resident
 from zeroq.allocate import GIGA, MEGABYTE
 from zeroq.deploy import Verification
 from zeroq.fastest import reason_of
@@ -45,6 +45,7 @@ class Outcome:
     precision: str
     finer_outputs: tuple[str, ...] = ()  # layers
     fastest: Mapping[str, Any] | None = None  # what was measured and decided under --fastest
+    predicted_memory_mb: float | None = None  # of the whole run, where a limit was asked for
 
     @property
     def plan(self) -> LayerPlan:
@@ -84,7 +85,8 @@ class Outcome:
             "float_nodes": dict(self.verification.float_nodes),
             "integer_share": self.integer_share(),
             "seconds": dict(seconds),
-            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
+            "peak_memory_mb": round(resident.peak() / 1e6, 1),
+            "predicted_memory_mb": self.predicted_memory_mb,
             "warnings": [*self.prepared.warnings, *self.own_warnings()],
             **({} if self.fastest is None else {"fastest": dict(self.fastest)}),
         }
@@ -188,6 +190,9 @@ class Outcome:
         ):
             if share < AGREEMENT_EXPECTED:
                 found.append(f"On {share:.1%} of the held-out images only, {name}.")
+        limit = self.prepared.options.memory_limit
+        if limit is not None and (taken := resident.peak() / 1e9) > limit:
+            found.append(f"The run took {taken:.2f} GB of memory, more than --memory-limit {limit:g}: give more room.")
         return found
 
 

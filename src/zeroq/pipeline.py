@@ -6,6 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 import zeroq.devices as devices
+import zeroq.resident as resident
 from zeroq.candidates import Candidates
 from zeroq.conclusion import REPORT, RESULT, conclude
 from zeroq.deploy.model_file import load_network
 from zeroq.divergence import Decode, Divergence
 from zeroq.errors import RunError
+from zeroq.memory import plan_of
 from zeroq.models import LoadedModel, from_module
 from zeroq.models.meaning import Reading
 from zeroq.models.several import preprocess_dict
@@ -92,16 +95,19 @@ def quantize_model(
 ) -> Run:
     """All stages, each resumed from the run directory where its inputs are unchanged."""
     progress = on_progress or (lambda stage, done, total: None)
-    with RunDirectory(out, fresh=fresh) as run, devices.threads(options.threads):
+    bounded = nullcontext if options.memory_limit is None else resident.returned
+    with RunDirectory(out, fresh=fresh) as run, devices.threads(options.threads), bounded():
         progress("capture", 0, 1)
         prepared = prepare(model, options)
         progress("capture", 1, 1)
+        plan = plan_of(prepared)
         run.describe(facts(prepared))
         run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done
-        stages = Stages(run, prepared, progress)
+        plan = plan.kept(run, options.memory_limit)
+        stages = Stages(run, prepared, progress, plan.amounts)
         images = stages.distil()
         ranges = stages.ranges(images)
-        candidates = Candidates(prepared, images, ranges, stages.step("candidates"))
+        candidates = Candidates(prepared, images, ranges, stages.step("candidates"), plan.amounts.room(out))
         table = stages.sensitivity(candidates)
         selection = stages.allocate(candidates, table)
         stages, candidates = stages.at(selection.setting), candidates.at(selection.setting)
@@ -109,7 +115,7 @@ def quantize_model(
         network = stages.round(candidates, selection.setting, weight_only)
         file = stages.export(network, selection.setting)
         verification = stages.verify(file, network, images)
-        result = conclude(run, stages.prepared, images, table, selection, network, verification)
+        result = conclude(run, stages.prepared, images, table, selection, network, verification, plan)
     return Run(out, result)
 
 

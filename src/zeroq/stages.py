@@ -16,7 +16,7 @@ from torch import Tensor
 
 import zeroq.devices as devices
 from zeroq.allocate import budget_in_activation_bits
-from zeroq.candidates import ERRORS, MEANS, METHOD, NOTHING, Candidates, Images, Weights
+from zeroq.candidates import ERRORS, MEANS, METHOD, NOTHING, UNLIKE_IMAGES, Candidates, Images, Weights
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
@@ -27,6 +27,7 @@ from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
 from zeroq.graph.text import graph_to_data
+from zeroq.memory import UNLIMITED, Amounts
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, Ranges, SensitivityTable
@@ -44,8 +45,6 @@ from zeroq.simulate.placement import busiest
 from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
 from zeroq.version import __version__
 
-VERIFIED_IMAGES = 8
-UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
 CORRECTED = {ERRORS: f"{METHOD}, errors corrected", MEANS: f"{METHOD}, means corrected", NOTHING: METHOD}
@@ -61,6 +60,7 @@ class Stages:
     run: RunDirectory
     prepared: Prepared
     on_progress: Callable[[str, int, int], None]
+    amounts: Amounts = UNLIMITED  # that are computed at a time
 
     def step(self, stage: str) -> Callable[[int, int], None]:
         """Progress of one stage."""
@@ -85,7 +85,7 @@ class Stages:
         def compute() -> Inputs:
             how: dict[str, Any] = {
                 "count": count, "iterations": iterations, "seed": options.seed, "precision": precision,
-                "trust": prepared.trust, "on_step": self.step("distill"),
+                "trust": prepared.trust, "batch_bytes": self.amounts.batch_bytes, "on_step": self.step("distill"),
             }  # fmt: skip
             if prepared.model.example is None:
                 return distill(prepared.network, prepared.statistics[0], **how)
@@ -133,7 +133,9 @@ class Stages:
         """The fastest for distillation, measured once and kept."""
 
         def measure() -> dict[str, Any]:
-            best, seconds = choose_precision(self.prepared.network, self.prepared.options.precision)
+            best, seconds = choose_precision(
+                self.prepared.network, self.prepared.options.precision, self.amounts.probed
+            )
             self.run.seconds |= {f"step {name}": round(value, 4) for name, value in seconds.items()}
             return {"dtype": best.name, "layout": best.layout}
 
@@ -149,7 +151,7 @@ class Stages:
         }  # fmt: skip
         return self.run.stage(
             "ranges", key, ["ranges.json"],
-            compute=lambda: fit_ranges(prepared, images, self.step("ranges")),
+            compute=lambda: fit_ranges(prepared, images, self.amounts.chunk, self.step("ranges")),
             save=lambda ranges: self.run.write_json("ranges.json", ranges_to_json(ranges)),
             load=lambda: ranges_from_json(self.run.read_json("ranges.json")),
         )  # fmt: skip
@@ -162,7 +164,9 @@ class Stages:
         widths = prepared.options.candidate_widths
 
         def compute() -> SensitivityTable | None:
-            how: dict[str, Any] = {"measure": measure, "meaning": prepared.meaning}
+            how: dict[str, Any] = {
+                "measure": measure, "meaning": prepared.meaning, "chunk": self.amounts.widened,
+            }  # fmt: skip
             images, inputs = candidates.images.held_out, None
             if plan.input_widths:
                 inputs = measure_sensitivity(
@@ -344,7 +348,7 @@ class Stages:
         options = self.prepared.options
         self.on_progress("verify", 0, 1)
         start = time.perf_counter()
-        part = slice_images(images.held_out, None, VERIFIED_IMAGES)
+        part = slice_images(images.held_out, None, self.amounts.verified)
         found = verify(
             model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0
         )

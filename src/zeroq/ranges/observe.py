@@ -34,13 +34,16 @@ def observe(
     source: str = "distilled",
     knowledge: Knowledge = NOTHING,
     meaning: Meaning | None = None,
+    chunk: int = CHUNK,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Ranges:
     """Ranges of all quantizers, measured on the values of the folded network in floating point.
 
     `histograms_of` and `ranges_of` in one.  meaning: with it, errors count by what they do to the output.
     """
-    histograms = histograms_of(network, placement, images, knowledge=knowledge, meaning=meaning, on_step=on_step)
+    histograms = histograms_of(
+        network, placement, images, knowledge=knowledge, meaning=meaning, chunk=chunk, on_step=on_step
+    )
     return ranges_of(
         network, placement, histograms, input_bits, source=source, knowledge=knowledge, weighed=meaning is not None,
         input_widths=input_widths,
@@ -54,6 +57,7 @@ def histograms_of(
     *,
     knowledge: Knowledge = NOTHING,
     meaning: Meaning | None = None,
+    chunk: int = CHUNK,
     on_step: Callable[[int, int], None] | None = None,
 ) -> dict[str, Histogram]:
     """Histograms of the values of all quantizers, by name, measured on the folded network in floating point.
@@ -62,6 +66,7 @@ def histograms_of(
     knowledge: values of outputs of which no BatchNorm knows are taken to reach LEAST_SHARE of what the norms of their
     filters and patches allow, should the images reach less.
     meaning: of the output; with it, every number weighs the squared gradient of a probe of the output besides.
+    chunk: images at a time.
     """
     histograms = {name: Histogram(name) for quantizer in placement.quantizers for name in quantizer.measured}
     nodes = {node.name: node for node in network.graph.nodes}
@@ -78,7 +83,7 @@ def histograms_of(
         watched[node.name] = value if probe is None else followed(value)
         return watched[node.name]
 
-    parts = chunks(images, CHUNK)
+    parts = chunks(images, chunk)
     for index, part in enumerate(parts):
         with torch.inference_mode(probe is None), torch.set_grad_enabled(probe is not None):
             inputs = network.feed([each.detach() for each in part])
