@@ -31,6 +31,7 @@ RESULT: dict[str, Any] = {
     "average_bits": 3.9,
     "layers": [{"weight_bits": 4}, {"weight_bits": 4}, {"weight_bits": 2}],
     "divergence": {"mean": 0.00123, "agreement": 0.985, "images": 64},
+    "bounds": {},
     "forecast": {"metric": "top1", "drop": 0.0123, "low": -0.002, "high": 0.026},
     "integer_share": 0.999,
     "not_quantized": [{"name": "head[0]", "reason": "an output whose finer values matter"}],
@@ -81,7 +82,7 @@ SENTENCES = [
     (
         "quantize digits --weight-bits 2,4",
         "zeroq: --weight-bits 2,4 leaves a choice for each layer, which needs a target: add --average-bits, "
-        "--compression or --size-mb, or name one width.",
+        "--compression, --size-mb or --bit-operations, or name one width.",
     ),
     (
         "quantize digits --average-bits 4 --size-mb 1",
@@ -90,8 +91,8 @@ SENTENCES = [
     ),
     (
         "quantize digits --activation-bits 4,8",
-        "zeroq: --activation-bits 4,8 makes the widths of activations part of the choice, which is not there yet: "
-        "name one.",
+        "zeroq: --activation-bits 4,8 leaves a choice for each layer's input, which needs a bound on what inputs take: "
+        "add --bit-operations or --activation-mb, or name one width.",
     ),
     ("quantize digits --edge-bits wide", "zeroq: --edge-bits wide: choose 2 to 8, or same."),
     ("quantize digits --effort best", "zeroq: --effort best is not there yet: choose fast or balanced."),
@@ -196,6 +197,12 @@ def test_quantize_hands_on_what_was_asked(called: list[Any]) -> None:
     )  # fmt: skip
     given = {"weights": Path("w.safetensors"), "preprocess": Path("p.json"), "input_shape": (1, 8, 8)}
     assert called == [("load_model", "digits", given), ("quantize", "digits", options, Path("some/where"), True)]
+
+
+def test_bounds_and_bits_of_inputs_are_handed_on(called: list[Any]) -> None:
+    arguments = "quantize digits --bit-operations 1.5 --activation-mb 0.5 --activation-bits 4,6"
+    assert main(arguments.split()) == 0
+    assert called[-1][2] == Options(bit_operations=1.5, activation_mb=0.5, activation_bits=(4, 6))
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ from zeroq.run_directory import read_json
 SECONDS = ["capture", "distill", "ranges", "sensitivity", "allocate", "rounding", "export", "verify", "report", "load"]
 RESULT_KEYS = [
     "version", "model", "task", "seed", "effort", "device", "cpu", "precision", "float_bytes", "weight_bytes",
-    "other_bytes", "onnx_bytes", "average_bits", "compression", "layers", "not_quantized", "divergence", "forecast",
-    "verification", "integer_nodes", "float_nodes", "integer_share", "seconds", "peak_memory_mb",
+    "other_bytes", "onnx_bytes", "average_bits", "compression", "bounds", "layers", "not_quantized", "divergence",
+    "forecast", "verification", "integer_nodes", "float_nodes", "integer_share", "seconds", "peak_memory_mb",
     "predicted_memory_mb", "warnings",
 ]  # fmt: skip
 TARGETED = {**QUICK, "average_bits": 4}
@@ -302,6 +302,7 @@ def computed(quantize: Quantize, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ({"sensitivity": "kl"}, "measure_sensitivity select serialise export_onnx"),
         ({"layer_bits": {"stem*": 8}}, "measure_sensitivity select serialise export_onnx"),
         ({"average_bits": 5}, "select serialise export_onnx"),
+        ({"bit_operations": 0.0025}, "select serialise export_onnx"),
         ({"average_bits": None, "compression": 8}, "select serialise export_onnx"),
         ({"keep_images": False}, "distill"),
         ({"fresh": True}, "distill fit_ranges measure_sensitivity select serialise export_onnx"),

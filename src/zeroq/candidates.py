@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from zeroq.divergence import Comparison, Meaning
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
 from zeroq.graph.live import IN_MEMORY, Room
 from zeroq.graph.walk import CHUNK
+from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges
 from zeroq.preparation import Prepared
+from zeroq.ranges import at_widths
 from zeroq.rounding import Rounded, round_weights
-from zeroq.sensitivity import Quantized
+from zeroq.sensitivity import Parameters, Quantized
 from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
+from zeroq.simulate.placement import quantizer_bits
 
 METHOD = "gptq"
 ERRORS, MEANS, NOTHING = "errors", "means", "nothing"  # what rounding corrects beside its own errors
@@ -69,7 +72,15 @@ class Candidates:
     on_step: OnStep
     room: Room = IN_MEMORY  # for values
     _by_method: dict[str, Rounded] = field(default_factory=dict)
-    _settled: dict[tuple[str, tuple[int, ...]], Weights] = field(default_factory=dict)
+    _settled: dict[tuple[Any, ...], Weights] = field(default_factory=dict)
+
+    def at(self, setting: BitSetting) -> Candidates:
+        """With the inputs' bits of a setting."""
+        if not setting.inputs:
+            return self
+        prepared = self.prepared.at(setting)
+        bits = quantizer_bits(prepared.folded, prepared.placement, prepared.plan.input_bits)
+        return replace(self, prepared=prepared, ranges=at_widths(self.ranges, bits), _by_method={})
 
     def rounded(self, method: str) -> Rounded:
         """By layer and width, each layer alone, on inputs of unrounded weights."""
@@ -82,7 +93,8 @@ class Candidates:
 
     def settled(self, setting: BitSetting, correction: str = ERRORS, on_step: OnStep | None = None) -> Weights:
         """By layer, one layer after another, each on what those before it give."""
-        key = correction, tuple(setting[layer.name] for layer in self.prepared.plan.layers)
+        plan = self.prepared.plan
+        key = correction, *((setting[layer.name], plan.input_bits[layer.name]) for layer in plan.layers)
         if key not in self._settled:
             widths = {name: (bits,) for name, bits in setting.bits.items()}
             reference = self.prepared.folded if correction == ERRORS else None
@@ -106,11 +118,24 @@ class Candidates:
     def parameters(self, method: str) -> Quantized:
         """A layer's weight at a width and the bias that goes with it, as measure_sensitivity asks for them."""
 
-        def look_up(layer: Layer, width: int) -> tuple[Tensor, Tensor | None]:
+        def look_up(layer: Layer, width: int) -> Parameters:
             weight = self.rounded(method)[layer.name][width]
             return weight.dequantized(), weight.bias
 
         return look_up
+
+    def inputs(self, layer: Layer, width: int) -> Parameters:
+        """A layer's own weight with its input at a width, as measure_sensitivity asks for it."""
+        of_value = self.prepared.placement.of_value
+
+        def quantized(site: fx.Node, values: Tensor) -> Tensor:
+            name = of_value[site.all_input_nodes[0].name].name
+            each = at_widths(self.ranges, {name: width})[name]
+            scale, zero_point = torch.tensor(each.scale), torch.tensor(each.zero_point, dtype=torch.uint8)
+            found: Tensor = QUANTIZE_DEQUANTIZE(values, scale, zero_point, each.grid.high)
+            return found
+
+        return self.prepared.folded.tensors[layer.weight], None, quantized
 
     def network(
         self, weights: Weights, placement: Placement | None = None, weight_only: Collection[str] = ()
@@ -143,7 +168,8 @@ class Candidates:
 
     def divergence_at(self, setting: BitSetting) -> float:
         """Of the whole quantized network with a setting."""
-        return self.divergence(self.network(self.settled(setting)))
+        candidates = self.at(setting)
+        return candidates.divergence(candidates.network(candidates.settled(setting)))
 
     @cached_property
     def reference(self) -> Any:

@@ -80,8 +80,18 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     click.option("--average-bits", type=float, metavar="B", help="Target: mean width over all quantized weights."),
     click.option("--compression", type=float, metavar="R", help="Target: 32 over the mean width."),
     click.option("--size-mb", type=float, metavar="S", help="Target: the ONNX file is not larger than S x 10^6 bytes."),
-    click.option("--bit-operations", type=float, metavar="G", help="Not there yet."),
-    click.option("--activation-mb", type=float, metavar="S", help="Not there yet."),
+    click.option(
+        "--bit-operations",
+        type=float,
+        metavar="G",
+        help="Bound, alone or beside a target: 10^9 multiplications per image times the bits of both factors.",
+    ),
+    click.option(
+        "--activation-mb",
+        type=float,
+        metavar="S",
+        help="Bound, alone or beside a target: 10^6 bytes of values between layers at one time, for one image.",
+    ),
     click.option("--latency-ms", type=float, metavar="T", help="Not there yet."),
     click.option(
         "--weight-bits",
@@ -94,7 +104,8 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         type=one_or_more_bits,
         default=8,
         metavar="8",
-        help="2 to 8, of the inputs of convolutions and linear layers.  [default: 8]",
+        help="2 to 8, of the inputs of convolutions and linear layers; several, with a bound, are candidates for each."
+        "  [default: 8]",
     ),
     click.option(
         "--edge-bits",

@@ -91,7 +91,17 @@ def page(directory: Path) -> str:
     run, result, ranges, sensitivity, frontier = (
         read_json(directory / f"{name}.json") for name in ("run", "result", "ranges", "sensitivity", "frontier")
     )
+    if "activation_bits" in frontier["chosen"]:
+        ranges = in_use(ranges, directory)
     return render(RunRecord(run, result, ranges, sensitivity, frontier, pictures(directory, run)))
+
+
+def in_use(ranges: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Of ranges that were measured at every width, those that the chosen network has; names without the width."""
+    metadata = read_tensor_file(directory / FILES["model"])[1]
+    used = set(json.loads(metadata["quantizers"]).values())
+    found = {name: each for name, each in ranges["quantizers"].items() if name in used}
+    return {**ranges, "quantizers": found}
 
 
 def pictures(directory: Path, run: dict[str, Any]) -> NDArray[np.uint8] | None:

@@ -40,8 +40,9 @@ def fit_ranges(
     return min(
         (
             ranges_of(
-                folded, placement, histograms, input_bits, source=images.source, knowledge=knowledge, weighed=weighed
-            )
+                folded, placement, histograms, input_bits, source=images.source, knowledge=knowledge, weighed=weighed,
+                input_widths=prepared.plan.input_widths,
+            )  # fmt: skip
             for weighed in (False, True)
         ),
         key=divergence,

@@ -252,7 +252,7 @@ def demand_of(prepared: Prepared) -> Demand:
     return Demand(
         images=images,
         rounded=rounded if prepared.pictures is not None else 2 * rounded,
-        widths=max(len(widths) for widths in prepared.plan.widths.values()),
+        widths=max(len(own) for own in (*prepared.plan.widths.values(), *prepared.plan.input_widths.values())),
         pixels=sum(value[0].numel() * value.element_size() for value in network.example),
         values=sum(4 * math.prod(shape) for shape in network.shapes.values()) // shares,
         backward=sum(captured[name] for name in kept_backward(network)) // shares,

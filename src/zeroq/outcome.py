@@ -11,16 +11,19 @@ from torch import Tensor, fx
 
 import zeroq.devices as devices
 import zeroq.resident as resident
+from zeroq.allocate import GIGA, MEGABYTE
 from zeroq.deploy import Verification
 from zeroq.fastest import reason_of
 from zeroq.forecast import forecast
 from zeroq.graph.frozen import thaw
 from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
-from zeroq.options import FLOAT_BITS
+from zeroq.options import BOUNDS, FLOAT_BITS
 from zeroq.preparation import Prepared
 from zeroq.setting import LayerPlan
-from zeroq.simulate import QuantizedNetwork, float_operators
+from zeroq.simulate import Placement, QuantizedNetwork, float_operators
+from zeroq.simulate.outputs import output_quantizers, without
+from zeroq.simulate.peak import memory_of
 from zeroq.version import __version__
 
 FINER = "rounding its output to 8 bits did most of the harm: it leaves in floating point, without an integer kernel"
@@ -67,6 +70,7 @@ class Outcome:
             "onnx_bytes": self.onnx_bytes,
             "average_bits": average,
             "compression": 32 / average,
+            "bounds": self.bounds(),
             "layers": [self.layer(layer) for layer in self.plan.layers],
             "not_quantized": [{"name": name, "reason": reason} for name, reason in self.not_quantized()],
             "divergence": dict(self.divergence),
@@ -87,9 +91,25 @@ class Outcome:
             **({} if self.fastest is None else {"fastest": dict(self.fastest)}),
         }
 
+    def bounds(self) -> dict[str, dict[str, float]]:
+        """What was asked beside a size, and what of it the network takes."""
+        memory = memory_of(self.prepared.folded, self.placement(), self.plan.input_bits)
+        reached = {
+            "bit_operations": self.plan.operations_of(self.setting.bits) / GIGA,
+            "activation_mb": memory.peak(self.plan.input_bits) / MEGABYTE,
+        }
+        asked = {name: getattr(self.prepared.options, name) for name in BOUNDS}
+        return {name: {"asked": asked[name], "reached": reached[name]} for name in BOUNDS if asked[name] is not None}
+
+    def placement(self) -> Placement:
+        """The quantizers that the network has."""
+        prepared = self.prepared
+        quantizers = output_quantizers(prepared.folded, prepared.placement, self.plan.floating)
+        return without(prepared.placement, [quantizers[name] for name in self.finer_outputs])
+
     def layer(self, layer: Any) -> dict[str, Any]:
         """One entry of "layers"."""
-        widths = self.table.widths if self.table is not None and layer.name in self.table.layers else ()
+        inputs = self.table.inputs if self.table is not None else None
         return {
             "name": layer.name,
             "operator": layer.operator,
@@ -97,7 +117,8 @@ class Outcome:
             "multiply_accumulates": layer.multiply_accumulates,
             "weight_bits": self.setting[layer.name],
             "activation_bits": FLOAT_BITS if layer.name in self.weight_only() else self.plan.input_bits[layer.name],
-            "sensitivity": {str(width): self.table.of(layer.name, width) for width in widths},  # type: ignore[union-attr]
+            "sensitivity": sensitivities(self.table, layer.name),
+            **({} if inputs is None else {"activation_sensitivity": sensitivities(inputs, layer.name)}),
             "rounding": self.rounding[layer.name],
         }
 
@@ -173,6 +194,13 @@ class Outcome:
         if limit is not None and (taken := resident.peak() / 1e9) > limit:
             found.append(f"The run took {taken:.2f} GB of memory, more than --memory-limit {limit:g}: give more room.")
         return found
+
+
+def sensitivities(table: SensitivityTable | None, layer: str) -> dict[str, float]:
+    """Of a layer by width; nothing of one that had no choice."""
+    if table is None or layer not in table.layers:
+        return {}
+    return {str(width): table.of(layer, width) for width in table.widths}
 
 
 def float_outputs(graph: fx.Graph) -> list[fx.Node]:

@@ -110,11 +110,12 @@ def quantize_model(
         candidates = Candidates(prepared, images, ranges, stages.step("candidates"), plan.amounts.room(out))
         table = stages.sensitivity(candidates)
         selection = stages.allocate(candidates, table)
+        stages, candidates = stages.at(selection.setting), candidates.at(selection.setting)
         weight_only = stages.fastest(candidates, selection.setting)
         network = stages.round(candidates, selection.setting, weight_only)
         file = stages.export(network, selection.setting)
         verification = stages.verify(file, network, images)
-        result = conclude(run, prepared, images, table, selection, network, verification, plan)
+        result = conclude(run, stages.prepared, images, table, selection, network, verification, plan)
     return Run(out, result)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 import zeroq.devices as devices
+from zeroq.allocate import budget_in_activation_bits
 from zeroq.candidates import ERRORS, MEANS, METHOD, NOTHING, UNLIKE_IMAGES, Candidates, Images, Weights
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
@@ -29,15 +31,17 @@ from zeroq.memory import UNLIMITED, Amounts
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, Ranges, SensitivityTable
-from zeroq.options import SENSITIVITIES, TARGETS
+from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import measure_sensitivity
 from zeroq.setting import LayerPlan
-from zeroq.simulate import Placement, QuantizedNetwork
+from zeroq.simulate import Placement, QuantizedNetwork, Quantizer
 from zeroq.simulate.idle import without_idle
 from zeroq.simulate.outputs import output_quantizers, without
+from zeroq.simulate.peak import memory_of
+from zeroq.simulate.placement import busiest
 from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
 from zeroq.version import __version__
 
@@ -61,6 +65,10 @@ class Stages:
     def step(self, stage: str) -> Callable[[int, int], None]:
         """Progress of one stage."""
         return lambda done, total: self.on_progress(stage, done, total)
+
+    def at(self, setting: BitSetting) -> Stages:
+        """With the inputs' bits of a setting."""
+        return replace(self, prepared=self.prepared.at(setting))
 
     def distil(self) -> Images:
         """Distilled images, or the user's own pictures of --calibration."""
@@ -138,7 +146,8 @@ class Stages:
         """Activation ranges."""
         prepared, plan = self.prepared, self.prepared.plan
         key = {
-            "input_bits": plan.input_bits, "floating": plan.floating, "divergence": fingerprint_of(prepared.meaning),
+            "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
+            "divergence": fingerprint_of(prepared.meaning),
         }  # fmt: skip
         return self.run.stage(
             "ranges", key, ["ranges.json"],
@@ -155,13 +164,21 @@ class Stages:
         widths = prepared.options.candidate_widths
 
         def compute() -> SensitivityTable | None:
+            how: dict[str, Any] = {
+                "measure": measure, "meaning": prepared.meaning, "chunk": self.amounts.widened,
+            }  # fmt: skip
+            images, inputs = candidates.images.held_out, None
+            if plan.input_widths:
+                inputs = measure_sensitivity(
+                    prepared.folded, images, prepared.options.activation_widths, candidates.inputs,
+                    layers=list(plan.input_widths), on_step=self.step("inputs"), **how,
+                )  # fmt: skip
             if not open_layers:
-                return None
-            return measure_sensitivity(
-                prepared.folded, candidates.images.held_out, widths, candidates.parameters(MEASURES[measure]),
-                layers=open_layers, measure=measure, meaning=prepared.meaning, chunk=self.amounts.widened,
-                on_step=self.step("sensitivity"),
-            )  # fmt: skip
+                return None if inputs is None else SensitivityTable(measure, (), (), (), inputs)
+            return replace(measure_sensitivity(
+                prepared.folded, images, widths, candidates.parameters(MEASURES[measure]),
+                layers=open_layers, on_step=self.step("sensitivity"), **how,
+            ), inputs=inputs)  # fmt: skip
 
         key = {
             "measure": measure,
@@ -186,10 +203,11 @@ class Stages:
             return select(
                 prepared.plan, table, prepared.options, other, candidates.divergence_at, self.step("allocate"),
                 left_over=left_over(prepared.folded, prepared.plan.layers) if corrects else dict.fromkeys(names, 1.0),
+                memory=prepared.memory,
             )  # fmt: skip
 
         return Selection(self.run.stage(
-            "allocate", {name: getattr(prepared.options, name) for name in TARGETS}, ["frontier.json"],
+            "allocate", {name: getattr(prepared.options, name) for name in (*TARGETS, *BOUNDS)}, ["frontier.json"],
             compute=compute,
             save=lambda record: self.run.write_json("frontier.json", record),
             load=lambda: self.run.read_json("frontier.json"),
@@ -199,11 +217,15 @@ class Stages:
         """What a file holds beside its weights' bits, at most: from files that are uniform in each width."""
         plan = self.prepared.plan
         most = 0
-        for width in self.prepared.options.candidate_widths:
+        inputs: list[dict[str, int]] = [{}]
+        if plan.input_widths:
+            narrowest = {name: own[0] for name, own in plan.input_widths.items()}
+            inputs = [narrowest, busiest(self.prepared.folded, self.prepared.placement, plan.input_widths)]
+        for width, own in itertools.product(self.prepared.options.candidate_widths, inputs):
             bits = {name: width if width in widths else widths[0] for name, widths in plan.widths.items()}
-            setting = BitSetting(bits)
+            setting = BitSetting(bits, own)
             weights = {name: candidates.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
-            data = self.onnx_bytes(candidates.network(weights), setting)
+            data = self.onnx_bytes(candidates.at(setting).network(weights), setting)
             most = max(most, len(data) - setting.weight_bits(plan.parameters) // 8)
         return most + UNPACKING_TABLES
 
@@ -274,9 +296,20 @@ class Stages:
             left = without(placement, [quantizers[name] for name in names]) if names else placement
             return candidates.network(weights, left, weight_only)
 
+        if not self.keeps_peak(list(quantizers.values())):
+            quantizers = {}
         least = LEAST if prepared.meaning.divergence is None else 0.0  # a user's own has a scale of its own
         finer = choose_finer(list(quantizers), lambda names: candidates.divergence(made(names)), least=least)
         return made(finer), finer
+
+    def keeps_peak(self, quantizers: list[Quantizer]) -> bool:
+        """Whether the values of some quantizers may be in floating point, as far as a bound on the peak goes."""
+        prepared = self.prepared
+        limit = budget_in_activation_bits(least=0, activation_mb=prepared.options.activation_mb)
+        if limit is None:
+            return True
+        memory = memory_of(prepared.folded, without(prepared.placement, quantizers), prepared.plan.input_bits)
+        return memory.peak(prepared.plan.input_bits) <= limit
 
     def metadata(self, setting: BitSetting) -> dict[str, Any]:
         """What both files say of themselves."""

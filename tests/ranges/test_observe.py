@@ -12,9 +12,10 @@ from zeroq.divergence import Meaning
 from zeroq.errors import NumericalError
 from zeroq.graph import Network, capture, fold, replay
 from zeroq.numbers.values import Ranges
-from zeroq.ranges import histograms_of, observe
+from zeroq.ranges import at_widths, histograms_of, observe
 from zeroq.ranges.observe import CHUNK
 from zeroq.simulate import Placement, place
+from zeroq.simulate.placement import quantizer_bits
 
 
 def observed(name: str, bits: int = 8, images: int = CHUNK + 3) -> tuple[Network, Placement, Ranges]:
@@ -136,3 +137,15 @@ def test_values_that_overflow_are_named() -> None:
         images = example_of("plain", 4) * torch.inf
         observe(network, place(network), images, dict.fromkeys(("0.0", "1.0", "4"), 8))
     assert str(error.value) == "The value 'input_1' holds NaN or infinity: quantize a network that computes."
+
+
+def test_ranges_of_every_width_hold_those_of_any_choice() -> None:
+    network, placement, _ = observed("residual")
+    images, names = example_of("residual", 6), [layer.name for layer in network.layers]
+    every = observe(
+        network, placement, images, dict.fromkeys(names, 8), input_widths=dict.fromkeys(names[1:], (3, 4, 8))
+    )
+    for bits in ((8, 8, 8, 8), (8, 4, 4, 4), (8, 8, 3, 4)):
+        chosen = dict(zip(names, bits, strict=True))
+        picked = at_widths(every, quantizer_bits(network, placement, chosen))
+        assert picked == observe(network, placement, images, chosen)

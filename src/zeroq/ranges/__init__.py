@@ -2,12 +2,13 @@
 
 from zeroq.ranges.histogram import Histogram, merge
 from zeroq.ranges.knowledge import Knowledge, knowledge_of, site_of
-from zeroq.ranges.observe import histograms_of, observe, ranges_of
+from zeroq.ranges.observe import at_widths, histograms_of, observe, ranges_of
 from zeroq.ranges.search import range_of
 
 __all__ = [
     "Histogram",
     "Knowledge",
+    "at_widths",
     "histograms_of",
     "knowledge_of",
     "merge",

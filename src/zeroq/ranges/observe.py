@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from zeroq.ranges.knowledge import Knowledge, site_of
 from zeroq.ranges.probe import Probe
 from zeroq.ranges.reach import LEAST_SHARE, reach
 from zeroq.ranges.search import range_of
-from zeroq.simulate.placement import Placement, Quantizer, quantizer_bits
+from zeroq.simulate.placement import Placement, Quantizer, again, every_width
 
 NOTHING = Knowledge()
 
@@ -28,6 +30,7 @@ def observe(
     images: Inputs,
     input_bits: Mapping[str, int],
     *,
+    input_widths: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     source: str = "distilled",
     knowledge: Knowledge = NOTHING,
     meaning: Meaning | None = None,
@@ -42,8 +45,9 @@ def observe(
         network, placement, images, knowledge=knowledge, meaning=meaning, chunk=chunk, on_step=on_step
     )
     return ranges_of(
-        network, placement, histograms, input_bits, source=source, knowledge=knowledge, weighed=meaning is not None
-    )
+        network, placement, histograms, input_bits, source=source, knowledge=knowledge, weighed=meaning is not None,
+        input_widths=input_widths,
+    )  # fmt: skip
 
 
 def histograms_of(
@@ -115,20 +119,23 @@ def ranges_of(
     histograms: Mapping[str, Histogram],
     input_bits: Mapping[str, int],
     *,
+    input_widths: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     source: str = "distilled",
     knowledge: Knowledge = NOTHING,
     weighed: bool = False,
 ) -> Ranges:
     """Ranges of all quantizers.
 
-    input_bits: of each quantized layer's input.  source: where the images came from, for Ranges.
+    input_bits: of each quantized layer's input.
+    input_widths: where these are a choice, all that each may be; ranges are of every one (`at_widths` picks).
+    source: where the images came from, for Ranges.
     knowledge: outputs that a BatchNorm holds never get a range beyond it.
     weighed: errors count by what they do to the output, where that was observed, and not all alike.
     """
     nodes = {node.name: node for node in network.graph.nodes}
     quantizers = {quantizer.name: quantizer for quantizer in placement.quantizers}
     found = {}
-    for name, bits in quantizer_bits(network, placement, input_bits).items():
+    for name, bits in every_width(network, placement, input_bits, input_widths).items():
         of = name.split("/")[0]
         histogram, quantizer = histograms[of], quantizers[of]
         found[name] = range_of(
@@ -136,6 +143,18 @@ def ranges_of(
             span=knowledge.span(nodes[value] for value in quantizer.measured),
         )  # fmt: skip
     return Ranges(found, weighed)
+
+
+def at_widths(ranges: Ranges, bits: Mapping[str, int]) -> Ranges:
+    """Ranges of quantizers of some widths, from those of every width.
+
+    bits: by the quantizers' names, as `quantizer_bits` gives them.
+    """
+    found = {}
+    for name, width in bits.items():
+        of = name.split("/")[0]
+        found[name] = ranges[of] if ranges[of].bits == width else ranges[again(of, width)]
+    return replace(ranges, by_name=found)
 
 
 def bare_readers(

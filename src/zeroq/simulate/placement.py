@@ -288,6 +288,40 @@ def quantizer_bits(network: Network, placement: Placement, input_bits: Mapping[s
     return bits
 
 
+def every_width(
+    network: Network,
+    placement: Placement,
+    input_bits: Mapping[str, int],
+    input_widths: Mapping[str, tuple[int, ...]],
+) -> dict[str, int]:
+    """The same as `quantizer_bits`, and beside each quantizer the narrower ones that a choice may ask for.
+
+    input_widths: by layer whose input has a choice, the widths of which input_bits holds the widest.
+    """
+    bits = quantizer_bits(network, placement, input_bits)
+    of_value = placement.of_value
+    for layer in network.layers:
+        for site in layer.sites if layer.name in input_widths else ():
+            name = of_value[network.node(site).all_input_nodes[0].name].name
+            bits |= {again(name, width): width for width in input_widths[layer.name] if width < bits[name]}
+    return bits
+
+
+def busiest(network: Network, placement: Placement, input_widths: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Of the inputs that have a choice, bits that ask for the most quantizers: readers of one value differ in turns."""
+    of_value = placement.of_value
+    turns: dict[str, int] = {}
+    found = {}
+    for layer in network.layers:
+        if layer.name in input_widths:
+            quantizer = of_value[network.node(layer.sites[0]).all_input_nodes[0].name]
+            widest_first = sorted(input_widths[layer.name], reverse=True)
+            narrower = [width for width in widest_first if width < WIDE_BITS] if quantizer.wide else widest_first
+            turn = turns[quantizer.name] = turns.get(quantizer.name, -1) + 1
+            found[layer.name] = narrower[turn % len(narrower)]
+    return found
+
+
 def again(quantizer: str, bits: int) -> str:
     """Name of the quantizer that quantizes a value again at fewer bits."""
     return f"{quantizer}/{bits}"
