@@ -1,0 +1,154 @@
+"""What the two kinds of activation ranges are worth, on real pictures, activations alone quantized:
+
+    python -m benchmarks.ranges --data ../shared/data
+
+Results are kept in benchmarks/results/ranges/; a network whose method is unchanged is not measured again. Distilled
+images of an earlier benchmark of the same method are used again. docs/ranges.md is written anew after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.document import NOTHING, table
+from benchmarks.halves import CONFIRMATION, SELECTION, batches, halves
+from benchmarks.process import add_common, parsed, read, write
+from benchmarks.rows import CACHE, FAMILIES, ROOT, key_of, method_code
+from benchmarks.task_rows import NETWORKS as TASKS_OF
+from zeroq import devices
+from zeroq.accuracy import model_subject
+from zeroq.candidates import Images, divergence_of, outputs
+from zeroq.evaluate import TASKS
+from zeroq.fitted_ranges import ALIKE, WEIGHED, compared_ranges
+from zeroq.models import LoadedModel, load_model
+from zeroq.numbers.values import Ranges
+from zeroq.options import Options
+from zeroq.pipeline import quantize_model
+from zeroq.preparation import Prepared, prepare
+from zeroq.run_directory import RunDirectory
+from zeroq.simulate import quantize_activations
+
+DOCUMENT = ROOT / "docs" / "ranges.md"
+RESULTS = ROOT / "benchmarks" / "results" / "ranges"
+BITS = (8, 6, 4)
+PICTURES = 96  # of each half
+KINDS = (ALIKE, WEIGHED)
+NAMES = (*FAMILIES, *TASKS_OF)
+CHOICES = {"networks": list(NAMES)}
+HEAD = """# Activation ranges
+
+Written by `python -m benchmarks.ranges --data ../shared/data`; change nothing here by hand.
+
+A range cuts off outliers so that the rest is resolved more finely. How finely it should be depends on what the errors
+are to be least of. *Alike*: the squared error of the value itself, every number alike. *Weighed*: the squared error of
+the output, to first order; every number counts by the squared gradient of the output, from one backward pass of a
+random probe (`ranges/probe.py`). A run takes the kind with which the network diverges less on held-out distilled images
+(`fitted_ranges.py`): *kept*.
+
+Below, the divergence from floating point of networks whose activations alone are quantized, on real pictures that no
+run has seen: mean KL of class scores, of detectors the normalized squared error. Selection and confirmation halves as
+on the page of benchmarks; of detectors and segmenters even and odd places.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.ranges", description=(__doc__ or "").split("\n")[0])
+    add_common(parser, CHOICES, 0.0)
+    asked = parsed(parser, CHOICES)
+    for name in () if asked.markdown_only else asked.networks:
+        file, key = RESULTS / f"{name}.json", key_of([name, PICTURES, BITS, method_code()])
+        if (known := read(file)) is not None and known["key"] == key:
+            print(f"{name}: still holds", flush=True)
+            continue
+        with devices.threads(asked.threads):
+            found = measured(name, asked.data)
+        write(file, {"network": name, "key": key, "cpu": devices.processor()} | found)
+        DOCUMENT.write_text(document(), encoding="utf-8")
+        print(f"{name}: {found['bits']}", flush=True)
+    DOCUMENT.write_text(document(), encoding="utf-8")
+    return 0
+
+
+def measured(name: str, data: Path) -> dict[str, Any]:
+    """Divergence of both kinds for every width, by half."""
+    model = load_model(f"{data}/networks/{name}.py:{name}")
+    images = distilled(model, CACHE / "runs" / method_code()[:12] / name)
+    pictures = pictures_of(name, model, data)
+    found: dict[str, Any] = {}
+    for bits in BITS:
+        prepared = prepare(model, Options.of(activation_bits=bits))
+        kinds = compared_ranges(prepared, Images(images, "distilled"))
+        kept = min(kinds, key=lambda kind: kinds[kind][1])
+        record: dict[str, Any] = {"kept": kept}
+        for half, inputs in pictures.items():
+            record[half] = {kind: divergence(prepared, ranges, inputs) for kind, (ranges, _) in kinds.items()}
+        found[str(bits)] = record
+    return {"bits": found}
+
+
+def distilled(model: LoadedModel, out: Path) -> Tensor:
+    """The images of a run, which an earlier benchmark has left or which is made now."""
+    quantize_model(model, Options(), out)
+    with RunDirectory(out) as run:
+        return run.read_tensors("distilled.safetensors")["images"]
+
+
+def pictures_of(name: str, model: LoadedModel, data: Path) -> dict[str, Tensor]:
+    """Inputs of each half."""
+    if name in FAMILIES:
+        return {half.role: first(batches(half.data, None)) for half in halves(name, model, data)}
+    subject = model_subject(model, None)
+    source = TASKS[subject.meaning.task].open(data / TASKS_OF[name], model.picture(), subject.meaning, subject.classes)
+    every = first(inputs for inputs, _ in source.batches(1))
+    return {SELECTION: every[::2], CONFIRMATION: every[1::2]}
+
+
+def first(parts: Iterable[Tensor]) -> Tensor:
+    """The first PICTURES."""
+    taken: list[Tensor] = []
+    for part in parts:
+        taken.append(part)
+        if sum(map(len, taken)) >= PICTURES:
+            break
+    return torch.cat(taken)[:PICTURES]
+
+
+def divergence(prepared: Prepared, ranges: Ranges, inputs: Tensor) -> float:
+    """Of the network with its activations alone quantized."""
+    graph, tensors, _ = quantize_activations(
+        prepared.folded, prepared.placement, ranges, prepared.plan.input_bits
+    )
+    network = replace(prepared.folded, graph=graph, tensors=tensors)
+    return divergence_of(prepared.meaning, outputs(prepared.folded.run, inputs), network.run, inputs)
+
+
+def document() -> str:
+    """The page, from all results there are."""
+    found = {name: record for name in NAMES if (record := read(RESULTS / f"{name}.json")) is not None}
+    stale = {name for name, record in found.items() if record["key"] != key_of([name, PICTURES, BITS, method_code()])}
+    parts = [HEAD, f"Processors: {', '.join(sorted({record['cpu'] for record in found.values()})) or NOTHING}."]
+    for bits in BITS:
+        lines = [
+            [f"{name}{' `stale`' if name in stale else ''}", *cells(record["bits"][str(bits)])]
+            for name, record in found.items()
+        ]
+        head = ["network", "kept", *(f"{kind}, {half}" for half in (SELECTION, CONFIRMATION) for kind in KINDS)]
+        parts.append(f"## {bits} bits\n\n{table(head, lines)}")
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def cells(record: dict[str, Any]) -> list[str]:
+    """What was kept, and the divergences."""
+    return [record["kept"], *(f"{record[half][kind]:.4f}" for half in (SELECTION, CONFIRMATION) for kind in KINDS)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
