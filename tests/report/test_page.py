@@ -180,3 +180,11 @@ def test_a_limit_of_memory_stands_beside_what_was_taken_and_older_runs_have_none
     run = {**older.run, "options": {**older.run["options"], "memory_limit": 4.0}}
     limited = replace(older, run=run, result={**older.result, "predicted_memory_mb": 3100.0})
     assert f"were predicted, for a limit of 4{SPACE}GB)" in render(limited).replace("4.00", "4").replace("4.0", "4")
+
+
+@pytest.mark.parametrize("weighed", [True, False])
+def test_what_errors_of_values_count_by_is_said(weighed: bool) -> None:
+    record = mixed_record()
+    text = outline(render(replace(record, ranges={**record.ranges, "weighed": weighed}))).text
+    assert ("Within it, errors count by what they do to the network's output" in text) == weighed
+    assert ("Within it, all errors count alike" in text) != weighed

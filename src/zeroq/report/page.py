@@ -99,6 +99,7 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "divergence": divergence_of(run),
         "measure": divergence_of(run) + (", rounded to nearest" if record.sensitivity["measure"] == "kl" else ""),
         "ranges": charts.range_chart(record.ranges["quantizers"]),
+        "weighed": record.ranges.get("weighed", False),
         "sheet": sheet,
         "images_sentence": asked.images_sentence(options, len(sheet.addresses), distilled=distilled) if sheet else "",
         "times": charts.time_portions(result["seconds"]),
