@@ -29,6 +29,7 @@ from zeroq.graph.network import is_norm
 from zeroq.graph.replay import order_of
 from zeroq.numbers.values import ActivationRange, Ranges
 from zeroq.preparation import Prepared
+from zeroq.ranges import GRADIENT_BYTES
 from zeroq.rounding.moments import ROWS_PER_IMAGE
 from zeroq.run_directory import RunDirectory
 from zeroq.simulate import quantize_activations
@@ -218,7 +219,7 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
             SAVED * need.images * need.pixels,
         ),
         "ranges": base + images + max(
-            chunk * (need.gradients + OPERATOR * need.largest),
+            min(chunk * need.gradients, max(GRADIENT_BYTES, need.gradients)) + chunk * OPERATOR * need.largest,
             chunk * (need.quantized + EXACT_OPERATOR * need.largest) + outputs,
         ),
         "sensitivity": base + images + (candidates + max(rounding, measured) if need.widths > 1 else 0.0),

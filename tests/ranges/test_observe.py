@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
@@ -111,6 +113,23 @@ def test_what_is_counted_does_not_depend_on_gradients(name: str) -> None:
         one, other = plain[quantizer.name], weighed[quantizer.name]
         assert torch.equal(one.counts, other.counts) and (one.low, one.high) == (other.low, other.high)
         assert not one.weights.any() and other.weights.any()
+
+
+def test_large_networks_are_followed_on_fewer_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = fold(capture(NETWORKS["plain"](), example_of("plain")))
+    module = importlib.import_module("zeroq.ranges.observe")
+    placement, images = place(network), example_of("plain", 6)
+    whole = histograms_of(network, placement, images, meaning=Meaning("classification"))
+    monkeypatch.setattr(module, "GRADIENT_BYTES", 1.0)
+    assert module.followed_images(network) == 1
+    steps: list[tuple[int, int]] = []
+    parts = histograms_of(
+        network, placement, images, meaning=Meaning("classification"), on_step=lambda done, of: steps.append((done, of))
+    )
+    assert len(steps) == 6
+    for name, each in whole.items():
+        assert torch.equal(each.counts, parts[name].counts)
+        assert torch.allclose(each.weights, parts[name].weights, rtol=1e-4)
 
 
 def test_a_value_that_is_never_anything_but_zero_has_a_harmless_range() -> None:

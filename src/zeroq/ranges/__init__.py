@@ -2,10 +2,11 @@
 
 from zeroq.ranges.histogram import Histogram, merge
 from zeroq.ranges.knowledge import Knowledge, knowledge_of, site_of
-from zeroq.ranges.observe import at_widths, histograms_of, observe, ranges_of
+from zeroq.ranges.observe import GRADIENT_BYTES, at_widths, histograms_of, observe, ranges_of
 from zeroq.ranges.search import range_of
 
 __all__ = [
+    "GRADIENT_BYTES",
     "Histogram",
     "Knowledge",
     "at_widths",

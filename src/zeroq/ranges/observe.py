@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from zeroq.ranges.search import range_of
 from zeroq.simulate.placement import Placement, Quantizer, again, every_width
 
 NOTHING = Knowledge()
+GRADIENT_BYTES = 4e9  # of values and their gradients at once, at most
 
 
 def observe(
@@ -66,7 +68,7 @@ def histograms_of(
     knowledge: values of outputs of which no BatchNorm knows are taken to reach LEAST_SHARE of what the norms of their
     filters and patches allow, should the images reach less.
     meaning: of the output; with it, every number weighs the squared gradient of a probe of the output besides.
-    chunk: images at a time.
+    chunk: images at a time, fewer where their values and gradients are more than GRADIENT_BYTES.
     """
     histograms = {name: Histogram(name) for quantizer in placement.quantizers for name in quantizer.measured}
     nodes = {node.name: node for node in network.graph.nodes}
@@ -83,7 +85,7 @@ def histograms_of(
         watched[node.name] = value if probe is None else followed(value)
         return watched[node.name]
 
-    parts = chunks(images, chunk)
+    parts = chunks(images, chunk if probe is None else min(chunk, followed_images(network)))
     for index, part in enumerate(parts):
         with torch.inference_mode(probe is None), torch.set_grad_enabled(probe is not None):
             inputs = network.feed([each.detach() for each in part])
@@ -104,6 +106,12 @@ def histograms_of(
 def plain(tensor: Tensor) -> Tensor:
     """A tensor that gradients can pass by: one that inference mode has made cannot be kept for them."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
+def followed_images(network: Network) -> int:
+    """How many images' values, each with its gradient, fit into GRADIENT_BYTES; at least one."""
+    numbers = sum(math.prod(shape) for shape in network.shapes.values())
+    return max(1, int(GRADIENT_BYTES / (2 * 4 * numbers)))
 
 
 def followed(value: Tensor) -> Tensor:
