@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges
 from zeroq.preparation import Prepared
+from zeroq.ranks import ALONE, Ranks
 from zeroq.rounding import Rounded, round_weights
 from zeroq.sensitivity import Quantized
 from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
@@ -59,27 +60,31 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Layers rounded at every width that they may have, and whole networks of them; computed when asked, then kept."""
+    """Layers rounded at every width that they may have, and whole networks of them; computed when asked, then kept.
+
+    ranks: processes that share layers and corrections out.
+    """
 
     prepared: Prepared
     images: Images
     ranges: Ranges
     on_step: OnStep
+    ranks: Ranks = ALONE
     _by_method: dict[str, Rounded] = field(default_factory=dict)
     _settled: dict[tuple[str, tuple[int, ...]], Weights] = field(default_factory=dict)
 
     def rounded(self, method: str) -> Rounded:
-        """By layer and width, each layer alone, on inputs of unrounded weights."""
+        """By layer and width, each layer alone, on inputs of unrounded weights; every process is to ask."""
         if method not in self._by_method:
-            plan = self.prepared.plan
-            self._by_method[method] = self.round(
-                plan.widths, method=method, settle=False, correct=method == METHOD, on_step=self.on_step
-            )
+            widths = self.prepared.plan.widths
+            own = {name: widths[name] for name in self.ranks.own(list(widths))}
+            found = self.round(own, method=method, settle=False, correct=method == METHOD, on_step=self.on_step)
+            self._by_method[method] = dict(zip(widths, self.ranks.gathered(list(found.values())), strict=True))
         return self._by_method[method]
 
     def settled(self, setting: BitSetting, correction: str = ERRORS, on_step: OnStep | None = None) -> Weights:
-        """By layer, one layer after another, each on what those before it give."""
-        key = correction, tuple(setting[layer.name] for layer in self.prepared.plan.layers)
+        """By layer, one layer after another, each on what those before it give; by this process alone."""
+        key = self.key(setting, correction)
         if key not in self._settled:
             widths = {name: (bits,) for name, bits in setting.bits.items()}
             reference = self.prepared.folded if correction == ERRORS else None
@@ -88,6 +93,27 @@ class Candidates:
             )
             self._settled[key] = {name: by_width[setting[name]] for name, by_width in rounded.items()}
         return self._settled[key]
+
+    def key(self, setting: BitSetting, correction: str) -> tuple[str, tuple[int, ...]]:
+        """What settled weights are kept under."""
+        return correction, tuple(setting[layer.name] for layer in self.prepared.plan.layers)
+
+    def tried(
+        self, setting: BitSetting, corrections: Sequence[str], on_step: OnStep
+    ) -> dict[str, tuple[Weights, float]]:
+        """By correction: settled weights, and the misfit of the network that they make; every process is to ask."""
+        for correction in corrections:  # one of the processes may have settled it to verify the setting
+            key = self.key(setting, correction)
+            for weights in self.ranks.gathered([self._settled.get(key)]):
+                if weights is not None:
+                    self._settled[key] = weights
+
+        def judged(correction: str) -> tuple[Weights, float]:
+            weights = self.settled(setting, correction, on_step)
+            return weights, self.misfit(self.network(weights))
+
+        new_first = sorted(corrections, key=lambda each: self.key(setting, each) in self._settled)
+        return dict(zip(new_first, self.ranks.mapped(judged, new_first), strict=True))
 
     def round(self, widths: Mapping[str, tuple[int, ...]], **how: Any) -> Rounded:
         """Layers at some widths; how: as in round_weights."""
@@ -102,9 +128,10 @@ class Candidates:
 
     def parameters(self, method: str) -> Quantized:
         """A layer's weight at a width and the bias that goes with it, as measure_sensitivity asks for them."""
+        rounded = self.rounded(method)
 
         def look_up(layer: Layer, width: int) -> tuple[Tensor, Tensor | None]:
-            weight = self.rounded(method)[layer.name][width]
+            weight = rounded[layer.name][width]
             return weight.dequantized(), weight.bias
 
         return look_up

@@ -6,6 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from zeroq.models.meaning import Reading
 from zeroq.models.several import preprocess_dict
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
+from zeroq.ranks import ALONE, Ranks
 from zeroq.run_directory import RunDirectory
 from zeroq.stages import FILES, Stages
 from zeroq.version import __version__
@@ -88,26 +90,42 @@ def quantize(
 
 
 def quantize_model(
-    model: LoadedModel, options: Options, out: Path, *, fresh: bool = False, on_progress: OnProgress | None = None
+    model: LoadedModel,
+    options: Options,
+    out: Path,
+    *,
+    fresh: bool = False,
+    ranks: Ranks = ALONE,
+    on_progress: OnProgress | None = None,
 ) -> Run:
-    """All stages, each resumed from the run directory where its inputs are unchanged."""
+    """All stages, each resumed from the run directory where its inputs are unchanged.
+
+    ranks: processes that share the work out. The leading one alone opens the run directory, tells the others what it
+    holds, and writes what they have found; each gives the whole.
+    """
     progress = on_progress or (lambda stage, done, total: None)
-    with RunDirectory(out, fresh=fresh) as run, devices.threads(options.threads):
+    run = RunDirectory(out, fresh=fresh)
+    with run if ranks.leads else nullcontext(), devices.threads(options.threads):
         progress("capture", 0, 1)
         prepared = prepare(model, options)
         progress("capture", 1, 1)
-        run.describe(facts(prepared))
-        run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done
-        stages = Stages(run, prepared, progress)
+        if ranks.leads:
+            run.describe(facts(prepared))
+            run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done
+        stages = Stages(run, prepared, progress, ranks)
         images = stages.distil()
         ranges = stages.ranges(images)
-        candidates = Candidates(prepared, images, ranges, stages.step("candidates"))
+        candidates = Candidates(prepared, images, ranges, stages.step("candidates"), ranks)
         table = stages.sensitivity(candidates)
         selection = stages.allocate(candidates, table)
-        network = stages.round(candidates, selection.setting)
-        file = stages.export(network, selection.setting)
-        verification = stages.verify(file, network, images)
-        result = conclude(run, prepared, images, table, selection, network, verification)
+
+        def written(rounded: Callable[[], bytes]) -> dict[str, Any]:
+            network = stages.round(selection.setting, rounded)
+            file = stages.export(network, selection.setting)
+            verification = stages.verify(file, network, images)
+            return conclude(run, prepared, images, table, selection, network, verification)
+
+        result = ranks.led(written, lambda: stages.rounded(candidates, selection.setting))
     return Run(out, result)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from zeroq.allocate import budget_in_weight_bits, candidates, pareto_frontier
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import TARGETS, Options
+from zeroq.ranks import ALONE, Ranks
 from zeroq.setting import LayerPlan
 
 MOST_POINTS = 2000  # of the frontier, that frontier.json keeps
@@ -34,12 +35,13 @@ def select(
     on_step: Callable[[int, int], None],
     *,
     left_over: Mapping[str, float],
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """What frontier.json holds: the setting within the target whose whole quantized network diverges least.
 
     table: sensitivities of the layers that have a choice; None where none has.  other_bytes: of the file beside the
     weights, for a target in megabytes.  divergence: of the network with a setting, on held-out images.
-    left_over: by layer, what of its sensitivity counts (`compensation`).
+    left_over: by layer, what of its sensitivity counts (`compensation`).  ranks: processes that share the settings out.
     Raises SizeError for a target that no setting reaches.
     """
     names = [layer.name for layer in plan.layers]
@@ -60,13 +62,13 @@ def select(
     tried = candidates(frontier, int(frontier.sizes[-1]) if limit is None else limit, widths, options.candidate_widths)
     if table is None:
         tried = tried[:1]
+    settings = [setting_of(names, widths, candidate.setting) for candidate in tried]
+    verify = divergence if len(tried) > 1 else lambda setting: None
     records = []
-    for index, candidate in enumerate(tried):
-        setting = setting_of(names, widths, candidate.setting)
+    for candidate, setting, found in zip(tried, settings, ranks.mapped(verify, settings, on_step), strict=True):
         records.append(describe(candidate.name if table else f"uniform-{options.candidate_widths[0]}", setting, plan))
         records[-1]["sensitivity"] = frontier.cost_of(candidate.setting)
-        records[-1]["divergence"] = divergence(setting) if len(tried) > 1 else None
-        on_step(index + 1, len(tried))
+        records[-1]["divergence"] = found
     chosen = min(records, key=lambda record: record["divergence"] or 0.0)
     points = list(zip(frontier.sizes.tolist(), frontier.costs.tolist(), strict=True)) if table else []
     return {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 import torch
@@ -27,6 +27,7 @@ from zeroq.numbers.values import BitSetting, Ranges, SensitivityTable
 from zeroq.options import SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
 from zeroq.ranges import Knowledge, knowledge_of, observe
+from zeroq.ranks import ALONE, Ranks
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import measure_sensitivity
@@ -40,23 +41,38 @@ VERIFIED_IMAGES = 8
 UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
-CORRECTED = {ERRORS: f"{METHOD}, errors corrected", MEANS: f"{METHOD}, means corrected", NOTHING: METHOD}
+CORRECTED = {MEANS: f"{METHOD}, means corrected", ERRORS: f"{METHOD}, errors corrected", NOTHING: METHOD}
 CLEARLY = 0.8  # of the misfit, at most
 UNPACKING_TABLES = 8192  # bytes of the tables that unpack weights of several widths in one file, at most
+S = TypeVar("S")
+T = TypeVar("T")
 FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distilled.safetensors"}
 
 
 @dataclass
 class Stages:
-    """One run's stages; call them in the order of pipeline.quantize_model."""
+    """One run's stages; call them in the order of pipeline.quantize_model.
+
+    run: the directory, which of several processes the leading one alone has open.  ranks: those processes.
+    """
 
     run: RunDirectory
     prepared: Prepared
     on_progress: Callable[[str, int, int], None]
+    ranks: Ranks = ALONE
 
     def step(self, stage: str) -> Callable[[int, int], None]:
         """Progress of one stage."""
         return lambda done, total: self.on_progress(stage, done, total)
+
+    def stage(
+        self, name: str, key: Mapping[str, Any], files: Sequence[str], *,
+        compute: Callable[[], S], save: Callable[[S], None], load: Callable[[], T],
+    ) -> T:  # fmt: skip
+        """The value of a stage of RunDirectory, told to all processes; what is not there yet, they compute together."""
+        return self.ranks.led(
+            lambda compute: self.run.stage(name, key, files, compute=compute, save=save, load=load), compute
+        )
 
     def distil(self) -> Images:
         """Distilled images, or the user's own pictures of --calibration."""
@@ -73,7 +89,7 @@ class Stages:
         def compute() -> Inputs:
             how: dict[str, Any] = {
                 "count": count, "iterations": iterations, "seed": options.seed, "precision": precision,
-                "trust": prepared.trust, "on_step": self.step("distill"),
+                "trust": prepared.trust, "ranks": self.ranks, "on_step": self.step("distill"),
             }  # fmt: skip
             if prepared.model.example is None:
                 return distill(prepared.network, prepared.statistics[0], **how)
@@ -89,7 +105,7 @@ class Stages:
     def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Inputs]) -> Inputs:
         """Images, in the run directory unless --no-keep-images says otherwise."""
         name, names = FILES["images"], self.image_names()
-        return self.run.stage(
+        return self.stage(
             "distill", {**self.origin(), **key}, [name] if self.prepared.options.keep_images else [], compute=compute,
             save=lambda images: self.run.write_tensors(
                 name, {key: value.contiguous() for key, value in zip(names, as_tuple(images), strict=True)}
@@ -125,7 +141,8 @@ class Stages:
             self.run.seconds |= {f"step {name}": round(value, 4) for name, value in seconds.items()}
             return {"dtype": best.name, "layout": best.layout}
 
-        decided = self.run.decide("precision", {**self.origin(), "asked": self.prepared.options.precision}, measure)
+        key = {**self.origin(), "asked": self.prepared.options.precision}
+        decided = self.ranks.led(lambda _: self.run.decide("precision", key, measure))
         return Precision(DTYPES[decided["dtype"]], decided["layout"] == "channels-last")
 
     def ranges(self, images: Images) -> Ranges:
@@ -134,7 +151,7 @@ class Stages:
         own = images.source == "calibration"  # pictures know better than statistics
         doubted = {doubt.norm for doubt in prepared.trust.doubts if doubt.kind != "dead"}
         knowledge = Knowledge() if own else knowledge_of(prepared.network, doubted)
-        return self.run.stage(
+        return self.stage(
             "ranges", {"input_bits": plan.input_bits, "floating": plan.floating}, ["ranges.json"],
             compute=lambda: observe(
                 prepared.folded, prepared.placement, images.fitting, plan.input_bits, source=images.source,
@@ -154,17 +171,19 @@ class Stages:
         def compute() -> SensitivityTable | None:
             if not open_layers:
                 return None
-            return measure_sensitivity(
+            own = measure_sensitivity(
                 prepared.folded, candidates.images.held_out, widths, candidates.parameters(MEASURES[measure]),
-                layers=open_layers, measure=measure, meaning=prepared.meaning, on_step=self.step("sensitivity"),
+                layers=self.ranks.own(open_layers), measure=measure, meaning=prepared.meaning,
+                on_step=self.step("sensitivity"),
             )  # fmt: skip
+            return replace(own, layers=tuple(open_layers), values=tuple(self.ranks.gathered(own.values)))
 
         key = {
             "measure": measure,
             "widths": {name: list(each) for name, each in plan.widths.items()},
             "divergence": fingerprint_of(prepared.meaning),
         }
-        return self.run.stage(
+        return self.stage(
             "sensitivity", key, ["sensitivity.json"],
             compute=compute,
             save=lambda table: self.run.write_json("sensitivity.json", sensitivity_to_json(table, measure)),
@@ -182,9 +201,10 @@ class Stages:
             return select(
                 prepared.plan, table, prepared.options, other, candidates.divergence_at, self.step("allocate"),
                 left_over=left_over(prepared.folded, prepared.plan.layers) if corrects else dict.fromkeys(names, 1.0),
+                ranks=self.ranks,
             )  # fmt: skip
 
-        return Selection(self.run.stage(
+        return Selection(self.stage(
             "allocate", {name: getattr(prepared.options, name) for name in TARGETS}, ["frontier.json"],
             compute=compute,
             save=lambda record: self.run.write_json("frontier.json", record),
@@ -203,25 +223,21 @@ class Stages:
             most = max(most, len(data) - setting.weight_bits(plan.parameters) // 8)
         return most + UNPACKING_TABLES
 
-    def round(self, candidates: Candidates, setting: BitSetting) -> QuantizedNetwork:
-        """The quantized network: every layer rounded in order, with what of the corrections helps."""
-        prepared, plan = self.prepared, self.prepared.plan
+    def rounded(self, candidates: Candidates, setting: BitSetting) -> bytes:
+        """The file of a network whose layers are rounded in order, with what of the corrections helps."""
+        tried = candidates.tried(setting, list(CORRECTED), self.step("rounding"))
+        correction = chosen_correction({each: misfit for each, (_, misfit) in tried.items()})
+        chosen, finer = self.with_finer_outputs(candidates, tried[correction][0])
+        metadata = {
+            "rounding": dict.fromkeys(setting.bits, CORRECTED[correction]), "finer_outputs": list(finer),
+            **self.metadata(setting),
+        }  # fmt: skip
+        return serialise(chosen, weight_widths(self.prepared.plan, setting), metadata)
 
-        def compute() -> bytes:
-            step = self.step("rounding")
-            tried = {each: candidates.settled(setting, each, step) for each in CORRECTED}
-            correction = chosen_correction(
-                {each: candidates.misfit(candidates.network(weights)) for each, weights in tried.items()}
-            )
-            chosen, finer = self.with_finer_outputs(candidates, tried[correction])
-            metadata = {
-                "rounding": dict.fromkeys(setting.bits, CORRECTED[correction]), "finer_outputs": list(finer),
-                **self.metadata(setting),
-            }  # fmt: skip
-            return serialise(chosen, weight_widths(plan, setting), metadata)
-
+    def round(self, setting: BitSetting, compute: Callable[[], bytes]) -> QuantizedNetwork:
+        """The quantized network. compute: `rounded`, by all processes together."""
         return self.run.stage(
-            "rounding", {"method": METHOD, "portable": prepared.options.portable, "says": self.metadata(setting)},
+            "rounding", {"method": METHOD, "portable": self.prepared.options.portable, "says": self.metadata(setting)},
             [FILES["model"]], compute=compute,
             save=lambda data: self.run.write_bytes(FILES["model"], data),
             load=lambda: load_network(self.run.path / FILES["model"])[0],
