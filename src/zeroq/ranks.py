@@ -108,16 +108,18 @@ class Ranks:
     def exchanged(self, pieces: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
         """Send each process its piece, and receive what all have for this one, in their order; every process is to ask.
 
-        pieces: flat tensors of one type.  lengths: of what comes from each.
+        pieces: tensors of one type and of any shape; what is received is flat.  lengths: of what comes from each.
         """
-        sent = torch.cat(list(pieces)).view(torch.uint8)
-        size = pieces[0].element_size()
-        received = sent.new_empty(size * sum(lengths))
+        counts, size = [piece.numel() for piece in pieces], pieces[0].element_size()
+        sent, received = (pieces[0].new_empty(sum(each)) for each in (counts, lengths))
+        for place, piece in zip(sent.split(counts), pieces, strict=True):
+            place.view(piece.shape).copy_(piece)
         with peers():
             distributed.all_to_all_single(
-                received, sent, [size * length for length in lengths], [size * len(piece) for piece in pieces]
-            )
-        return received.view(pieces[0].dtype)
+                received.view(torch.uint8), sent.view(torch.uint8),  # of whatever type, as gloo knows few
+                [size * length for length in lengths], [size * count for count in counts],
+            )  # fmt: skip
+        return received
 
 
 ALONE = Ranks()

@@ -45,7 +45,7 @@ class Thread:
         return found
 
     def exchanged(self, pieces: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
-        received = [each[self.rank] for each in self.swapped(list(pieces))]
+        received = [each[self.rank].flatten() for each in self.swapped(list(pieces))]
         assert [len(each) for each in received] == list(lengths)
         return torch.cat(received)
 

@@ -33,7 +33,7 @@ class NormaliseAndMeasure(torch.autograd.Function):
         mean: Tensor,
         variance: Tensor,
         epsilon: float,
-        share: Share,
+        share: Share = WHOLE,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """value: [N, C, ...] -> the same normalised, [C], [C] in 32 bits, of all processes' parts of the batch."""
         normalised = torch.nn.functional.batch_norm(value, mean, variance, weight, bias, False, 0.0, epsilon)

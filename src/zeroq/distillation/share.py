@@ -59,7 +59,7 @@ class Share:
         """All images' values of own channels, [N, own C, ...] in the same layout, from own images', [own N, C, ...]."""
         last = not value.is_contiguous() and value.movedim(1, -1).is_contiguous()
         splits = self.channels(value)
-        pieces = [(piece.movedim(1, -1) if last else piece).flatten() for piece in value.split(splits, dim=1)]
+        pieces = [piece.movedim(1, -1) if last else piece for piece in value.split(splits, dim=1)]
         mine, sides = splits[self.ranks.rank], value.shape[2:]
         received = self.ranks.exchanged(pieces, [count * mine * math.prod(sides) for count in self.parts])
         if last:
@@ -70,7 +70,7 @@ class Share:
         """What each process has found of its own channels of a value, [own C, ...], of all of them, [C, ...]."""
         splits, rest = self.channels(value), found.shape[1:]
         lengths = [count * math.prod(rest) for count in splits]
-        return self.ranks.exchanged([found.flatten()] * self.ranks.size, lengths).view(sum(splits), *rest)
+        return self.ranks.exchanged([found] * self.ranks.size, lengths).view(sum(splits), *rest)
 
     def channels(self, value: Tensor) -> list[int]:
         """How many channels of a value [own N, C, ...] each process has, in their order.
@@ -99,8 +99,7 @@ class Whole(torch.autograd.Function):
         each = len(own) // share.parts[share.ranks.rank]  # rows of an image, as of each head's or window's
         rest = own.shape[1:]
         lengths = [count * each * math.prod(rest) for count in share.parts]
-        flat = own.detach().contiguous().flatten()
-        return share.ranks.exchanged([flat] * share.ranks.size, lengths).view(share.count * each, *rest)
+        return share.ranks.exchanged([own.detach()] * share.ranks.size, lengths).view(share.count * each, *rest)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
