@@ -34,12 +34,12 @@ from zeroq.devices import Precision, choose_precision, step_seconds
 from zeroq.distillation import distill, variants
 from zeroq.distillation.images import prepare as prepare_statistics
 from zeroq.evaluate import calibration_pictures
+from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph import Network, as_tuple, replay
 from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
-from zeroq.ranges import Knowledge, knowledge_of, observe
 from zeroq.sensitivity import measure_sensitivity
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "distillation", ROOT / "docs" / "distillation.md"
@@ -160,12 +160,7 @@ def quantized(prepared: Prepared, images: Tensor, case: Case) -> Callable[[Tenso
     if case.variants:
         (others,) = variants(as_tuple(every.rounding), prepared.statistics, 1)
         every = Images(images, "distilled", variants=others)
-    knowledge = Knowledge() if real else knowledge_of(prepared.network, set())
-    ranges = observe(
-        prepared.folded, prepared.placement, every.fitting, prepared.plan.input_bits, source=every.source,
-        knowledge=knowledge,
-    )  # fmt: skip
-    candidates = Candidates(prepared, every, ranges, lambda done, total: None)
+    candidates = Candidates(prepared, every, fit_ranges(prepared, every), lambda done, total: None)
     setting = BitSetting({layer: widths[0] for layer, widths in prepared.plan.widths.items()})
     network = candidates.network(candidates.settled(setting, ERRORS))
 

@@ -89,7 +89,6 @@ def measure(name: str, data: Path, threads: int | None) -> dict[str, Any]:
     prepared = prepare(load_model(f"{data / 'networks' / name}.py:{name}"), options)
     plan = prepared.plan
     names = [layer.name for layer in plan.layers]
-    widths = [plan.widths[layer] for layer in names]
     with RunDirectory(shared_run(Row(name, MIXED, DISTILLED))) as run, devices.threads(threads):
         run.describe(facts(prepared))
         stages = Stages(run, prepared, lambda stage, done, total: None)
@@ -98,10 +97,9 @@ def measure(name: str, data: Path, threads: int | None) -> dict[str, Any]:
         known = stages.sensitivity(candidates)
     assert known is not None, "every layer has a choice"
     sensitivities = np.array([[known.of(layer, bits) for bits in plan.widths[layer]] for layer in names])
-    sizes = [[bits * layer.parameters for bits in plan.widths[layer.name]] for layer in plan.layers]
     settings = []
-    for options_of in drawn(sizes, sensitivities, int(AVERAGE * sum(plan.parameters.values()))):
-        weights = candidates.settled(setting_of(names, widths, options_of), ERRORS)
+    for options_of in drawn(plan.sizes, sensitivities, int(AVERAGE * sum(plan.parameters.values()))):
+        weights = candidates.settled(setting_of(plan, options_of), ERRORS)
         divergence = candidates.divergence(candidates.network(weights))
         own = sensitivities[np.arange(len(names)), options_of]
         settings.append({"sensitivities": own.round(6).tolist(), "divergence": divergence})

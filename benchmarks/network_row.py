@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.measure import layers_by_bits
-from benchmarks.memory import peaks_by_stage
+from benchmarks.peaks import peaks_by_stage
 from benchmarks.published_networks import NETWORKS, Built, build
 from zeroq import devices, quantize
 from zeroq.run_directory import json_bytes, read_json

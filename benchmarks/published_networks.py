@@ -59,8 +59,8 @@ NETWORKS: dict[str, Callable[[], Built]] = {  # in the order in which they are m
 
 
 def build(name: str, **options: Any) -> Built:
-    """One of NETWORKS, always with the same numbers; options: of make_plausible."""
+    """One of NETWORKS, or any other of pytorchcv, always with the same numbers; options: of make_plausible."""
     torch.manual_seed(0)
-    built = NETWORKS[name]()
+    built = NETWORKS.get(name, of_zoo(name))()
     make_plausible(built.module, built.preprocessing, **options)
     return built

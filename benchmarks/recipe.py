@@ -2,23 +2,27 @@
 
 32 images from N(0, 1), Adam at 0.5 for 500 iterations, statistics of each image by itself, the input's mean 0 and
 deviation 1 among them, 32-bit floats; one full pass of the network for every layer and width; a dynamic program over
-bins of the size.
+bins of the size. Ranges are the least and the greatest value on the images, weights are rounded to nearest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.plain import plain_weights, ranges_between
 from zeroq.divergence import kl_divergence
 from zeroq.graph import Layer, Network, replay
+from zeroq.simulate import QuantizedNetwork, place, quantize_network
 
 IMAGES, ITERATIONS, RATE = 32, 500, 0.5
 BINS = 10_000  # of the size that a setting may have
+PART = 8  # images at a time, where nothing depends on how many
 
 Quantized = Callable[[Layer, int], Tensor]  # a layer's weight at a width
 
@@ -60,6 +64,32 @@ def distance(values: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     if flat.shape[2] > 1:
         missed = missed + (flat.var(2, correction=0) + 1e-8).sqrt().sub(deviation).square().sum(1)
     return missed.mean()
+
+
+def quantized(
+    folded: Network, images: Tensor, widths: Mapping[str, int], input_bits: Mapping[str, int]
+) -> QuantizedNetwork:
+    """The quantized network of given widths; widths, input_bits: by layer."""
+    placement = place(folded)
+    ends = {value: (math.inf, -math.inf) for quantizer in placement.quantizers for value in quantizer.measured}
+
+    def note(node: torch.fx.Node, value: Tensor) -> None:
+        if node.name in ends:
+            low, high = ends[node.name]
+            ends[node.name] = min(low, float(value.amin())), max(high, float(value.amax()))
+
+    with torch.inference_mode():
+        for part in images.split(PART):
+            replay(folded.graph, folded.tensors, {folded.inputs[0]: part}, visit=note)
+    ranges = ranges_between(
+        folded, placement, input_bits,
+        lambda quantizer: (
+            min(ends[value][0] for value in quantizer.measured), max(ends[value][1] for value in quantizer.measured)
+        ),
+        "distilled",
+    )  # fmt: skip
+    weights = plain_weights(folded, placement, ranges, widths, input_bits)
+    return quantize_network(folded, placement, ranges, weights, input_bits)
 
 
 def sensitivity(

@@ -15,6 +15,7 @@ from zeroq.options import Options
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "zeroq"
 RESULTS = ROOT / "benchmarks" / "results" / "accuracy"
+EQUIVALENT = ROOT / "benchmarks" / "results" / "equivalent.json"  # of benchmarks.equivalence
 CACHE = ROOT / "benchmarks" / ".cache"  # float scores; ignored by git
 
 # Network -> the pictures that it is for.
@@ -53,8 +54,8 @@ IMAGES: dict[str, tuple[str, ...]] = {  # of benchmarks.accuracy
 METHOD = (
     *("graph", "numbers", "simulate", "distillation", "ranges", "allocate", "rounding"),
     *("deploy/onnx_file.py", "deploy/translate.py", "deploy/unpack.py", "deploy/compact.py", "deploy/padding.py"),
-    *("sensitivity.py", "compensation.py", "selection.py", "candidates.py", "finer_outputs.py"),
-    *("stages.py", "setting.py", "preparation.py", "divergence"),
+    *("sensitivity.py", "compensation.py", "selection.py", "candidates.py", "finer_outputs.py", "fitted_ranges.py"),
+    *("final_network.py", "stages.py", "setting.py", "bounds.py", "preparation.py", "divergence"),
 )
 FORMAT = 1  # of a row's file; a new one makes every row stale
 
@@ -80,7 +81,12 @@ class Row:
 
     def key(self, code: str) -> str:
         """Of everything that decides the result; code: `method_code()`."""
-        return key_of([FORMAT, self.name, self.options().to_dict(), code])
+        return key_of([FORMAT, self.name, switched_on(self.options()), code])
+
+
+def switched_on(options: Options) -> dict[str, Any]:
+    """What options ask for. One that is new, and off unless asked for, makes no result stale."""
+    return {name: value for name, value in options.to_dict().items() if value}
 
 
 def all_rows() -> list[Row]:
@@ -91,9 +97,16 @@ def all_rows() -> list[Row]:
 
 
 def method_code() -> str:
-    """Hash of the method's program, comments and docstrings left out: wording makes no result stale."""
+    """What results are kept by: hash of the method's program, or of the earlier one that it is shown to be equal to."""
+    known = json.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.is_file() else {}
+    code = code_of(METHOD)
+    return str(known[code]["as"]) if code in known else code
+
+
+def code_of(parts: Iterable[str]) -> str:
+    """Hash of the program of some of the package's parts, comments and docstrings left out: wording changes nothing."""
     digest = hashlib.sha256()
-    for file in sources(METHOD):
+    for file in sources(parts):
         digest.update(f"{file.relative_to(SOURCE)}\n{program(file.read_text(encoding='utf-8'))}\n".encode())
     return digest.hexdigest()
 

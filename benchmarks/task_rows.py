@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import MIXED, ROOT, SETTINGS, W8, key_of, program, sources
+from benchmarks.rows import MIXED, ROOT, SETTINGS, W8, key_of, program, sources, switched_on
 from zeroq.options import Options
 
 RESULTS = ROOT / "benchmarks" / "results" / "tasks"
@@ -45,7 +45,7 @@ class TaskRow:
 
     def key(self, code: str) -> str:
         """Of everything that decides the result; code: `method_code()`."""
-        return key_of([FORMAT, self.name, self.options().to_dict(), code, scoring_code()])
+        return key_of([FORMAT, self.name, switched_on(self.options()), code, scoring_code()])
 
 
 def all_rows() -> list[TaskRow]:

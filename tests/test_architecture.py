@@ -8,12 +8,14 @@ from tests.house import imports, modules
 
 FLOORS = [
     {"errors", "version"},
-    {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting", "ranks"},
-    {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "finer_outputs", "deploy",
-     "evaluate"},
+    {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting", "ranks",
+     "resident"},
+    {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "repair", "finer_outputs",
+     "deploy", "evaluate"},
     {"models", "report", "run_directory"},
     {
-        *("pipeline", "preparation", "guidance", "candidates", "stages", "selection"),
+        *("pipeline", "preparation", "guidance", "candidates", "fitted_ranges", "stages", "selection"),
+        *("fastest", "memory", "bounds", "final_network"),
         *("outcome", "forecast", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
     },
     {"cli", "arguments", "terminal", "__main__"},

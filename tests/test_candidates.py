@@ -56,6 +56,28 @@ def test_a_layer_is_rounded_once_for_each_method(candidates: Candidates, monkeyp
     assert errors == sorted(errors, reverse=True) and errors[-1] < 0.02 * errors[0]
 
 
+def test_bits_of_inputs_are_those_of_a_setting() -> None:
+    """Ranges, rounding and network of each setting are as if its bits had been asked for from the start."""
+    prepared = prepare_once(loaded("residual"), Options.of(**QUICK, bit_operations=0.003, activation_bits=(4, 8)))
+    images = Images(torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1)), "distilled")
+    plan, folded, placement = prepared.plan, prepared.folded, prepared.placement
+    ranges = observe(folded, placement, images.fitting, plan.input_bits, input_widths=plan.input_widths)
+    candidates = Candidates(prepared, images, ranges, lambda done, total: None)
+    inputs = {"body.0.0": 4, "body.1": 8, "head": 4}
+    setting = BitSetting(dict.fromkeys(plan.widths, 4), inputs)
+    direct = prepared.at(setting)
+    own = Candidates(
+        direct, images, observe(folded, placement, images.fitting, direct.plan.input_bits), lambda done, total: None
+    )
+    assert candidates.at(setting).ranges == own.ranges
+    assert candidates.divergence_at(setting) == own.divergence_at(BitSetting(setting.bits))
+    assert candidates.divergence_at(setting) != candidates.divergence_at(BitSetting(setting.bits))
+    values = images.held_out[0, :1]
+    weight, bias, quantized = candidates.inputs(folded.layer("body.1"), 4)  # type: ignore[misc]
+    assert torch.equal(weight, folded.tensors[folded.layer("body.1").weight]) and bias is None
+    assert len(quantized(folded.node(folded.layer("body.1").sites[0]), values).unique()) <= 16
+
+
 def test_weights_are_rounded_on_images_and_their_variants(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

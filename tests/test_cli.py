@@ -21,7 +21,7 @@ from zeroq.cli import main
 from zeroq.errors import ModelError, VerificationError
 from zeroq.options import Options
 from zeroq.preprocessing import Preprocessing
-from zeroq.ranks import ALONE
+from zeroq.ranks import ALONE, Ranks
 
 RESULT: dict[str, Any] = {
     "model": "digits",
@@ -31,6 +31,7 @@ RESULT: dict[str, Any] = {
     "average_bits": 3.9,
     "layers": [{"weight_bits": 4}, {"weight_bits": 4}, {"weight_bits": 2}],
     "divergence": {"mean": 0.00123, "agreement": 0.985, "images": 64},
+    "bounds": {},
     "forecast": {"metric": "top1", "drop": 0.0123, "low": -0.002, "high": 0.026},
     "integer_share": 0.999,
     "not_quantized": [{"name": "head[0]", "reason": "an output whose finer values matter"}],
@@ -81,7 +82,7 @@ SENTENCES = [
     (
         "quantize digits --weight-bits 2,4",
         "zeroq: --weight-bits 2,4 leaves a choice for each layer, which needs a target: add --average-bits, "
-        "--compression or --size-mb, or name one width.",
+        "--compression, --size-mb or --bit-operations, or name one width.",
     ),
     (
         "quantize digits --average-bits 4 --size-mb 1",
@@ -90,13 +91,13 @@ SENTENCES = [
     ),
     (
         "quantize digits --activation-bits 4,8",
-        "zeroq: --activation-bits 4,8 makes the widths of activations part of the choice, which is not there yet: "
-        "name one.",
+        "zeroq: --activation-bits 4,8 leaves a choice for each layer's input, which needs a bound on what inputs take: "
+        "add --bit-operations or --activation-mb, or name one width.",
     ),
     ("quantize digits --edge-bits wide", "zeroq: --edge-bits wide: choose 2 to 8, or same."),
     ("quantize digits --effort best", "zeroq: --effort best is not there yet: choose fast or balanced."),
     ("quantize digits --latency-ms 3", "zeroq: --latency-ms is not there yet: leave it out."),
-    ("quantize digits --memory-limit 3", "zeroq: --memory-limit is not there yet: leave it out."),
+    ("quantize digits --memory-limit 0", "zeroq: --memory-limit 0: give GB of 10^9 bytes, above 0."),
     ("quantize a b --weights w", "zeroq: --weights belongs to one network: leave it out, or name one MODEL."),
     ("evaluate digits", "zeroq: Missing option '--data'; zeroq evaluate --help says what can be given."),
     (
@@ -131,7 +132,10 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         preprocessing = Preprocessing(size=(8, 8), mean=(0.5,), std=(0.25,), channels="L", resize="stretch")
         return SimpleNamespace(name=model, preprocessing=preprocessing)
 
-    def quantize(model: Any, options: Options, out: Path, *, fresh: bool, on_progress: Callable[..., None]) -> Any:
+    def quantize(
+        model: Any, options: Options, out: Path, *, fresh: bool, ranks: Ranks, on_progress: Callable[..., None]
+    ) -> Any:
+        assert ranks == ALONE
         record.append(("quantize", model.name, options, out, fresh))
         on_progress("distill", 1, 2)
         on_progress("distill", 2, 2)
@@ -185,16 +189,23 @@ def test_quantize_hands_on_what_was_asked(called: list[Any]) -> None:
         "quantize digits --average-bits 4 --weight-bits 2,3,8 --edge-bits 8 --layer-bits stage*=3 --layer-bits fc=8 "
         "--keep-float a --keep-float b --no-portable --effort fast --images 8 --iterations 5 --input-mean 0.5 "
         "--input-std 0.2 --precision fp32 --seed 3 --threads 1 --no-keep-images --activation-bits 6 --sensitivity kl "
-        "--weights w.safetensors --preprocess p.json --input-shape 1,8,8 --out some/where --fresh"
+        "--weights w.safetensors --preprocess p.json --input-shape 1,8,8 --out some/where --fresh --fastest"
     )
     assert main(arguments.split()) == 0
     options = Options(
         average_bits=4.0, weight_bits=(2, 3, 8), edge_bits=8, layer_bits=(("stage*", 3), ("fc", 8)),
         keep_float=("a", "b"), portable=False, effort="fast", images=8, iterations=5, input_mean=(0.5,),
         input_std=(0.2,), precision="fp32", seed=3, threads=1, keep_images=False, activation_bits=6, sensitivity="kl",
+        fastest=True,
     )  # fmt: skip
     given = {"weights": Path("w.safetensors"), "preprocess": Path("p.json"), "input_shape": (1, 8, 8)}
     assert called == [("load_model", "digits", given), ("quantize", "digits", options, Path("some/where"), True)]
+
+
+def test_bounds_and_bits_of_inputs_are_handed_on(called: list[Any]) -> None:
+    arguments = "quantize digits --bit-operations 1.5 --activation-mb 0.5 --activation-bits 4,6"
+    assert main(arguments.split()) == 0
+    assert called[-1][2] == Options(bit_operations=1.5, activation_mb=0.5, activation_bits=(4, 6))
 
 
 @pytest.mark.parametrize(

@@ -28,17 +28,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"size_mb": float("inf")}, "--size-mb inf: give a size above 0, in megabytes of 10^6 bytes."),
     (
         {"weight_bits": (2, 4, 8)},
-        "--weight-bits 2,4,8 leaves a choice for each layer, which needs a target: add --average-bits, --compression "
-        "or --size-mb, or name one width.",
+        "--weight-bits 2,4,8 leaves a choice for each layer, which needs a target: add --average-bits, "
+        "--compression, --size-mb or --bit-operations, or name one width.",
     ),
     ({"weight_bits": 9}, "--weight-bits 9: choose 2 to 8."),
     ({"weight_bits": ()}, "--weight-bits names no width: give one, or several such as 2,4,8."),
     ({"weight_bits": True}, "--weight-bits True: choose 2 to 8."),
     ({"activation_bits": 1}, "--activation-bits 1: choose 2 to 8."),
     (
-        {"activation_bits": (4, 8)},
-        "--activation-bits 4,8 makes the widths of activations part of the choice, which is not there yet: name one.",
+        {"activation_bits": (4, 8), "average_bits": 4},
+        "--activation-bits 4,8 leaves a choice for each layer's input, which needs a bound on what inputs take: "
+        "add --bit-operations or --activation-mb, or name one width.",
     ),
+    ({"activation_bits": (4, 9), "bit_operations": 2}, "--activation-bits 9: choose 2 to 8."),
+    ({"activation_bits": ()}, "--activation-bits names no width: give one, or several such as 4,8."),
     ({"edge_bits": "wide"}, "--edge-bits wide: choose 2 to 8, or same."),
     ({"edge_bits": 1}, "--edge-bits 1: choose 2 to 8, or same."),
     ({"layer_bits": {"conv*": 16}}, "--layer-bits conv*: a width of 16: choose 2 to 8."),
@@ -78,9 +81,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seed": 0.5}, "--seed 0.5: give a whole number from 0 to 9223372036854775807."),
     ({"device": "gpu"}, "--device gpu: choose auto, cpu or cuda."),
     ({"threads": 0}, "--threads 0: give a whole number, at least 1."),
-    ({"memory_limit": 2}, "--memory-limit is not there yet: leave it out."),
-    ({"bit_operations": 2}, "--bit-operations is not there yet: leave it out."),
-    ({"activation_mb": 2}, "--activation-mb is not there yet: leave it out."),
+    (
+        {"bit_operations": 1, "fastest": True},
+        "--fastest computes layers in floating point, which --bit-operations does not count: drop one of the two.",
+    ),
+    ({"memory_limit": 0}, "--memory-limit 0: give GB of 10^9 bytes, above 0."),
+    ({"memory_limit": float("nan")}, "--memory-limit nan: give GB of 10^9 bytes, above 0."),
+    ({"bit_operations": 0}, "--bit-operations 0: give a number above 0, of 10^9 for each image."),
+    ({"activation_mb": -2.0}, "--activation-mb -2: give a number above 0, in megabytes of 10^6 bytes."),
     ({"latency_ms": 2}, "--latency-ms is not there yet: leave it out."),
     ({"average_bit": 4}, "There is no option 'average_bit': did you mean 'average_bits'?"),
 ]
@@ -109,6 +117,11 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
         ({"average_bits": 4, "edge_bits": 8}, "avg4-a8", (2, 4, 8), 8),
         ({"size_mb": 3.5, "activation_bits": 6}, "size3.5-a6", (2, 4, 8), None),
         ({"compression": 8, "weight_bits": (5, 3)}, "compression8-a8", (3, 5), None),
+        ({"bit_operations": 1.5}, "bops1.5-a8", (2, 4, 8), None),
+        ({"bit_operations": 2, "average_bits": 4}, "avg4-bops2-a8", (2, 4, 8), None),
+        ({"bit_operations": 2, "activation_bits": [8, 4]}, "bops2-a4-8", (2, 4, 8), None),
+        ({"activation_mb": 0.3, "activation_bits": [8, 4]}, "w8a4-8-peak0.3", (8,), 8),
+        ({"activation_mb": 0.3, "size_mb": 2}, "size2-peak0.3-a8", (2, 4, 8), None),
     ],
 )
 def test_what_follows_from_the_options(
@@ -123,6 +136,9 @@ def test_options_survive_json() -> None:
         average_bits=4, weight_bits=[2, 3], layer_bits="conv*=8", keep_float="fc", input_mean=0.5, input_std=0.2, seed=7
     )
     assert Options.of(**json.loads(json.dumps(chosen.to_dict()))) == chosen
+    several = Options.of(activation_bits=[8, 4, 8], bit_operations=1.5)
+    assert several.activation_widths == (4, 8) and Options.of(activation_bits=[6]).activation_bits == 6
+    assert Options.of(**json.loads(json.dumps(several.to_dict()))) == several
     pictures = Options.of(calibration="some/pictures")
     assert pictures.calibration == Path("some/pictures")
     assert Options.of(**json.loads(json.dumps(pictures.to_dict()))) == pictures

@@ -46,8 +46,9 @@ from zeroq.run_directory import read_json
 SECONDS = ["capture", "distill", "ranges", "sensitivity", "allocate", "rounding", "export", "verify", "report", "load"]
 RESULT_KEYS = [
     "version", "model", "task", "seed", "effort", "device", "cpu", "precision", "float_bytes", "weight_bytes",
-    "other_bytes", "onnx_bytes", "average_bits", "compression", "layers", "not_quantized", "divergence", "forecast",
-    "verification", "integer_nodes", "float_nodes", "integer_share", "seconds", "peak_memory_mb", "warnings",
+    "other_bytes", "onnx_bytes", "average_bits", "compression", "bounds", "layers", "not_quantized", "divergence",
+    "forecast", "verification", "integer_nodes", "float_nodes", "integer_share", "seconds", "peak_memory_mb",
+    "predicted_memory_mb", "warnings",
 ]  # fmt: skip
 TARGETED = {**QUICK, "average_bits": 4}
 
@@ -240,7 +241,7 @@ def test_a_run_interrupted_at_any_file_ends_with_the_same_bytes(
 INSIDE = [
     (zeroq.stages, name)
     for name in (
-        *("choose_precision", "distill", "observe", "measure_sensitivity", "select"),
+        *("choose_precision", "distill", "fit_ranges", "measure_sensitivity", "select"),
         *("serialise", "export_onnx", "verify"),
     )
 ] + [
@@ -266,7 +267,7 @@ def test_a_run_interrupted_in_any_stage_ends_with_the_same_bytes(
 
 # What is computed again
 
-COMPUTING = ("distill", "observe", "measure_sensitivity", "select", "serialise", "export_onnx")
+COMPUTING = ("distill", "fit_ranges", "measure_sensitivity", "select", "serialise", "export_onnx")
 
 
 @pytest.fixture
@@ -293,17 +294,18 @@ def computed(quantize: Quantize, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     [
         ({}, ""),
         ({"effort": "fast"}, ""),  # with images and iterations given it means nothing
-        ({"seed": 1}, "distill observe measure_sensitivity select serialise export_onnx"),
-        ({"images": 9}, "distill observe measure_sensitivity select serialise export_onnx"),
+        ({"seed": 1}, "distill fit_ranges measure_sensitivity select serialise export_onnx"),
+        ({"images": 9}, "distill fit_ranges measure_sensitivity select serialise export_onnx"),
         ({"input_mean": (0.5, 0.4, 0.3), "input_std": (0.2, 0.2, 0.2)},
-         "distill observe measure_sensitivity select serialise export_onnx"),
-        ({"activation_bits": 6}, "observe measure_sensitivity select serialise export_onnx"),
+         "distill fit_ranges measure_sensitivity select serialise export_onnx"),
+        ({"activation_bits": 6}, "fit_ranges measure_sensitivity select serialise export_onnx"),
         ({"sensitivity": "kl"}, "measure_sensitivity select serialise export_onnx"),
         ({"layer_bits": {"stem*": 8}}, "measure_sensitivity select serialise export_onnx"),
         ({"average_bits": 5}, "select serialise export_onnx"),
+        ({"bit_operations": 0.0025}, "select serialise export_onnx"),
         ({"average_bits": None, "compression": 8}, "select serialise export_onnx"),
         ({"keep_images": False}, "distill"),
-        ({"fresh": True}, "distill observe measure_sensitivity select serialise export_onnx"),
+        ({"fresh": True}, "distill fit_ranges measure_sensitivity select serialise export_onnx"),
     ],
     ids=str,
 )  # fmt: skip
@@ -340,7 +342,7 @@ def test_what_is_found_damaged_is_computed_again(quantize: Quantize, computed: l
     (tmp_path / "run" / "ranges.json").unlink()
     computed.clear()
     quantize(tmp_path / "run")
-    assert computed == ["observe", "export_onnx"]
+    assert computed == ["fit_ranges", "export_onnx"]
     assert_same(contents(tmp_path / "run"), expected)
 
 
@@ -348,7 +350,7 @@ def test_an_interrupted_run_shows_no_result_of_an_earlier_one(
     quantize: Quantize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quantize(tmp_path / "run")
-    interrupt(monkeypatch, zeroq.stages, "observe", 1)
+    interrupt(monkeypatch, zeroq.stages, "fit_ranges", 1)
     with pytest.raises(KeyboardInterrupt):
         quantize(tmp_path / "run", seed=1)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", "distilled.safetensors"}

@@ -17,6 +17,7 @@ from tests.runs import QUICKLY
 from tests.test_many import SOURCE
 from zeroq.cli import main
 from zeroq.ranks import ALONE, Ranks, said_before, started
+from zeroq.run_directory import json_bytes, read_json
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 COLUMNS = ("model", "directory", "onnx_bytes", "divergence", "error")
@@ -122,6 +123,27 @@ def test_two_processes_find_of_one_model_what_one_finds_to_the_bit(alone: Path, 
     assert_same_bytes(alone / "one", tmp_path / "run")
     assert json.loads(done.stdout)["layers"] == json.loads((alone / "one" / "result.json").read_text())["layers"]
     assert done.stderr.count("distill: 4 of 4") == 1
+
+
+@pytest.mark.parametrize("words", ["--fastest --memory-limit 100", "--activation-bits 4,8 --activation-mb 0.004"])
+def test_what_is_measured_here_and_bits_of_inputs_are_the_same_for_all(words: str, alone: Path, tmp_path: Path) -> None:
+    """The most that memory and time may ask for: values on disk, few images at a time, a layer in floating point."""
+    asked = ["quantize", f"{alone}/net.py:net", *ASKED, *words.split(), "--out"]
+    assert main([*asked, str(tmp_path / "first")]) == 0
+    record = read_json(tmp_path / "first" / "run.json")
+    if "memory" in record:
+        record["memory"]["amounts"] |= {"kept": 0, "chunk": 3, "batch_bytes": 200_000}
+        record["fastest"]["layers"] = [{"name": "3", "integers_ms": 2.0, "floating_ms": 1.0}]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_bytes(json_bytes(record))
+    assert main([*asked, str(tmp_path / "one")]) == 0
+    done = launched(2, *asked, str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert_same_bytes(tmp_path / "one", tmp_path / "two")
+    chosen, result = (read_json(tmp_path / "two" / name) for name in ("frontier.json", "result.json"))
+    assert ("3" in {each["name"] for each in result["not_quantized"]}) is ("memory" in record)
+    assert chosen["chosen"].get("activation_bits") == (None if "memory" in record else {"3": 4, "8": 8})
 
 
 @pytest.mark.parametrize(("dies", "resumed_by"), [(0, 1), (2, 3)])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -12,12 +14,14 @@ from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import Options
 from zeroq.selection import Selection, select, thinned
 from zeroq.setting import LayerPlan
+from zeroq.simulate.peak import Memory, Moment
 
 
-def layer(name: str, parameters: int) -> Layer:
+def layer(name: str, parameters: int, products: int = 1) -> Layer:
+    """products: of each weight, for one image."""
     return Layer(
         name=name, weight=f"{name}.weight", biases=(None,), operator="conv2d", sites=(name,),
-        shape=(parameters, 1, 1, 1), groups=1, multiply_accumulates=parameters,
+        shape=(parameters, 1, 1, 1), groups=1, multiply_accumulates=products * parameters,
     )  # fmt: skip
 
 
@@ -31,6 +35,7 @@ PLAN = plan_of({"a": 100, "b": 300, "c": 100}, {"a": OPEN, "b": OPEN, "c": (8,)}
 TABLE = SensitivityTable("kl", ("a", "b"), OPEN, ((0.4, 0.2, 0.1), (0.3, 0.1, 0.05)))
 
 
+UNLIMITED = Memory((), {})
 WHOLE = {"a": 1.0, "b": 1.0, "c": 1.0}  # nothing of a sensitivity is made up for
 
 
@@ -39,6 +44,9 @@ def run(
     divergence: Mapping[tuple[int, ...], float] | None = None,
     other: int = 0,
     left_over: Mapping[str, float] = WHOLE,
+    plan: LayerPlan = PLAN,
+    table: SensitivityTable = TABLE,
+    memory: Memory = UNLIMITED,
 ) -> Selection:
     """select() with divergences by bits; unknown ones are the mean width taken from 9."""
 
@@ -46,7 +54,9 @@ def run(
         bits = tuple(setting.bits.values())
         return (divergence or {}).get(bits, 9 - sum(bits) / 3)
 
-    return Selection(select(PLAN, TABLE, options, other, measured, lambda done, total: None, left_over=left_over))
+    return Selection(select(
+        plan, table, options, other, measured, lambda done, total: None, left_over=left_over, memory=memory
+    ))  # fmt: skip
 
 
 def test_the_verified_divergence_decides_not_the_table() -> None:
@@ -87,13 +97,87 @@ def test_a_size_counts_what_stands_beside_the_weights() -> None:
         run(Options(size_mb=0.0005), other=400)
 
 
+def test_bit_operations_alone_are_spent_exactly() -> None:
+    """c takes 8 x 8 x 100 of them, a and b 8 x 100 and 8 x 300 for each bit."""
+    record = run(Options(bit_operations=19199e-9)).record
+    first = record["candidates"][0]
+    assert list(first["bits"].values()) == [8, 2, 8] and first["bit_operations"] == 17600e-9
+    assert record["limit"] == {"bit_operations": 19199e-9} and record["over"] == "bit_operations"
+    assert record["points"][0] == [6400 + 6400, pytest.approx(0.7)]
+    assert record["optimum"] == {"sensitivity": 0.4, "lower_bound": 0.4, "gap": 0.0}
+    assert list(run(Options(bit_operations=19200e-9)).record["candidates"][0]["bits"].values()) == [4, 4, 8]
+    with pytest.raises(SizeError, match="^1.2e-05 x 10.9 bit operations cannot be reached, .* has 0.0000128: ask for"):
+        run(Options(bit_operations=12e-6))
+
+
+def test_two_bounds_at_once_are_both_kept_and_the_gap_is_that_of_brute_force() -> None:
+    """Each product of a is worth ten of b: within the size b alone would be wide, within the operations a narrow."""
+    plan = replace(PLAN, layers=(layer("a", 100, 30), layer("b", 300), layer("c", 100)))
+    options = Options(average_bits=5, bit_operations=110e-6)
+    record = run(options, plan=plan).record
+    every = [
+        (0.0 + TABLE.of("a", a) + TABLE.of("b", b))
+        for a, b in itertools.product(OPEN, OPEN)
+        if 100 * a + 300 * b + 800 <= 2500 and 8 * (3000 * a + 300 * b + 800) <= 110_000
+    ]
+    assert record["over"] == "weight_bits" and record["limit"] == {"average_bits": 5, "bit_operations": 110e-6}
+    for candidate in record["candidates"]:
+        assert candidate["average_bits"] <= 5 and candidate["bit_operations"] <= 110e-6
+    optimum = record["optimum"]
+    assert optimum["sensitivity"] == record["candidates"][0]["sensitivity"] >= min(every) >= optimum["lower_bound"]
+    assert optimum["gap"] == pytest.approx(optimum["sensitivity"] - optimum["lower_bound"])
+    with pytest.raises(SizeError, match="^5e-05 x .* cannot be reached with --average-bits 5, .* raise the target"):
+        run(Options(average_bits=5, bit_operations=50e-6), plan=plan)
+
+
+INPUTS = SensitivityTable("kl", ("b", "c"), (4, 8), ((0.2, 0.01), (0.04, 0.02)))
+
+
+def with_inputs() -> tuple[LayerPlan, SensitivityTable]:
+    """The plan and the table with a choice of 4 and 8 bits for the inputs of b and c."""
+    return replace(PLAN, input_widths={"b": (4, 8), "c": (4, 8)}), replace(TABLE, inputs=INPUTS)
+
+
+def test_bits_of_inputs_are_chosen_with_those_of_weights() -> None:
+    """Against every combination: the sum of both sensitivities within the bit operations."""
+    plan, table = with_inputs()
+    for limit in range(9600, 32000, 1600):
+        found = run(Options(bit_operations=limit / 1e9, activation_bits=(4, 8)), plan=plan, table=table)
+        best = min(
+            table.of("a", a) + table.of("b", b) + INPUTS.of("b", own) + INPUTS.of("c", other)
+            for a, b, own, other in itertools.product(OPEN, OPEN, (4, 8), (4, 8))
+            if 100 * a * 8 + 300 * b * own + 100 * 8 * other <= limit
+        )
+        first = found.record["candidates"][0]
+        assert first["sensitivity"] == pytest.approx(best) and found.record["optimum"]["gap"] == 0
+        assert set(first["activation_bits"]) == {"b", "c"} and first["bit_operations"] <= limit / 1e9
+        assert found.setting.inputs == found.record["chosen"]["activation_bits"]
+    names = [candidate["name"] for candidate in found.record["candidates"]]
+    assert names[-1].startswith("uniform-") and "-a" in names[-1]
+
+
+def test_a_peak_leaves_options_out_and_states_what_that_may_give_away() -> None:
+    """At "two" both values are in memory, and one of them has to have 4 bits: b's is the dearer one for each bit."""
+    plan, table = with_inputs()
+    memory = Memory((Moment("one", 80, {"v": 100}), Moment("two", 0, {"v": 100, "w": 100})), {"v": ("b",), "w": ("c",)})
+    options = Options(activation_mb=1200 / 8e6, activation_bits=(4, 8), average_bits=8)
+    record = run(options, plan=plan, table=table, memory=memory).record
+    first = record["candidates"][0]
+    assert first["activation_bits"] == {"b": 8, "c": 4} and first["activation_mb"] == 1200 / 8e6
+    assert record["optimum"]["lower_bound"] == pytest.approx(0.1 + 0.05 + 0.01 + 0.02)
+    assert record["optimum"]["gap"] == pytest.approx(0.02) and record["over"] == "weight_bits"
+    with pytest.raises(SizeError, match="^A peak of .* cannot be kept, the least is 0.0001 MB: ask for"):
+        run(Options(activation_mb=799 / 8e6, activation_bits=(4, 8)), plan=plan, table=table, memory=memory)
+
+
 def test_without_a_choice_nothing_is_measured() -> None:
     plan = plan_of({"a": 100, "b": 300}, {"a": (4,), "b": (8,)})
 
     def never(setting: BitSetting) -> float:
         raise AssertionError
 
-    record = select(plan, None, Options(weight_bits=(4,)), 0, never, lambda done, total: None, left_over={})
+    options = Options(weight_bits=(4,))
+    record = select(plan, None, options, 0, never, lambda done, total: None, left_over={}, memory=UNLIMITED)
     assert record["limit"] == {} and record["points"] == []
     assert record["candidates"] == [record["chosen"]] and record["chosen"]["name"] == "uniform-4"
     assert record["chosen"]["bits"] == {"a": 4, "b": 8} and record["chosen"]["divergence"] is None
@@ -103,7 +187,7 @@ def test_a_target_is_refused_where_no_layer_has_a_choice() -> None:
     plan = plan_of({"a": 100}, {"a": (8,)})
     with pytest.raises(SizeError, match="the smallest setting has 8"):
         options = Options(average_bits=4, weight_bits=(8,))
-        select(plan, None, options, 0, lambda _: 0.0, lambda done, total: None, left_over={})
+        select(plan, None, options, 0, lambda _: 0.0, lambda done, total: None, left_over={}, memory=UNLIMITED)
 
 
 def test_a_long_frontier_is_thinned_and_keeps_its_ends() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from zeroq.divergence import Meaning, kl_divergence
 from zeroq.errors import NumericalError
-from zeroq.graph import Layer, Network, capture, fold
+from zeroq.graph import Layer, Network, capture, fold, replay
 from zeroq.sensitivity import Parameters, Quantized, follows_batch, measure_sensitivity
 
 
@@ -215,3 +215,28 @@ def test_another_divergence_and_outputs_of_any_form() -> None:
         network, images, (2, 8), rounded_in(network), meaning=Meaning("regression", divergence=squared)
     )
     assert all(row[0] > row[1] > 0 for row in table.values)
+
+
+def test_a_layers_input_alone_can_be_what_is_disturbed() -> None:
+    """Of a layer with three sites, each site's input is."""
+    network, images = fold(capture(SharedHead().eval(), torch.randn(2, 3, 8, 8))), torch.randn(5, 3, 8, 8)
+
+    def coarse(layer: Layer, width: int) -> Parameters:
+        return network.tensors[layer.weight], None, lambda site, values: (values * width).round() / width
+
+    table = measure_sensitivity(network, images, (1, 4), coarse, layers=["head"])
+    sites, nodes = network.layer("head").sites, {node.name: node for node in network.graph.nodes}
+    for column, width in enumerate((1, 4)):
+        graph, live = network.graph, network.feed((images,))
+        last: str | None = None
+        for site in sites:
+            live = replay(graph, network.tensors, live, after=last, until=nodes[site].prev.name)
+            source = nodes[site].all_input_nodes[0].name
+            kept = live[source]
+            live[source] = (kept * width).round() / width
+            live = replay(graph, network.tensors, live, after=nodes[site].prev.name, until=site) | {source: kept}
+            last = site
+        output = replay(graph, network.tensors, live, after=last)["output"]
+        expected = float(kl_divergence(network.run(images), output).mean())
+        assert table.of("head", width) == pytest.approx(expected, rel=1e-4)
+        assert table.values[0][column] > 0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tests.networks import NETWORKS, example_of
 from zeroq.errors import ModelError, OptionError
 from zeroq.graph import capture, fold
+from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.setting import LayerPlan, plan_layers
 
@@ -40,6 +41,23 @@ def test_a_target_gives_every_layer_the_candidates() -> None:
     assert set(plan.widths.values()) == {(2, 4, 8)}
     plan = planned(average_bits=4, edge_bits=6)
     assert plan.widths == {"stem.0": (6,), "body.0.0": (2, 4, 8), "body.1": (2, 4, 8), "head": (6,)}
+
+
+def test_inputs_have_a_choice_except_the_networks_own_and_those_of_edges() -> None:
+    asked: dict[str, Any] = {"activation_bits": (4, 8), "bit_operations": 1.0}
+    plan = planned(**asked)
+    assert plan.input_widths == dict.fromkeys(("body.0.0", "body.1", "head"), (4, 8))
+    assert plan.input_bits == dict.fromkeys(plan.widths, 8)
+    assert plan.inputs == {"stem.0": (8,)} | plan.input_widths
+    assert plan.options[0] == ((2, 8), (4, 8), (8, 8))
+    assert plan.options[1] == ((2, 4), (2, 8), (4, 4), (4, 8), (8, 4), (8, 8))
+    assert plan.sizes[1] == [576 * bits for bits in (2, 2, 4, 4, 8, 8)]
+    assert plan.operations[1] == [64 * 576 * product for product in (8, 16, 16, 32, 32, 64)]
+    assert "head" not in planned(edge_bits=8, **asked).input_widths
+    setting = BitSetting(dict.fromkeys(plan.widths, 2), {"body.0.0": 4, "body.1": 8, "head": 4})
+    assert plan.at(setting).input_bits == {"stem.0": 8, "body.0.0": 4, "body.1": 8, "head": 4}
+    assert plan.at(setting).operations_of(setting.bits) == 2 * 8 * 64 * 216 + 2 * (4 + 8) * 64 * 576 + 2 * 4 * 32
+    assert plan.at(BitSetting(setting.bits)) is plan
 
 
 def test_layers_by_pattern() -> None:

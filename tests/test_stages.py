@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from tests.runs import QUICK, loaded, prepare_once
-from zeroq.candidates import ERRORS, MEANS, NOTHING
 from zeroq.options import SENSITIVITIES, Options
 from zeroq.preparation import Prepared, prepare
 from zeroq.ranges import observe
 from zeroq.run_directory import RunDirectory
-from zeroq.stages import MEASURES, Stages, chosen_correction
+from zeroq.stages import MEASURES, Stages
 
 
 @pytest.fixture
@@ -34,19 +33,6 @@ def test_the_key_of_every_stage_holds_the_network_and_the_threads(prepared: Prep
     other = prepare(loaded("plain"), prepared.options)
     with RunDirectory(tmp_path / "other") as run:
         assert Stages(run, other, lambda stage, done, total: None).origin()["graph"] != origin["graph"]
-
-
-@pytest.mark.parametrize(
-    ("errors", "means", "nothing", "expected"),
-    [
-        (0.5, 1.0, 2.0, ERRORS), (0.8, 1.0, 2.0, ERRORS), (0.85, 1.0, 2.0, MEANS), (3.0, 1.0, 2.0, MEANS),
-        (0.85, 1.0, 0.9, NOTHING), (0.5, 1.0, 0.4, NOTHING), (0.0, 0.0, 0.0, ERRORS),
-    ],
-)  # fmt: skip
-def test_errors_are_corrected_where_that_is_clearly_better(
-    errors: float, means: float, nothing: float, expected: str
-) -> None:
-    assert chosen_correction({ERRORS: errors, MEANS: means, NOTHING: nothing}) == expected
 
 
 def test_memory_stays_flat_over_many_pictures() -> None:

@@ -24,6 +24,16 @@ def test_a_table_comes_back_to_the_last_bit() -> None:
     assert sensitivity_from_json(data) == table
 
 
+def test_a_table_of_inputs_comes_back_beside_that_of_weights_and_alone() -> None:
+    inputs = SensitivityTable("kl", ("last",), (4, 8), ((0.25, 1 / 3),))
+    for table in (
+        SensitivityTable("kl", ("first",), (2, 8), ((1 / 3, 1e-9),), inputs), SensitivityTable("kl", (), (), (), inputs)
+    ):  # fmt: skip
+        data = json.loads(json.dumps(sensitivity_to_json(table, "kl")))
+        assert data["inputs"] == {"widths": [4, 8], "layers": {"last": {"4": 0.25, "8": 1 / 3}}}
+        assert sensitivity_from_json(data) == table
+
+
 def test_without_a_choice_there_is_no_table() -> None:
     data = sensitivity_to_json(None, "rounded")
     assert data == {"measure": "rounded", "widths": [], "layers": {}}

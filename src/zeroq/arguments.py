@@ -31,6 +31,6 @@ def edge_bits(text: str | int) -> str | int:
 
 
 def one_or_more_bits(text: str | int | tuple[int, ...]) -> int | tuple[int, ...]:
-    """One width as a number, several as they are: the options refuse those."""
+    """One width as a number, several as they are."""
     widths = (text,) if isinstance(text, int) else numbers(int, "8")(text)
     return widths[0] if len(widths) == 1 else widths

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from zeroq.divergence import Comparison, Meaning
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
+from zeroq.graph.live import IN_MEMORY, Room
 from zeroq.graph.walk import CHUNK
+from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges
 from zeroq.preparation import Prepared
+from zeroq.ranges import at_widths
 from zeroq.ranks import ALONE, Ranks
 from zeroq.rounding import Rounded, round_weights
-from zeroq.sensitivity import Quantized
+from zeroq.sensitivity import Parameters, Quantized
 from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
+from zeroq.simulate.placement import quantizer_bits
 
 METHOD = "gptq"
 ERRORS, MEANS, NOTHING = "errors", "means", "nothing"  # what rounding corrects beside its own errors
@@ -27,6 +31,7 @@ Weights = Mapping[str, IntegerWeight]  # by layer
 OnStep = Callable[[int, int], None]  # done, total
 HELD_OUT = 4  # one image of so many is held out from all fitting
 ROUNDED_IMAGES = 64  # that weights are rounded on, at most, and as many variants: their values are kept in memory
+UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,18 @@ class Candidates:
     images: Images
     ranges: Ranges
     on_step: OnStep
+    room: Room = IN_MEMORY  # for values
     ranks: Ranks = ALONE
     _by_method: dict[str, Rounded] = field(default_factory=dict)
-    _settled: dict[tuple[str, tuple[int, ...]], Weights] = field(default_factory=dict)
+    _settled: dict[tuple[Any, ...], Weights] = field(default_factory=dict)
+
+    def at(self, setting: BitSetting) -> Candidates:
+        """With the inputs' bits of a setting."""
+        if not setting.inputs:
+            return self
+        prepared = self.prepared.at(setting)
+        bits = quantizer_bits(prepared.folded, prepared.placement, prepared.plan.input_bits)
+        return replace(self, prepared=prepared, ranges=at_widths(self.ranges, bits), _by_method={})
 
     def rounded(self, method: str) -> Rounded:
         """By layer and width, each layer alone, on inputs of unrounded weights; every process is to ask."""
@@ -94,9 +108,10 @@ class Candidates:
             self._settled[key] = {name: by_width[setting[name]] for name, by_width in rounded.items()}
         return self._settled[key]
 
-    def key(self, setting: BitSetting, correction: str) -> tuple[str, tuple[int, ...]]:
+    def key(self, setting: BitSetting, correction: str) -> tuple[Any, ...]:
         """What settled weights are kept under."""
-        return correction, tuple(setting[layer.name] for layer in self.prepared.plan.layers)
+        plan = self.prepared.plan
+        return correction, *((setting[layer.name], plan.input_bits[layer.name]) for layer in plan.layers)
 
     def tried(
         self, setting: BitSetting, corrections: Sequence[str], on_step: OnStep
@@ -123,29 +138,48 @@ class Candidates:
         )
         return round_weights(
             graph, tensors, prepared.plan.layers, widths, joined(self.images.rounding, self.images.variants),
-            portable=prepared.options.portable, **how,
+            portable=prepared.options.portable, room=self.room, **how,
         )  # fmt: skip
 
     def parameters(self, method: str) -> Quantized:
         """A layer's weight at a width and the bias that goes with it, as measure_sensitivity asks for them."""
         rounded = self.rounded(method)
 
-        def look_up(layer: Layer, width: int) -> tuple[Tensor, Tensor | None]:
+        def look_up(layer: Layer, width: int) -> Parameters:
             weight = rounded[layer.name][width]
             return weight.dequantized(), weight.bias
 
         return look_up
 
-    def network(self, weights: Weights, placement: Placement | None = None) -> QuantizedNetwork:
-        """The whole quantized network of some weights; placement: of its quantizers, where not all of them stand."""
+    def inputs(self, layer: Layer, width: int) -> Parameters:
+        """A layer's own weight with its input at a width, as measure_sensitivity asks for it."""
+        of_value = self.prepared.placement.of_value
+
+        def quantized(site: fx.Node, values: Tensor) -> Tensor:
+            name = of_value[site.all_input_nodes[0].name].name
+            each = at_widths(self.ranges, {name: width})[name]
+            scale, zero_point = torch.tensor(each.scale), torch.tensor(each.zero_point, dtype=torch.uint8)
+            found: Tensor = QUANTIZE_DEQUANTIZE(values, scale, zero_point, each.grid.high)
+            return found
+
+        return self.prepared.folded.tensors[layer.weight], None, quantized
+
+    def network(
+        self, weights: Weights, placement: Placement | None = None, weight_only: Collection[str] = ()
+    ) -> QuantizedNetwork:
+        """The whole quantized network of some weights; placement: of its quantizers, where not all of them stand.
+
+        weight_only: layers that compute in floating point.
+        """
         prepared = self.prepared
         return quantize_network(
-            prepared.folded, placement or prepared.placement, self.ranges, weights, prepared.plan.input_bits
-        )
+            prepared.folded, placement or prepared.placement, self.ranges, weights, prepared.plan.input_bits,
+            weight_only,
+        )  # fmt: skip
 
     def divergence(self, network: Callable[..., Any]) -> float:
         """Of a whole network, mean over held-out images."""
-        return divergence_of(self.prepared.meaning, self.reference, network, self.images.held_out)
+        return divergence_of(self.prepared.meaning, self.reference, network, self.images.held_out, self.room.chunk)
 
     def misfit(self, network: Callable[..., Any]) -> float:
         """Divergence on held-out images, and on noise.
@@ -154,18 +188,20 @@ class Candidates:
         """
         if self.images.unlike is None:
             return self.divergence(network)
-        reference = outputs(self.prepared.folded.run, self.images.unlike)
-        beside = divergence_of(self.prepared.meaning, reference, network, self.images.unlike)
+        chunk = self.room.chunk
+        reference = outputs(self.prepared.folded.run, self.images.unlike, chunk)
+        beside = divergence_of(self.prepared.meaning, reference, network, self.images.unlike, chunk)
         return self.divergence(network) + beside
 
     def divergence_at(self, setting: BitSetting) -> float:
         """Of the whole quantized network with a setting."""
-        return self.divergence(self.network(self.settled(setting)))
+        candidates = self.at(setting)
+        return candidates.divergence(candidates.network(candidates.settled(setting)))
 
     @cached_property
     def reference(self) -> Any:
         """Outputs in floating point that every setting is compared with."""
-        return outputs(self.prepared.folded.run, self.images.held_out)
+        return outputs(self.prepared.folded.run, self.images.held_out, self.room.chunk)
 
 
 def joined(images: Inputs, others: Inputs | None) -> Inputs:
@@ -175,29 +211,35 @@ def joined(images: Inputs, others: Inputs | None) -> Inputs:
     return as_inputs([torch.cat(pair) for pair in zip(as_tuple(images), as_tuple(others), strict=True)])
 
 
-def outputs(network: Callable[..., Any], images: Inputs) -> Any:
+def outputs(network: Callable[..., Any], images: Inputs, chunk: int = CHUNK) -> Any:
     """Outputs of a network for many images: one tensor [N, ...], or several in the form in which it gives them."""
     with torch.inference_mode():
-        parts = [network(*part) for part in chunks(images, CHUNK)]
+        parts = [network(*part) for part in chunks(images, chunk)]
     return pytree.tree_map(lambda *each: torch.cat(each), *parts)
 
 
-def compare(meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs) -> dict[str, Any]:
+def compare(
+    meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs, chunk: int = CHUNK
+) -> dict[str, Any]:
     """Divergence of a network from reference outputs and agreement with them, as result.json has them."""
-    found = compared(Comparison(meaning), reference, network, images)
+    found = compared(Comparison(meaning), reference, network, images, chunk)
     return {"mean": found.divergence, "agreement": found.agreement, "images": count_images(images)}
 
 
-def divergence_of(meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs) -> float:
+def divergence_of(
+    meaning: Meaning, reference: Any, network: Callable[..., Any], images: Inputs, chunk: int = CHUNK
+) -> float:
     """Divergence alone, where agreement need not be computed."""
-    return compared(Comparison(meaning, agreement=False), reference, network, images).divergence
+    return compared(Comparison(meaning, agreement=False), reference, network, images, chunk).divergence
 
 
-def compared(comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs) -> Comparison:
+def compared(
+    comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs, chunk: int
+) -> Comparison:
     """All images added to a comparison, some at a time."""
     first = 0
     with torch.inference_mode():
-        for part in chunks(images, CHUNK):
+        for part in chunks(images, chunk):
             rows = slice(first, first := first + len(part[0]))
             comparison.add(pytree.tree_map(lambda each, rows=rows: each[rows], reference), network(*part))
     return comparison

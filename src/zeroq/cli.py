@@ -87,8 +87,18 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     click.option("--average-bits", type=float, metavar="B", help="Target: mean width over all quantized weights."),
     click.option("--compression", type=float, metavar="R", help="Target: 32 over the mean width."),
     click.option("--size-mb", type=float, metavar="S", help="Target: the ONNX file is not larger than S x 10^6 bytes."),
-    click.option("--bit-operations", type=float, metavar="G", help="Not there yet."),
-    click.option("--activation-mb", type=float, metavar="S", help="Not there yet."),
+    click.option(
+        "--bit-operations",
+        type=float,
+        metavar="G",
+        help="Bound, alone or beside a target: 10^9 multiplications per image times the bits of both factors.",
+    ),
+    click.option(
+        "--activation-mb",
+        type=float,
+        metavar="S",
+        help="Bound, alone or beside a target: 10^6 bytes of values between layers at one time, for one image.",
+    ),
     click.option("--latency-ms", type=float, metavar="T", help="Not there yet."),
     click.option(
         "--weight-bits",
@@ -101,7 +111,8 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         type=one_or_more_bits,
         default=8,
         metavar="8",
-        help="2 to 8, of the inputs of convolutions and linear layers.  [default: 8]",
+        help="2 to 8, of the inputs of convolutions and linear layers; several, with a bound, are candidates for each."
+        "  [default: 8]",
     ),
     click.option(
         "--edge-bits",
@@ -116,6 +127,9 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         default=True,
         help="8-bit weights that saturate on no CPU, so that the file answers alike everywhere.  [default: portable]",
     ),
+    click.option(
+        "--fastest", is_flag=True, help="Layers whose integer kernels are slower on this machine stay float: measured."
+    ),
     click.option("--effort", default="balanced", metavar="fast|balanced|best", help="[default: balanced]"),
     click.option("--sensitivity", metavar="NAME", help="Measure for the allocation; kl is the paper's."),
     click.option("--images", type=int, metavar="N", help="Distilled images.  [default: by effort]"),
@@ -126,7 +140,7 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     click.option("--precision", default="auto", metavar="auto|fp32|bf16", help="Of the computation.  [default: auto]"),
     click.option("--seed", type=int, default=0, metavar="N", help="[default: 0]"),
     click.option("--device", default="auto", metavar="auto|cpu|cuda", help="[default: auto]"),
-    click.option("--memory-limit", type=float, metavar="GB", help="Not there yet."),
+    click.option("--memory-limit", type=float, metavar="GB", help="Resident memory of the run, 10^9 bytes, at most."),
     click.option("--threads", type=int, metavar="N", help="[default: all]"),
     click.option("--keep-images/--no-keep-images", default=True, help="Write and show the distilled images."),
     click.option("--fresh", is_flag=True, help="Ignore what an earlier run left in DIR."),

@@ -15,6 +15,7 @@ from torch import Tensor
 from zeroq.candidates import Images, compare, outputs
 from zeroq.deploy import Verification
 from zeroq.errors import RunError
+from zeroq.memory import NO_LIMIT, MemoryPlan
 from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.numbers.values import SensitivityTable
 from zeroq.outcome import Outcome
@@ -39,24 +40,32 @@ def conclude(
     selection: Selection,
     network: QuantizedNetwork,
     verification: Verification,
+    plan: MemoryPlan = NO_LIMIT,
 ) -> dict[str, Any]:
     """Write result.json and report.html; gives the result."""
     metadata = read_tensor_file(run.path / FILES["model"])[1]
+    chunk = plan.amounts.chunk
     outcome = Outcome(
         prepared=prepared,
         setting=selection.setting,
         table=table,
         rounding=json.loads(metadata["rounding"]),
         finer_outputs=tuple(json.loads(metadata["finer_outputs"])),
+        fastest=run.decided("fastest") if prepared.options.fastest else None,
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
-        divergence=compare(prepared.meaning, outputs(prepared.folded.run, images.held_out), network, images.held_out),
+        divergence=compare(
+            prepared.meaning, outputs(prepared.folded.run, images.held_out, chunk), network, images.held_out, chunk
+        ),
         verification=verification,
+        predicted_memory_mb=plan.peak_mb,
         precision="fp32"
         if (decided := run.decided("precision")) is None
         else f"{decided['dtype']} {decided['layout']}",
     )
     seconds: dict[str, float | None] = {name: run.seconds.get(name) for name in STAGES}
+    if prepared.options.fastest:
+        seconds["fastest"] = run.seconds.get("fastest")
     seconds |= {"capture": prepared.seconds, "load": round(verification.load_seconds, 4)}
     result = outcome.to_json(seconds)
     start = time.perf_counter()
@@ -82,7 +91,17 @@ def page(directory: Path) -> str:
     run, result, ranges, sensitivity, frontier = (
         read_json(directory / f"{name}.json") for name in ("run", "result", "ranges", "sensitivity", "frontier")
     )
+    if "activation_bits" in frontier["chosen"]:
+        ranges = in_use(ranges, directory)
     return render(RunRecord(run, result, ranges, sensitivity, frontier, pictures(directory, run)))
+
+
+def in_use(ranges: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Of ranges that were measured at every width, those that the chosen network has; names without the width."""
+    metadata = read_tensor_file(directory / FILES["model"])[1]
+    used = set(json.loads(metadata["quantizers"]).values())
+    found = {name: each for name, each in ranges["quantizers"].items() if name in used}
+    return {**ranges, "quantizers": found}
 
 
 def pictures(directory: Path, run: dict[str, Any]) -> NDArray[np.uint8] | None:

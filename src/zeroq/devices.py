@@ -48,12 +48,15 @@ class Precision:
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def choose_precision(network: Network, asked: str = "auto") -> tuple[Precision, Mapping[str, float]]:
+def choose_precision(
+    network: Network, asked: str = "auto", images: int = PROBE_IMAGES
+) -> tuple[Precision, Mapping[str, float]]:
     """The precision and layout in which this machine runs the network forward and backward fastest, and the seconds.
 
     The first step of each, which also chooses kernels, has one image: bf16 without hardware for it takes 10 to 24
     times as long as fp32 (with it less), and nothing more is spent on it then.
-    asked: "auto", "fp32" or "bf16". Seconds: per image, by "fp32 channels-last" and so on.
+    asked: "auto", "fp32" or "bf16".  images: of the steps behind the first.
+    Seconds: per image, by "fp32 channels-last" and so on.
     """
     if asked != "auto" and asked not in DTYPES:
         raise OptionError(f"Precision {asked!r} is unknown: choose auto, fp32 or bf16.")
@@ -77,7 +80,7 @@ def choose_precision(network: Network, asked: str = "auto") -> tuple[Precision, 
             hopeless.add(candidate.dtype)
             seconds[candidate] = first
         else:
-            seconds[candidate] = min(step_seconds(network, candidate, PROBE_IMAGES) for _ in range(PROBE_STEPS))
+            seconds[candidate] = min(step_seconds(network, candidate, images) for _ in range(PROBE_STEPS))
     best = min(seconds, key=lambda candidate: seconds[candidate])
     return best, {f"{candidate.name} {candidate.layout}": taken for candidate, taken in seconds.items()}
 

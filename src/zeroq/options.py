@@ -15,7 +15,13 @@ LEAST_BITS, MOST_BITS = 2, 8  # as numbers.grid has them, said here again becaus
 FLOAT_BITS = 32
 LARGEST_SEED = 2**63 - 1  # of torch.manual_seed
 TARGETS = ("average_bits", "compression", "size_mb")
-LATER = ("bit_operations", "activation_mb", "latency_ms", "memory_limit")
+BOUNDS = ("bit_operations", "activation_mb")
+LATER = ("latency_ms",)
+SHORT = {  # of what was asked, in the name of a folder
+    "average_bits": "avg", "compression": "compression", "size_mb": "size", "bit_operations": "bops",
+    "activation_mb": "peak",
+}  # fmt: skip
+BOUND_UNITS = {"bit_operations": "of 10^9 for each image", "activation_mb": "in megabytes of 10^6 bytes"}
 EFFORTS = ("fast", "balanced", "best")
 SENSITIVITIES = ("kl", "rounded")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -37,11 +43,12 @@ class Options:
     activation_mb: float | None = None
     latency_ms: float | None = None
     weight_bits: tuple[int, ...] | None = None
-    activation_bits: int = 8
+    activation_bits: int | tuple[int, ...] = 8
     edge_bits: int | Literal["same"] | None = None
     layer_bits: tuple[tuple[str, int], ...] = ()
     keep_float: tuple[str, ...] = ()
     portable: bool = True
+    fastest: bool = False
     effort: str = "balanced"
     sensitivity: str | None = None
     images: int | None = None
@@ -79,13 +86,19 @@ class Options:
 
     @property
     def targeted(self) -> bool:
-        """Whether the bits are chosen layer by layer, to reach a target."""
-        return any(getattr(self, name) is not None for name in TARGETS)
+        """Whether the bits of weights are chosen layer by layer, to reach a target."""
+        return any(getattr(self, name) is not None for name in (*TARGETS, "bit_operations"))
 
     @property
     def candidate_widths(self) -> tuple[int, ...]:
         """The widths that a layer's weights may have, ascending; one when uniform."""
         return tuple(sorted(set(self.weight_bits or ((2, 4, 8) if self.targeted else (8,)))))
+
+    @property
+    def activation_widths(self) -> tuple[int, ...]:
+        """The widths that a layer's input may have, ascending; one unless they are part of the choice."""
+        asked = self.activation_bits
+        return (asked,) if isinstance(asked, int) else tuple(sorted(set(asked)))
 
     @property
     def edges(self) -> int | None:
@@ -96,11 +109,12 @@ class Options:
 
     @property
     def label(self) -> str:
-        """Short name of the setting, for a folder: "w8a8", "avg4-a8", "size3.5-a8", "compression8-a8"."""
-        for name, short in zip(TARGETS, ("avg", "compression", "size"), strict=True):
-            if getattr(self, name) is not None:
-                return f"{short}{getattr(self, name):g}-a{self.activation_bits}"
-        return f"w{self.candidate_widths[0]}a{self.activation_bits}"
+        """Short name of the setting, for a folder: "w8a8", "avg4-a8", "size3.5-a8", "avg4-bops2-a8"."""
+        asked = [f"{short}{getattr(self, name):g}" for name, short in SHORT.items() if getattr(self, name) is not None]
+        inputs = f"a{'-'.join(map(str, self.activation_widths))}"
+        if not self.targeted:
+            return "-".join([f"w{self.candidate_widths[0]}{inputs}", *asked])
+        return "-".join([*asked, inputs])
 
     def to_dict(self) -> dict[str, Any]:
         """Every option, as JSON can hold it; `Options.of(**those)` gives the same options back."""
@@ -114,11 +128,6 @@ class Options:
                 raise OptionError(f"{flag(name)} is not there yet: leave it out.")
         if self.effort == "best":
             raise OptionError("--effort best is not there yet: choose fast or balanced.")
-        if isinstance(self.activation_bits, list | tuple):
-            raise OptionError(
-                f"--activation-bits {_listed(self.activation_bits)} makes the widths of activations part of the "
-                "choice, which is not there yet: name one."
-            )
 
     def _check_target(self) -> None:
         asked = [name for name in TARGETS if getattr(self, name) is not None]
@@ -132,6 +141,15 @@ class Options:
         _check_between("compression", self.compression, least, most, f"which is {FLOAT_BITS} over the bits of a weight")
         if self.size_mb is not None and not (_is_number(self.size_mb) and self.size_mb > 0):
             raise OptionError(f"--size-mb {_plain(self.size_mb)}: give a size above 0, in megabytes of 10^6 bytes.")
+        for name, meaning in BOUND_UNITS.items():
+            bound = getattr(self, name)
+            if bound is not None and not (_is_number(bound) and bound > 0):
+                raise OptionError(f"{flag(name)} {_plain(bound)}: give a number above 0, {meaning}.")
+            if bound is not None and self.fastest:
+                raise OptionError(
+                    f"--fastest computes layers in floating point, which {flag(name)} does not count: "
+                    "drop one of the two."
+                )
 
     def _check_widths(self) -> None:
         if self.weight_bits == ():
@@ -141,9 +159,17 @@ class Options:
         if len(self.candidate_widths) > 1 and not self.targeted:
             raise OptionError(
                 f"--weight-bits {_listed(self.candidate_widths)} leaves a choice for each layer, which needs a "
-                "target: add --average-bits, --compression or --size-mb, or name one width."
+                "target: add --average-bits, --compression, --size-mb or --bit-operations, or name one width."
             )
-        _check_width("--activation-bits", self.activation_bits)
+        if self.activation_bits == ():
+            raise OptionError("--activation-bits names no width: give one, or several such as 4,8.")
+        for width in self.activation_widths:
+            _check_width("--activation-bits", width)
+        if len(self.activation_widths) > 1 and all(getattr(self, name) is None for name in BOUNDS):
+            raise OptionError(
+                f"--activation-bits {_listed(self.activation_widths)} leaves a choice for each layer's input, which "
+                "needs a bound on what inputs take: add --bit-operations or --activation-mb, or name one width."
+            )
         if self.edge_bits not in (None, "same"):
             _check_width("--edge-bits", self.edge_bits, ", or same")
 
@@ -193,6 +219,8 @@ class Options:
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("device", self.device, DEVICES)
         _check_at_least("threads", self.threads, 1)
+        if self.memory_limit is not None and not (_is_number(self.memory_limit) and self.memory_limit > 0):
+            raise OptionError(f"--memory-limit {_plain(self.memory_limit)}: give GB of 10^9 bytes, above 0.")
         if not (_is_whole(self.seed) and 0 <= self.seed <= LARGEST_SEED):
             raise OptionError(f"--seed {self.seed}: give a whole number from 0 to {LARGEST_SEED}.")
         if self.device == "cuda":
@@ -231,8 +259,15 @@ def _parse_pair(text: str) -> tuple[str, int]:
     return pattern, int(width)
 
 
+def _as_one_or_more(value: Any) -> Any:
+    """Several values as a tuple, one as itself."""
+    several = _as_tuple(value)
+    return several[0] if isinstance(several, tuple) and len(several) == 1 else several
+
+
 READERS: dict[str, Callable[[Any], Any]] = {  # what `Options.of` makes of a value, by the option's name
     "weight_bits": _as_tuple,
+    "activation_bits": lambda value: value if isinstance(value, int) else _as_one_or_more(value),
     "layer_bits": _as_pairs,
     "keep_float": _as_tuple,
     "calibration": lambda value: None if value is None else Path(value),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +10,20 @@ import torch
 from torch import Tensor, fx
 
 import zeroq.devices as devices
+import zeroq.resident as resident
+from zeroq.allocate import GIGA, MEGABYTE
 from zeroq.deploy import Verification
+from zeroq.fastest import reason_of
 from zeroq.forecast import forecast
 from zeroq.graph.frozen import thaw
 from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
+from zeroq.options import BOUNDS, FLOAT_BITS
 from zeroq.preparation import Prepared
 from zeroq.setting import LayerPlan
-from zeroq.simulate import QuantizedNetwork, float_operators
+from zeroq.simulate import Placement, QuantizedNetwork, float_operators
+from zeroq.simulate.outputs import output_quantizers, without
+from zeroq.simulate.peak import memory_of
 from zeroq.version import __version__
 
 FINER = "rounding its output to 8 bits did most of the harm: it leaves in floating point, without an integer kernel"
@@ -39,6 +44,8 @@ class Outcome:
     verification: Verification
     precision: str
     finer_outputs: tuple[str, ...] = ()  # layers
+    fastest: Mapping[str, Any] | None = None  # what was measured and decided under --fastest
+    predicted_memory_mb: float | None = None  # of the whole run, where a limit was asked for
 
     @property
     def plan(self) -> LayerPlan:
@@ -63,6 +70,7 @@ class Outcome:
             "onnx_bytes": self.onnx_bytes,
             "average_bits": average,
             "compression": 32 / average,
+            "bounds": self.bounds(),
             "layers": [self.layer(layer) for layer in self.plan.layers],
             "not_quantized": [{"name": name, "reason": reason} for name, reason in self.not_quantized()],
             "divergence": dict(self.divergence),
@@ -77,21 +85,40 @@ class Outcome:
             "float_nodes": dict(self.verification.float_nodes),
             "integer_share": self.integer_share(),
             "seconds": dict(seconds),
-            "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
+            "peak_memory_mb": round(resident.peak() / 1e6, 1),
+            "predicted_memory_mb": self.predicted_memory_mb,
             "warnings": [*self.prepared.warnings, *self.own_warnings()],
+            **({} if self.fastest is None else {"fastest": dict(self.fastest)}),
         }
+
+    def bounds(self) -> dict[str, dict[str, float]]:
+        """What was asked beside a size, and what of it the network takes."""
+        memory = memory_of(self.prepared.folded, self.placement(), self.plan.input_bits)
+        reached = {
+            "bit_operations": self.plan.operations_of(self.setting.bits) / GIGA,
+            "activation_mb": memory.peak(self.plan.input_bits) / MEGABYTE,
+        }
+        asked = {name: getattr(self.prepared.options, name) for name in BOUNDS}
+        return {name: {"asked": asked[name], "reached": reached[name]} for name in BOUNDS if asked[name] is not None}
+
+    def placement(self) -> Placement:
+        """The quantizers that the network has."""
+        prepared = self.prepared
+        quantizers = output_quantizers(prepared.folded, prepared.placement, self.plan.floating)
+        return without(prepared.placement, [quantizers[name] for name in self.finer_outputs])
 
     def layer(self, layer: Any) -> dict[str, Any]:
         """One entry of "layers"."""
-        widths = self.table.widths if self.table is not None and layer.name in self.table.layers else ()
+        inputs = self.table.inputs if self.table is not None else None
         return {
             "name": layer.name,
             "operator": layer.operator,
             "parameters": layer.parameters,
             "multiply_accumulates": layer.multiply_accumulates,
             "weight_bits": self.setting[layer.name],
-            "activation_bits": self.plan.input_bits[layer.name],
-            "sensitivity": {str(width): self.table.of(layer.name, width) for width in widths},  # type: ignore[union-attr]
+            "activation_bits": FLOAT_BITS if layer.name in self.weight_only() else self.plan.input_bits[layer.name],
+            "sensitivity": sensitivities(self.table, layer.name),
+            **({} if inputs is None else {"activation_sensitivity": sensitivities(inputs, layer.name)}),
             "rounding": self.rounding[layer.name],
         }
 
@@ -115,15 +142,28 @@ class Outcome:
             for node in float_outputs(self.quantized.graph)
         ]
         found += [(name, FINER) for name in self.finer_outputs]
+        found += [(name, reason_of(layer, self.setting[name])) for name, layer in self.weight_only().items()]
         found += [(name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()]
         named = {name for name, _ in found}
-        named |= {site for name in self.finer_outputs for site in self.prepared.folded.layer(name).sites}
-        others = float_operators(self.quantized.graph, self.prepared.folded)
+        listed = (*self.finer_outputs, *self.weight_only())
+        named |= {site for name in listed for site in self.prepared.folded.layer(name).sites}
+        others = float_operators(self.quantized.graph, self.prepared.folded, self.rectifiers_of_weight_only())
         return found + [(name, reason) for name, reason in others if name not in named]
 
     def left_float(self) -> list[str]:
         """Quantized layers that onnxruntime did not fuse, though their outputs are quantized."""
-        return [name for name in self.in_floating_point() if name not in self.finer_outputs]
+        meant = {*self.finer_outputs, *self.weight_only()}
+        return [name for name in self.in_floating_point() if name not in meant]
+
+    def rectifiers_of_weight_only(self) -> set[str]:
+        """Those behind such layers that no range takes in, as nothing quantizes them: onnxruntime fuses them."""
+        folded = self.prepared.folded
+        sites = {site for name in self.weight_only() for site in folded.layer(name).sites}
+        return {name for name in self.prepared.placement.absorbed if folded.node(name).all_input_nodes[0].name in sites}
+
+    def weight_only(self) -> dict[str, Mapping[str, Any]]:
+        """Layers that stay in floating point under --fastest, with their times."""
+        return {} if self.fastest is None else {layer["name"]: layer for layer in self.fastest["layers"]}
 
     def in_floating_point(self) -> list[str]:
         """Quantized layers that run in floating point."""
@@ -150,7 +190,17 @@ class Outcome:
         ):
             if share < AGREEMENT_EXPECTED:
                 found.append(f"On {share:.1%} of the held-out images only, {name}.")
+        limit = self.prepared.options.memory_limit
+        if limit is not None and (taken := resident.peak() / 1e9) > limit:
+            found.append(f"The run took {taken:.2f} GB of memory, more than --memory-limit {limit:g}: give more room.")
         return found
+
+
+def sensitivities(table: SensitivityTable | None, layer: str) -> dict[str, float]:
+    """Of a layer by width; nothing of one that had no choice."""
+    if table is None or layer not in table.layers:
+        return {}
+    return {str(width): table.of(layer, width) for width in table.widths}
 
 
 def float_outputs(graph: fx.Graph) -> list[fx.Node]:

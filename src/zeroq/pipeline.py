@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 
 import zeroq.devices as devices
+import zeroq.resident as resident
 from zeroq.candidates import Candidates
 from zeroq.conclusion import REPORT, RESULT, conclude
 from zeroq.deploy.model_file import load_network
 from zeroq.divergence import Decode, Divergence
 from zeroq.errors import RunError
+from zeroq.memory import plan_of
 from zeroq.models import LoadedModel, from_module
 from zeroq.models.meaning import Reading
 from zeroq.models.several import preprocess_dict
@@ -105,27 +107,33 @@ def quantize_model(
     """
     progress = on_progress or (lambda stage, done, total: None)
     run = RunDirectory(out, fresh=fresh)
-    with run if ranks.leads else nullcontext(), devices.threads(options.threads):
+    bounded = nullcontext if options.memory_limit is None else resident.returned
+    with run if ranks.leads else nullcontext(), devices.threads(options.threads), bounded():
         progress("capture", 0, 1)
         prepared = prepare(model, options)
         progress("capture", 1, 1)
+        plan = plan_of(prepared, ranks)
         if ranks.leads:
             run.describe(facts(prepared))
             run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done
-        stages = Stages(run, prepared, progress, ranks)
+        plan = ranks.led(lambda _: plan.kept(run, options.memory_limit))
+        stages = Stages(run, prepared, progress, plan.amounts, ranks)
         images = stages.distil()
         ranges = stages.ranges(images)
-        candidates = Candidates(prepared, images, ranges, stages.step("candidates"), ranks)
+        candidates = Candidates(prepared, images, ranges, stages.step("candidates"), plan.amounts.room(out), ranks)
         table = stages.sensitivity(candidates)
         selection = stages.allocate(candidates, table)
+        setting = selection.setting
+        stages, candidates = stages.at(setting), candidates.at(setting)
+        weight_only = stages.fastest(candidates, setting)
 
         def written(rounded: Callable[[], bytes]) -> dict[str, Any]:
-            network = stages.round(selection.setting, rounded)
-            file = stages.export(network, selection.setting)
+            network = stages.round(setting, rounded, weight_only)
+            file = stages.export(network, setting)
             verification = stages.verify(file, network, images)
-            return conclude(run, prepared, images, table, selection, network, verification)
+            return conclude(run, stages.prepared, images, table, selection, network, verification, plan)
 
-        result = ranks.led(written, lambda: stages.rounded(candidates, selection.setting))
+        result = ranks.led(written, lambda: stages.rounded(candidates, setting, weight_only))
     return Run(out, result)
 
 

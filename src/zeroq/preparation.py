@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from zeroq.allocate import budget_in_weight_bits
+from zeroq.bounds import limits_of
 from zeroq.distillation import (
     InputStatistic,
     Trust,
@@ -26,9 +26,11 @@ from zeroq.guidance import guidance, unguided, unknown_outputs
 from zeroq.models import LoadedModel
 from zeroq.models.meaning import meaning_of
 from zeroq.models.several import pictures_among
+from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
+from zeroq.simulate.peak import Memory, memory_of
 
 CALIBRATION_PICTURES = 64
 FEWEST_PICTURES = 4  # unless fewer are asked for: one of four is held out from all fitting
@@ -44,12 +46,17 @@ class Prepared:
     network: Network  # as captured, with its BatchNorms
     folded: Network
     placement: Placement
+    memory: Memory
     plan: LayerPlan
     statistics: tuple[InputStatistic, ...]  # one for each input
     trust: Trust  # in the running statistics; empty where they are not used
     pictures: Tensor | None  # of --calibration, [N, C, H, W]
     warnings: tuple[str, ...]
     seconds: float
+
+    def at(self, setting: BitSetting) -> Prepared:
+        """With the inputs' bits of a setting."""
+        return replace(self, plan=self.plan.at(setting))
 
 
 def prepare(model: LoadedModel, options: Options) -> Prepared:
@@ -63,19 +70,21 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     with torch.inference_mode():
         meaning, guessed = meaning_of(model.task, model.reading, network.run(*network.example))
     plan = plan_layers(folded, options)
-    check_target(plan, options)
+    placement = place(folded, plan.floating)
     statistics = input_statistics(model, options, network)
     trust, doubted = believed(model, network, statistics, options)
     warnings = [*model.warnings, *guessed]
-    placement = place(folded, plan.floating)
+    memory = memory_of(folded, placement, plan.input_bits)
+    limits_of(plan, options, None, memory)  # what a size in megabytes leaves is known when files can be made
     if options.calibration is None:
         guided = guidance(network) if model.example is None else unguided(network)
         warnings += [*doubted, *guided, *unknown_outputs(network, folded, placement)]
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
-        model, options, meaning, network, folded, placement, plan, statistics, trust, pictures, tuple(warnings), seconds
-    )
+        model, options, meaning, network, folded, placement, memory, plan, statistics, trust, pictures, tuple(warnings),
+        seconds,
+    )  # fmt: skip
 
 
 def believed(
@@ -93,16 +102,6 @@ def example_of(model: LoadedModel) -> tuple[Tensor, ...]:
     if model.example is not None:
         return model.example
     return (torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)),)
-
-
-def check_target(plan: LayerPlan, options: Options) -> None:
-    """Refuse a mean width that no setting reaches; what a size in megabytes leaves is known when files can be made."""
-    budget_in_weight_bits(
-        least=sum(min(plan.widths[name]) * count for name, count in plan.parameters.items()),
-        weights=sum(plan.parameters.values()),
-        average_bits=options.average_bits,
-        compression=options.compression,
-    )
 
 
 def own_pictures(model: LoadedModel, options: Options) -> Tensor | None:

@@ -18,7 +18,9 @@ from zeroq.numbers.values import SensitivityTable
 CHUNK = 8  # images at a time; a layer's candidates make as many batches of it
 SCORES = Meaning("classification")
 
-Parameters = tuple[Tensor, Tensor | None]  # a weight, and the bias that goes with it (None: the layer's own)
+Change = Callable[[fx.Node, Tensor], Tensor]  # what a site reads, changed
+# A weight, and the bias that goes with it (None: the layer's own), and perhaps what becomes of the layer's input.
+Parameters = tuple[Tensor, Tensor | None] | tuple[Tensor, Tensor | None, Change]
 Quantized = Callable[[Layer, int], Parameters]  # a layer's at a width, in floating point
 
 
@@ -153,7 +155,9 @@ class Walk:
 
     def apply(self, node: fx.Node, inputs: Tensor, parameters: Parameters) -> Tensor:
         """One site's output with a weight, and perhaps a bias, in place of its own."""
-        weight, bias = parameters
+        weight, bias = parameters[:2]
+        if len(parameters) == 3:
+            inputs = parameters[2](node, inputs)
         own, *rest = (*node.args[2:], None)[: max(len(node.args) - 2, 1)]
         if bias is None and own is not None:
             bias = self.network.tensors[str(own.target)]  # type: ignore[union-attr]

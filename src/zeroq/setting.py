@@ -2,29 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from zeroq.errors import ModelError, OptionError
 from zeroq.graph.network import Layer, Network
+from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.simulate.placement import WIDE_BITS, is_passing
+
+Option = tuple[int, int]  # bits of a layer's weights and of its input
 
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """Per quantized layer: the widths its weights may have, ascending, and the bits of its input."""
+    """Per quantized layer: the widths its weights may have, ascending, and the bits of its input.
+
+    Where the bits of an input are a choice, they are the most that it may have, until one is made (`at`).
+    """
 
     layers: tuple[Layer, ...]  # in order of execution
     widths: dict[str, tuple[int, ...]]
     input_bits: dict[str, int]
     floating: tuple[str, ...]  # layers kept in floating point as asked
+    input_widths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of inputs that have a choice, ascending
 
     @property
     def parameters(self) -> dict[str, int]:
         """Number of weights of each quantized layer."""
         return {layer.name: layer.parameters for layer in self.layers}
+
+    def at(self, setting: BitSetting) -> LayerPlan:
+        """With the inputs' bits of a setting."""
+        if not setting.inputs:
+            return self
+        return replace(self, input_bits={**self.input_bits, **setting.inputs}, input_widths={})
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """The widths that each layer's input may have, ascending."""
+        return {name: self.input_widths.get(name, (bits,)) for name, bits in self.input_bits.items()}
+
+    @property
+    def options(self) -> list[tuple[Option, ...]]:
+        """What each layer may choose, ascending: [layers][options]."""
+        inputs = self.inputs
+        return [tuple(itertools.product(self.widths[layer.name], inputs[layer.name])) for layer in self.layers]
+
+    @property
+    def sizes(self) -> list[list[int]]:
+        """Bits of all weights of a layer, [layers][options]."""
+        rows = zip(self.layers, self.options, strict=True)
+        return [[weight * layer.parameters for weight, _ in options] for layer, options in rows]
+
+    @property
+    def operations(self) -> list[list[int]]:
+        """Bit operations of a layer for one image, [layers][options].
+
+        Multiply-accumulates times the bits of both factors (HAWQ-V3, arXiv:2011.10680, section 3.4): what quantized
+        layers do; products of two computed values, sums and what stays in floating point are not among them.
+        """
+        rows = zip(self.layers, self.options, strict=True)
+        return [[weight * own * layer.multiply_accumulates for weight, own in options] for layer, options in rows]
+
+    def operations_of(self, weight_bits: Mapping[str, int]) -> int:
+        """Bit operations of one image with these bits of each layer's weights."""
+        return sum(
+            weight_bits[layer.name] * self.input_bits[layer.name] * layer.multiply_accumulates for layer in self.layers
+        )
 
 
 def plan_layers(network: Network, options: Options) -> LayerPlan:
@@ -39,15 +86,19 @@ def plan_layers(network: Network, options: Options) -> LayerPlan:
         raise ModelError("The network has no layer to quantize: it needs at least one convolution or linear layer.")
     fixed = {name: bits for pattern, bits in options.layer_bits for name in matching(pattern, names, "--layer-bits")}
     edges = {names[0], names[-1]} if options.edges is not None else set()
-    widths, input_bits = {}, {}
+    widths, input_bits, input_widths = {}, {}, {}
     for layer in layers:
         edge = options.edges if layer.name in edges else None
         widths[layer.name] = (
             (fixed.get(layer.name) or edge,) if layer.name in fixed or edge else options.candidate_widths
         )
         reads_input = any(is_input(network, site) for site in layer.sites)
-        input_bits[layer.name] = WIDE_BITS if reads_input else edge or options.activation_bits
-    return LayerPlan(layers, widths, input_bits, tuple(name for name in names if name in floating))  # type: ignore[arg-type]
+        own = (WIDE_BITS,) if reads_input else (edge,) if edge else options.activation_widths
+        input_bits[layer.name] = own[-1]
+        if len(own) > 1:
+            input_widths[layer.name] = own
+    kept = tuple(name for name in names if name in floating)
+    return LayerPlan(layers, widths, input_bits, kept, input_widths)  # type: ignore[arg-type]
 
 
 def matching(pattern: str, names: Iterable[str], option: str) -> list[str]:

@@ -30,6 +30,7 @@ FLOAT, QUANTIZED, STATIC = "float", "quantized", "onnxruntime_static"
 DISTILLED = "distilled"
 BATCHES = (1, 32)
 NAMED = 6  # operators in a warning
+ADVICE = " zeroq quantize --fastest finds layers that are faster in floating point here."
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -61,6 +62,7 @@ def benchmark(
         on_progress("files", 2, 2)
         rows, load = timed(files, network, batch, count, on_progress)
     result = read_json(directory / "result.json")
+    fastest = bool(record["options"].get("fastest"))
     return {
         "cpu": devices.processor(),
         "integer_instructions": devices.integer_instructions(),
@@ -68,7 +70,7 @@ def benchmark(
         "rows": rows,
         "load_ms": load,
         "float_nodes": result["float_nodes"],
-        "warnings": warnings_of(rows, result["float_nodes"]),
+        "warnings": warnings_of(rows, result["float_nodes"], fastest=fastest),
     }
 
 
@@ -128,8 +130,11 @@ def row(name: str, size: int, timing: Timing) -> dict[str, Any]:
     return {"file": name, "batch": size, **{key: round(value, 4) for key, value in numbers.items()}}
 
 
-def warnings_of(rows: Sequence[dict[str, Any]], float_nodes: dict[str, int]) -> list[str]:
-    """Where integers are not faster than floating point, with what did not become integers."""
+def warnings_of(rows: Sequence[dict[str, Any]], float_nodes: dict[str, int], *, fastest: bool = False) -> list[str]:
+    """Where integers are not faster than floating point, with what did not become integers.
+
+    fastest: the run was made with --fastest, and there is no need to speak of it.
+    """
     found = []
     times = {(each["file"], each["batch"]): each["median_ms"] for each in rows}
     for size in dict.fromkeys(each["batch"] for each in rows):
@@ -140,5 +145,6 @@ def warnings_of(rows: Sequence[dict[str, Any]], float_nodes: dict[str, int]) -> 
             found.append(
                 f"At batch {size} the quantized file takes {quantized:.3g} ms and the float file {floating:.3g} ms: "
                 + (f"in floating point it computes {named}." if named else "all of it computes in integers.")
+                + ("" if fastest else ADVICE)
             )
     return found

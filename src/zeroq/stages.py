@@ -3,46 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import onnx
+import onnxruntime
 import torch
 from torch import Tensor
 
-from zeroq.candidates import ERRORS, MEANS, METHOD, NOTHING, Candidates, Images, Weights
+import zeroq.devices as devices
+from zeroq.candidates import METHOD, UNLIKE_IMAGES, Candidates, Images
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
 from zeroq.distillation import EFFORTS, distill, distill_several, guide_of, starts, variants
-from zeroq.finer_outputs import LEAST, choose_finer
+from zeroq.fastest import choose_fastest, weights_to_time
+from zeroq.final_network import final_network, placement_with
+from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
 from zeroq.graph.text import graph_to_data
+from zeroq.memory import UNLIMITED, Amounts
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, Ranges, SensitivityTable
-from zeroq.options import SENSITIVITIES, TARGETS
+from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
-from zeroq.ranges import Knowledge, knowledge_of, observe
 from zeroq.ranks import ALONE, Ranks
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
-from zeroq.sensitivity import measure_sensitivity
+from zeroq.sensitivity import Quantized, measure_sensitivity
 from zeroq.setting import LayerPlan
 from zeroq.simulate import QuantizedNetwork
-from zeroq.simulate.outputs import output_quantizers, without
+from zeroq.simulate.placement import busiest
 from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
 from zeroq.version import __version__
 
-VERIFIED_IMAGES = 8
-UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
-CORRECTED = {MEANS: f"{METHOD}, means corrected", ERRORS: f"{METHOD}, errors corrected", NOTHING: METHOD}
-CLEARLY = 0.8  # of the misfit, at most
 UNPACKING_TABLES = 8192  # bytes of the tables that unpack weights of several widths in one file, at most
 S = TypeVar("S")
 T = TypeVar("T")
@@ -59,6 +60,7 @@ class Stages:
     run: RunDirectory
     prepared: Prepared
     on_progress: Callable[[str, int, int], None]
+    amounts: Amounts = UNLIMITED  # that are computed at a time
     ranks: Ranks = ALONE
 
     def step(self, stage: str) -> Callable[[int, int], None]:
@@ -73,6 +75,10 @@ class Stages:
         return self.ranks.led(
             lambda compute: self.run.stage(name, key, files, compute=compute, save=save, load=load), compute
         )
+
+    def at(self, setting: BitSetting) -> Stages:
+        """With the inputs' bits of a setting."""
+        return replace(self, prepared=self.prepared.at(setting))
 
     def distil(self) -> Images:
         """Distilled images, or the user's own pictures of --calibration."""
@@ -89,7 +95,8 @@ class Stages:
         def compute() -> Inputs:
             how: dict[str, Any] = {
                 "count": count, "iterations": iterations, "seed": options.seed, "precision": precision,
-                "trust": prepared.trust, "ranks": self.ranks, "on_step": self.step("distill"),
+                "trust": prepared.trust, "batch_bytes": self.amounts.batch_bytes, "ranks": self.ranks,
+                "on_step": self.step("distill"),
             }  # fmt: skip
             if prepared.model.example is None:
                 return distill(prepared.network, prepared.statistics[0], **how)
@@ -137,7 +144,9 @@ class Stages:
         """The fastest for distillation, measured once and kept."""
 
         def measure() -> dict[str, Any]:
-            best, seconds = choose_precision(self.prepared.network, self.prepared.options.precision)
+            best, seconds = choose_precision(
+                self.prepared.network, self.prepared.options.precision, self.amounts.probed
+            )
             self.run.seconds |= {f"step {name}": round(value, 4) for name, value in seconds.items()}
             return {"dtype": best.name, "layout": best.layout}
 
@@ -148,15 +157,13 @@ class Stages:
     def ranges(self, images: Images) -> Ranges:
         """Activation ranges."""
         prepared, plan = self.prepared, self.prepared.plan
-        own = images.source == "calibration"  # pictures know better than statistics
-        doubted = {doubt.norm for doubt in prepared.trust.doubts if doubt.kind != "dead"}
-        knowledge = Knowledge() if own else knowledge_of(prepared.network, doubted)
+        key = {
+            "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
+            "divergence": fingerprint_of(prepared.meaning),
+        }  # fmt: skip
         return self.stage(
-            "ranges", {"input_bits": plan.input_bits, "floating": plan.floating}, ["ranges.json"],
-            compute=lambda: observe(
-                prepared.folded, prepared.placement, images.fitting, plan.input_bits, source=images.source,
-                knowledge=knowledge, on_step=self.step("ranges"),
-            ),
+            "ranges", key, ["ranges.json"],
+            compute=lambda: fit_ranges(prepared, images, self.amounts.chunk, self.step("ranges"), self.ranks),
             save=lambda ranges: self.run.write_json("ranges.json", ranges_to_json(ranges)),
             load=lambda: ranges_from_json(self.run.read_json("ranges.json")),
         )  # fmt: skip
@@ -169,14 +176,23 @@ class Stages:
         widths = prepared.options.candidate_widths
 
         def compute() -> SensitivityTable | None:
+            def measured(names: list[str], widths: Sequence[int], quantized: Quantized, stage: str) -> SensitivityTable:
+                own = measure_sensitivity(
+                    prepared.folded, candidates.images.held_out, widths, quantized, layers=self.ranks.own(names),
+                    measure=measure, meaning=prepared.meaning, chunk=self.amounts.widened, on_step=self.step(stage),
+                )  # fmt: skip
+                return replace(own, layers=tuple(names), values=tuple(self.ranks.gathered(own.values)))
+
+            inputs = None
+            if plan.input_widths:
+                inputs = measured(
+                    list(plan.input_widths), prepared.options.activation_widths, candidates.inputs, "inputs"
+                )
             if not open_layers:
-                return None
-            own = measure_sensitivity(
-                prepared.folded, candidates.images.held_out, widths, candidates.parameters(MEASURES[measure]),
-                layers=self.ranks.own(open_layers), measure=measure, meaning=prepared.meaning,
-                on_step=self.step("sensitivity"),
-            )  # fmt: skip
-            return replace(own, layers=tuple(open_layers), values=tuple(self.ranks.gathered(own.values)))
+                return None if inputs is None else SensitivityTable(measure, (), (), (), inputs)
+            return replace(
+                measured(open_layers, widths, candidates.parameters(MEASURES[measure]), "sensitivity"), inputs=inputs
+            )
 
         key = {
             "measure": measure,
@@ -201,11 +217,11 @@ class Stages:
             return select(
                 prepared.plan, table, prepared.options, other, candidates.divergence_at, self.step("allocate"),
                 left_over=left_over(prepared.folded, prepared.plan.layers) if corrects else dict.fromkeys(names, 1.0),
-                ranks=self.ranks,
+                memory=prepared.memory, ranks=self.ranks,
             )  # fmt: skip
 
         return Selection(self.stage(
-            "allocate", {name: getattr(prepared.options, name) for name in TARGETS}, ["frontier.json"],
+            "allocate", {name: getattr(prepared.options, name) for name in (*TARGETS, *BOUNDS)}, ["frontier.json"],
             compute=compute,
             save=lambda record: self.run.write_json("frontier.json", record),
             load=lambda: self.run.read_json("frontier.json"),
@@ -215,48 +231,62 @@ class Stages:
         """What a file holds beside its weights' bits, at most: from files that are uniform in each width."""
         plan = self.prepared.plan
         most = 0
-        for width in self.prepared.options.candidate_widths:
+        inputs: list[dict[str, int]] = [{}]
+        if plan.input_widths:
+            narrowest = {name: own[0] for name, own in plan.input_widths.items()}
+            inputs = [narrowest, busiest(self.prepared.folded, self.prepared.placement, plan.input_widths)]
+        for width, own in itertools.product(self.prepared.options.candidate_widths, inputs):
             bits = {name: width if width in widths else widths[0] for name, widths in plan.widths.items()}
-            setting = BitSetting(bits)
+            setting = BitSetting(bits, own)
             weights = {name: candidates.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
-            data = self.onnx_bytes(candidates.network(weights), setting)
+            data = self.onnx_bytes(candidates.at(setting).network(weights), setting)
             most = max(most, len(data) - setting.weight_bits(plan.parameters) // 8)
         return most + UNPACKING_TABLES
 
-    def rounded(self, candidates: Candidates, setting: BitSetting) -> bytes:
-        """The file of a network whose layers are rounded in order, with what of the corrections helps."""
-        tried = candidates.tried(setting, list(CORRECTED), self.step("rounding"))
-        correction = chosen_correction({each: misfit for each, (_, misfit) in tried.items()})
-        chosen, finer = self.with_finer_outputs(candidates, tried[correction][0])
+    def fastest(self, candidates: Candidates, setting: BitSetting) -> tuple[str, ...]:
+        """Layers that are to compute in floating point under --fastest, measured once and kept."""
+        prepared, threads = self.prepared, self.prepared.options.threads
+        if not prepared.options.fastest:
+            return ()
+
+        def measure() -> dict[str, Any]:
+            start = time.perf_counter()
+            weights = weights_to_time(prepared, setting)
+
+            def file(names: tuple[str, ...]) -> bytes:
+                return self.onnx_bytes(candidates.network(weights, placement_with(prepared, names), names), setting)
+
+            found = choose_fastest(prepared, file, self.step("fastest"))
+            self.run.seconds["fastest"] = round(time.perf_counter() - start, 3)
+            return found
+
+        machine = {"instructions": devices.integer_instructions(), "onnxruntime": onnxruntime.__version__}
+        decided = self.ranks.led(lambda _: self.run.decide("fastest", {"threads": threads, **machine}, measure))
+        return tuple(layer["name"] for layer in decided["layers"])
+
+    def rounded(self, candidates: Candidates, setting: BitSetting, weight_only: tuple[str, ...] = ()) -> bytes:
+        """The file of the network that a setting comes to, by all processes together.
+
+        weight_only: layers that compute in floating point with what their integers stand for.
+        """
+        final = final_network(candidates, setting, weight_only, self.step("rounding"))
         metadata = {
-            "rounding": dict.fromkeys(setting.bits, CORRECTED[correction]), "finer_outputs": list(finer),
+            "rounding": dict.fromkeys(setting.bits, final.rounding), "finer_outputs": list(final.finer_outputs),
             **self.metadata(setting),
         }  # fmt: skip
-        return serialise(chosen, weight_widths(self.prepared.plan, setting), metadata)
+        return serialise(final.network, weight_widths(self.prepared.plan, setting), metadata)
 
-    def round(self, setting: BitSetting, compute: Callable[[], bytes]) -> QuantizedNetwork:
-        """The quantized network. compute: `rounded`, by all processes together."""
+    def round(
+        self, setting: BitSetting, compute: Callable[[], bytes], weight_only: tuple[str, ...] = ()
+    ) -> QuantizedNetwork:
+        """The quantized network. compute: `rounded`; all else is for the leading process alone."""
+        key = {"method": METHOD, "portable": self.prepared.options.portable, "says": self.metadata(setting)}
         return self.run.stage(
-            "rounding", {"method": METHOD, "portable": self.prepared.options.portable, "says": self.metadata(setting)},
+            "rounding", key | ({"weight_only": list(weight_only)} if weight_only else {}),
             [FILES["model"]], compute=compute,
             save=lambda data: self.run.write_bytes(FILES["model"], data),
             load=lambda: load_network(self.run.path / FILES["model"])[0],
         )  # fmt: skip
-
-    def with_finer_outputs(
-        self, candidates: Candidates, weights: Weights
-    ) -> tuple[QuantizedNetwork, tuple[str, ...]]:
-        """The network, with those layers' outputs in floating point that matter, and the names of these."""
-        prepared = self.prepared
-        quantizers = output_quantizers(prepared.folded, prepared.placement, prepared.plan.floating)
-
-        def made(names: tuple[str, ...]) -> QuantizedNetwork:
-            left = without(prepared.placement, [quantizers[name] for name in names]) if names else None
-            return candidates.network(weights, left)
-
-        least = LEAST if prepared.meaning.divergence is None else 0.0  # a user's own has a scale of its own
-        finer = choose_finer(list(quantizers), lambda names: candidates.divergence(made(names)), least=least)
-        return made(finer), finer
 
     def metadata(self, setting: BitSetting) -> dict[str, Any]:
         """What both files say of themselves."""
@@ -295,24 +325,13 @@ class Stages:
         options = self.prepared.options
         self.on_progress("verify", 0, 1)
         start = time.perf_counter()
-        part = slice_images(images.held_out, None, VERIFIED_IMAGES)
+        part = slice_images(images.held_out, None, self.amounts.verified)
         found = verify(
             model, network, part, meaning=self.prepared.meaning, strict=options.portable, threads=options.threads or 0
         )
         self.run.seconds["verify"] = round(time.perf_counter() - start, 3)
         self.on_progress("verify", 1, 1)
         return found
-
-
-def chosen_correction(misfits: Mapping[str, float]) -> str:
-    """ERRORS where that is clearly better than MEANS, else the better of MEANS and NOTHING.
-
-    At W8A8 ESPNet's misfit falls to 0.84 by it, while it loses half a point of mIoU on pictures; at W4A8 the misfit
-    falls to 0.6 and the divergence on pictures to 0.7.
-    """
-    if misfits[ERRORS] <= CLEARLY * misfits[MEANS]:
-        return min(ERRORS, NOTHING, key=misfits.__getitem__)
-    return min(MEANS, NOTHING, key=misfits.__getitem__)
 
 
 def weight_widths(plan: LayerPlan, setting: BitSetting) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from zeroq.numbers.values import ActivationRange, Ranges, SensitivityTable
@@ -10,29 +11,41 @@ from zeroq.numbers.values import ActivationRange, Ranges, SensitivityTable
 
 def ranges_to_json(ranges: Ranges) -> dict[str, Any]:
     return {
+        "weighed": ranges.weighed,
         "quantizers": {
             name: {"low": each.low, "high": each.high, "bits": each.bits, "source": each.source}
             for name, each in ranges.by_name.items()
-        }
+        },
     }
 
 
 def ranges_from_json(data: Mapping[str, Any]) -> Ranges:
-    return Ranges({name: ActivationRange(**each) for name, each in data["quantizers"].items()})
+    quantizers = {name: ActivationRange(**each) for name, each in data["quantizers"].items()}
+    return Ranges(quantizers, weighed=data["weighed"])
 
 
 def sensitivity_to_json(table: SensitivityTable | None, measure: str) -> dict[str, Any]:
     """Without a table (one width for each layer, nothing to choose) the layers are empty."""
     if table is None:
         return {"measure": measure, "widths": [], "layers": {}}
+    stored = {"measure": table.measure, **rows_to_json(table)}
+    return stored | ({} if table.inputs is None else {"inputs": rows_to_json(table.inputs)})
+
+
+def rows_to_json(table: SensitivityTable) -> dict[str, Any]:
     rows = zip(table.layers, table.values, strict=True)
     layers = {name: {str(w): value for w, value in zip(table.widths, row, strict=True)} for name, row in rows}
-    return {"measure": table.measure, "widths": list(table.widths), "layers": layers}
+    return {"widths": list(table.widths), "layers": layers}
 
 
 def sensitivity_from_json(data: Mapping[str, Any]) -> SensitivityTable | None:
-    if not data["layers"]:
+    if not data["layers"] and "inputs" not in data:
         return None
+    inputs = table_from_rows(data["measure"], data["inputs"]) if "inputs" in data else None
+    return replace(table_from_rows(data["measure"], data), inputs=inputs)
+
+
+def table_from_rows(measure: str, data: Mapping[str, Any]) -> SensitivityTable:
     widths = tuple(data["widths"])
     values = tuple(tuple(row[str(width)] for width in widths) for row in data["layers"].values())
-    return SensitivityTable(data["measure"], tuple(data["layers"]), widths, values)
+    return SensitivityTable(measure, tuple(data["layers"]), widths, values)

@@ -26,6 +26,11 @@ AGREEMENTS = {
     "regression": "1 - nmse against float",
 }
 
+BOUNDS = {  # what each is called, and its unit
+    "bit_operations": ("bit operations of an image", "x 10^9"),
+    "activation_mb": ("peak of activations", "MB"),
+}
+
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[OnProgress]:
@@ -116,6 +121,11 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{megabytes(result['onnx_bytes'])}, 1 / {result['float_bytes'] / result['onnx_bytes']:.1f}",
     )
     yield "bits of a weight, mean", f"{result['average_bits']:.2f}, {layers_by_width(result)}"
+    if any("activation_sensitivity" in layer for layer in result["layers"]):
+        yield "bits of an input", layers_by_width(result, "activation_bits")
+    for name, bound in result["bounds"].items():
+        what, unit = BOUNDS[name]
+        yield what, f"{bound['reached']:.4g} {unit}, asked for at most {bound['asked']:g}"
     if (expected := result["forecast"]) is not None:
         drop, low, high = (f"{100 * expected[key]:.1f}" for key in ("drop", "low", "high"))
         text = f"{drop} points, {low} to {high}; labelled pictures measure it"
@@ -126,6 +136,8 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "in integers", f"{share(result['integer_share'])} of multiply-accumulates"
     for layer in result["not_quantized"]:
         yield "stays in float", f"{layer['name']}: {layer['reason']}"
+    if "fastest" in result:
+        yield "fastest", result["fastest"]["note"]
     yield "file equals simulation", share(result["verification"]["agreement"])
     yield "load time of the file", f"{1000 * result['seconds']['load']:.0f} ms"
     yield "time", stage_times(result)
@@ -204,9 +216,9 @@ def share(fraction: float | None) -> str:
     return "not measured" if fraction is None else f"{100 * fraction:.2f} %"
 
 
-def layers_by_width(result: Mapping[str, Any]) -> str:
+def layers_by_width(result: Mapping[str, Any], of: str = "weight_bits") -> str:
     """How many layers have how many bits: "3 layers at 2, 5 at 8"."""
-    widths = sorted(Counter(layer["weight_bits"] for layer in result["layers"]).items())
+    widths = sorted(Counter(layer[of] for layer in result["layers"]).items())
     names = [" layer" if count == 1 else " layers" for _, count in widths[:1]] + [""] * (len(widths) - 1)
     return ", ".join(f"{count}{name} at {bits}" for name, (bits, count) in zip(names, widths, strict=True))
 

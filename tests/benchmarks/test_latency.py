@@ -39,5 +39,20 @@ def test_limits_depend_on_the_processor_and_hold_for_one_picture(
     assert eight[2] == "8" and eight[-1] == "–"
 
 
+def test_a_column_says_what_fastest_changes() -> None:
+    plain = result("avx2", 5.0, 5.0)
+    none = plain | {"fastest": {"layers": []}}
+    row = {"file": "fastest", "median_ms": 3.0, "low_ms": 2.5, "high_ms": 4.0}
+    two = plain | {"fastest": {"layers": [{}, {}]}, "rows": plain["rows"] + [row | {"batch": 1}, row | {"batch": 8}]}
+    lines = [line.strip("| ").split(" | ") for line in document([plain, none, two]).splitlines() if "a proc" in line]
+    assert [line[6] for line in lines[::2]] == ["–", "none", "3.00 [2.50, 4.00], 2 layers"]
+    assert {line[-2] for line in lines} == {"1.00"}, "the limit is for files of integers"
+
+
+def test_a_network_without_a_limit_meets_none() -> None:
+    lines = document([result("avx2", 20.0, 5.0) | {"network": "resnext14_16x4d"}]).splitlines()
+    assert [line.strip("| ").split(" | ")[-1] for line in lines if line.startswith("| resnext")] == ["–", "–"]
+
+
 def test_limits_are_said() -> None:
     assert "ResNet18 2.5, ResNet50 2.5, MobileNetV2 1.5 times as fast as float with VNNI, ResNet18 1.7" in document([])

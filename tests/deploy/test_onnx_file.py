@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from zeroq.deploy.fused import count_nodes
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.deploy.verify import open_session, run
 from zeroq.errors import ModelError
+from zeroq.simulate import quantize_network
+from zeroq.simulate.idle import without_idle
 
 leaves = torch.utils._pytree.tree_leaves
 
@@ -32,7 +35,7 @@ CASES = list(dict.fromkeys(CASES))
 # What onnxruntime computes in floating point, by design; nowhere else is a single operator.
 IN_FLOAT: dict[str, set[str]] = {
     "norm_after_relu": {"Max"},
-    "pre_activation": {"BatchNormalization"},
+    "pre_activation": {"BatchNormalization", "Add"},  # in front of it
     "norm_first": {"BatchNormalization", "Max", "Min"},
     "unlike_parts": {"Mul"},  # by a number
     "split": {"Mul", "Slice"},
@@ -215,3 +218,39 @@ def test_an_operator_that_cannot_be_written_is_named() -> None:
     assert str(error.value) == (
         "The network uses bessel_j0, which cannot be written to ONNX: write that step with other operators."
     )
+
+
+STORED = "depthwise grouped relu6 shared_head same_padding residual tokens concatenate_and_shuffle".split()
+
+
+@pytest.mark.parametrize(("name", "bits"), [(name, (8, 3, 4)[index % 3]) for index, name in enumerate(STORED)])
+def test_weights_that_are_only_stored_as_integers(name: str, bits: int, tmp_path: Path) -> None:
+    """Every layer but the last computes in floating point: the file is no larger, and nothing unpacks in a run."""
+    images = example_of(name, 8)
+    whole = quantize(NETWORKS[name](), images, bits)
+    stages = in_floating_point(whole, [layer.name for layer in whole.folded.layers[:-1]])
+    model = stages.export()
+    assert len(model.SerializeToString()) <= 1.02 * len(whole.export().SerializeToString())
+    verification = verify(model, stages.quantized, images, threads=1)
+    assert verification.optimised_equals_plain == 1.0 and verification.agreement == 1.0
+    graph = optimised(model, keep_names=False).graph
+    assert not {"Cast", "Gather", "BitwiseOr"} & {node.op_type for node in graph.node}
+    floats = sum(tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1 for tensor in graph.initializer)
+    assert floats >= len(stages.folded.layers) - 1
+    check_outputs(model, stages, images)
+    check_model_file(stages, images, tmp_path)
+
+
+def test_a_stored_weight_between_integers_is_not_rounded_again_by_onnxruntime() -> None:
+    images = example_of("depthwise", 8)
+    stages = in_floating_point(quantize(NETWORKS["depthwise"](), images, 4), ["1.0"])
+    verification = verify(stages.export(), stages.quantized, images, threads=1)
+    assert verification.float_nodes["Conv"] == 1 and verification.integer_nodes["QLinearConv"] == 2
+
+
+def in_floating_point(stages: Stages, names: list[str]) -> Stages:
+    """The same with layers that compute in floating point, and as few quantizers as they need."""
+    placement = without_idle(stages.folded, stages.placement, names)
+    input_bits = dict.fromkeys(stages.weights, 8)
+    network = quantize_network(stages.folded, placement, stages.ranges, stages.weights, input_bits, names)
+    return replace(stages, placement=placement, quantized=network)

@@ -77,14 +77,18 @@ def test_without_batch_norm_images_stay_what_they_start_as() -> None:
     assert torch.equal(distill(network, statistic(3), count=4, iterations=5), expected)
 
 
-def test_large_sets_are_split_into_even_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_sets_are_split_into_even_batches() -> None:
     network = captured("plain")
     assert batch_size(network, 10, Precision()) == 10
     values = sum(torch.Size(shape).numel() for shape in network.shapes.values())
-    monkeypatch.setattr("zeroq.distillation.images.BATCH_BYTES", 4 * values * 4)
-    assert batch_size(network, 10, Precision()) == 4
-    assert batch_size(network, 9, Precision()) == 3
-    assert len(distill(network, statistic(3), count=9, iterations=1)) == 9
+    bound = 4 * values * 4
+    assert batch_size(network, 10, Precision(), bound) == 4
+    assert batch_size(network, 9, Precision(), bound) == 3
+    steps: list[tuple[int, int]] = []
+    images = distill(
+        network, statistic(3), count=9, iterations=1, batch_bytes=bound, on_step=lambda *step: steps.append(step)
+    )
+    assert len(images) == 9 and steps[-1] == (3, 3)
 
 
 def test_values_that_overflow_are_named() -> None:

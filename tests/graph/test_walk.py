@@ -57,8 +57,8 @@ def test_looking_ahead_gives_every_sites_input_and_moves_nothing() -> None:
     walk.to(walk.source(head.sites[0]))
     before = walk.last
     seen: dict[str, list[Tensor]] = {site: [] for site in head.sites}
-    for live in walk.live:
-        for site, value in walk.ahead(live, head.sites):
+    for index in range(len(walk.live)):
+        for site, value in walk.ahead(index, head.sites):
             seen[site].append(value)
     assert walk.last == before
     for site, values in seen.items():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeroq.numbers import grid
-from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE, dequantize, quantize_dequantize
+from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE, WEIGHT_ONLY, dequantize, quantize_dequantize
 
 
 @settings(deadline=None)
@@ -57,3 +57,9 @@ def test_they_are_operators_that_can_be_exported() -> None:
     scale, zero_point = torch.tensor(0.1), torch.tensor(3, dtype=torch.uint8)
     torch.library.opcheck(QUANTIZE_DEQUANTIZE, (torch.randn(2, 3), scale, zero_point, 15))
     torch.library.opcheck(DEQUANTIZE, (torch.ones(2, 3, dtype=torch.int8), torch.ones(2)))
+    torch.library.opcheck(WEIGHT_ONLY, (torch.ones(2, 3, dtype=torch.int8), torch.ones(2)))
+
+
+def test_a_weight_that_is_only_stored_as_integers_stands_for_the_same_values() -> None:
+    integers, scale = torch.randint(-127, 128, (3, 2, 2), dtype=torch.int8), torch.rand(3)
+    assert torch.equal(WEIGHT_ONLY(integers, scale), dequantize(integers, scale))

@@ -8,12 +8,14 @@ from torch import nn
 from torch.nn import functional
 
 from tests.networks import NETWORKS, example_of
+from zeroq.divergence import Meaning
 from zeroq.errors import NumericalError
 from zeroq.graph import Network, capture, fold, replay
 from zeroq.numbers.values import Ranges
-from zeroq.ranges import observe
+from zeroq.ranges import at_widths, histograms_of, observe
 from zeroq.ranges.observe import CHUNK
 from zeroq.simulate import Placement, place
+from zeroq.simulate.placement import quantizer_bits
 
 
 def observed(name: str, bits: int = 8, images: int = CHUNK + 3) -> tuple[Network, Placement, Ranges]:
@@ -76,6 +78,41 @@ def test_the_same_images_in_another_order_of_chunks_give_the_same_ranges() -> No
     assert one == other
 
 
+def test_numbers_that_the_output_does_not_depend_on_weigh_nothing() -> None:
+    """A large channel that the last layer ignores: with its outliers the range of the others is coarse."""
+
+    class Ignoring(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Conv2d(1, 2, 1, bias=False), nn.Conv2d(2, 1, 1, bias=False)
+            self.one.weight.data = torch.tensor([1.0, 10.0]).reshape(2, 1, 1, 1)
+            self.other.weight.data = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.other(functional.relu(self.one(images)))
+
+    network = capture(Ignoring().eval(), torch.randn(2, 1, 8, 8))
+    images, bits = torch.rand(8, 1, 8, 8), {"one": 8, "other": 8}
+    alike = observe(network, place(network), images, bits)
+    weighed = observe(network, place(network), images, bits, meaning=Meaning("regression"))
+    assert not alike.weighed and weighed.weighed
+    assert alike["relu"].high > 5
+    assert weighed["relu"].high == pytest.approx(float(images.max()), rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["residual", "relu6", "concatenate_and_shuffle", "tokens"])
+def test_what_is_counted_does_not_depend_on_gradients(name: str) -> None:
+    network = fold(capture(NETWORKS[name](), example_of(name)))
+    placement, images = place(network), example_of(name, CHUNK + 3)
+    plain, weighed = (
+        histograms_of(network, placement, images, meaning=meaning) for meaning in (None, Meaning("regression"))
+    )
+    for quantizer in placement.quantizers:
+        one, other = plain[quantizer.name], weighed[quantizer.name]
+        assert torch.equal(one.counts, other.counts) and (one.low, one.high) == (other.low, other.high)
+        assert not one.weights.any() and other.weights.any()
+
+
 def test_a_value_that_is_never_anything_but_zero_has_a_harmless_range() -> None:
     class Dead(nn.Module):
         """A ReLU that no value passes."""
@@ -100,3 +137,15 @@ def test_values_that_overflow_are_named() -> None:
         images = example_of("plain", 4) * torch.inf
         observe(network, place(network), images, dict.fromkeys(("0.0", "1.0", "4"), 8))
     assert str(error.value) == "The value 'input_1' holds NaN or infinity: quantize a network that computes."
+
+
+def test_ranges_of_every_width_hold_those_of_any_choice() -> None:
+    network, placement, _ = observed("residual")
+    images, names = example_of("residual", 6), [layer.name for layer in network.layers]
+    every = observe(
+        network, placement, images, dict.fromkeys(names, 8), input_widths=dict.fromkeys(names[1:], (3, 4, 8))
+    )
+    for bits in ((8, 8, 8, 8), (8, 4, 4, 4), (8, 8, 3, 4)):
+        chosen = dict(zip(names, bits, strict=True))
+        picked = at_widths(every, quantizer_bits(network, placement, chosen))
+        assert picked == observe(network, placement, images, chosen)

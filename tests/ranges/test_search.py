@@ -111,3 +111,20 @@ def test_one_search_takes_milliseconds() -> None:
     for _ in range(10):
         range_of(histogram, 8, "distilled", unsigned=False)
     assert time.perf_counter() - start < 10 * 0.05  # 2 ms each when nobody else computes
+
+
+def test_weights_decide_in_place_of_counts_where_they_are_wanted() -> None:
+    """Against a histogram in which each number stands as often as it weighs."""
+    values = torch.linspace(-1, 4, 600)[None]
+    repeated = torch.where(values < 1, 9, 1)
+    gradient = repeated.sqrt()
+    one, other = Histogram(), Histogram()
+    one.update(values, gradient)
+    other.update(values[0].repeat_interleave(repeated[0])[None])
+    for bits in (2, 3, 4, 8):
+        weighed = range_of(one, bits, "distilled", unsigned=False, weighed=True)
+        assert weighed == range_of(other, bits, "distilled", unsigned=False)
+    assert range_of(one, 2, "distilled", unsigned=False) != range_of(one, 2, "distilled", unsigned=False, weighed=True)
+    assert range_of(other, 4, "distilled", unsigned=False, weighed=True) == range_of(
+        other, 4, "distilled", unsigned=False
+    )

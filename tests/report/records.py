@@ -201,6 +201,7 @@ def made_result(layers: list[dict[str, Any]], chosen: dict[str, Any]) -> dict[st
         "onnx_bytes": int(chosen["weight_bytes"]) + other + 61_214,
         "average_bits": chosen["average_bits"],
         "compression": 32 / chosen["average_bits"],
+        "bounds": {},
         "layers": layers,
         "not_quantized": [
             {"name": "features.1.attention.gate", "reason": "named by --keep-float features.1.attention.*"},

@@ -28,6 +28,16 @@ NO_DATA = "no data: everything was fitted to images distilled from the network i
             f"Weights of 2, 4 or 8 bits, together 10.5 times smaller; activations of 6 bits; {NO_DATA}",
         ),
         (
+            {"bit_operations": 1.5, "average_bits": 4},
+            "Weights of 2, 4 or 8 bits, 4 on average and within 1.5 × 10⁹ bit operations for each image; "
+            f"activations of 8 bits; {NO_DATA}",
+        ),
+        (
+            {"activation_mb": 0.25, "activation_bits": [4, 8]},
+            "Weights of 8 bits in every layer; activations of 4 or 8 bits, at most 0.25 MB of them at one time; "
+            + NO_DATA,
+        ),
+        (
             {"size_mb": 3.5, "weight_bits": [3, 8], "calibration": "some/pictures"},
             "Weights of 3 or 8 bits, in a file of at most 3.5 MB; activations of 8 bits; "
             "ranges and rounding fitted to the pictures in pictures.",
@@ -41,13 +51,13 @@ def test_sentence(options: dict[str, Any], text: str) -> None:
 def test_command_has_every_option_that_is_not_at_its_default() -> None:
     options = Options.of(
         size_mb=3.5, weight_bits=[2, 4, 8], layer_bits={"stage1.*": 4, "head": 8}, keep_float="a*", portable=False,
-        keep_images=False, edge_bits="same", seed=7, input_mean=[0.5], input_std=[0.25],
+        keep_images=False, edge_bits="same", seed=7, input_mean=[0.5], input_std=[0.25], fastest=True,
     )  # fmt: skip
     run = {"model": "my net.py:make", "weights": "w.pt", "options": options.to_dict()}
     assert shlex.split(" ".join(asked.command(run))) == [
         "zeroq", "quantize", "my net.py:make", "--weights", "w.pt", "--size-mb", "3.5", "--weight-bits", "2,4,8",
         "--edge-bits", "same", "--layer-bits", "stage1.*=4", "--layer-bits", "head=8", "--keep-float", "a*",
-        "--no-portable", "--input-mean", "0.5", "--input-std", "0.25", "--seed", "7", "--no-keep-images",
+        "--no-portable", "--fastest", "--input-mean", "0.5", "--input-std", "0.25", "--seed", "7", "--no-keep-images",
     ]  # fmt: skip
 
 

@@ -20,6 +20,20 @@ def test_frontier_path_descends_and_stays_within_its_box() -> None:
     assert all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(places))  # y points downwards in SVG
 
 
+def test_a_frontier_of_bit_operations_has_these_on_its_axis() -> None:
+    record = mixed_record()
+    candidates = [dict(each, bit_operations=each["average_bits"]) for each in record.frontier["candidates"]]
+    frontier = dict(
+        record.frontier, over="bit_operations", limit={"bit_operations": 4}, points=[[2e9, 1.0], [8e9, 0.1]],
+        candidates=candidates, optimum={"gap": 0.25},
+    )  # fmt: skip
+    chart = charts.frontier_chart(frontier, weights_of(record.result))
+    assert chart is not None and chart.limit is not None
+    assert (chart.over, chart.gap, chart.limit.label) == ("bit operations of an image", 0.25, "4G")
+    assert [tick.label for tick in chart.x_ticks] == ["2G", "4G", "6G", "8G"]
+    assert all(0 < each.x <= chart.limit.at for each in chart.candidates if each.average_bits <= 4)
+
+
 def test_a_frontier_of_thousands_of_points_is_drawn_with_few() -> None:
     record = mixed_record()
     points = [[8_000_000 + 1000 * k, 10.0 / (1 + k)] for k in range(6391)]

@@ -172,3 +172,11 @@ def test_images_must_be_pixels() -> None:
     record: dict[str, Any] = {name: {} for name in ("run", "result", "ranges", "sensitivity", "frontier")}
     with pytest.raises(ValueError, match="not uint8"):
         RunRecord(**record, images=np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_a_limit_of_memory_stands_beside_what_was_taken_and_older_runs_have_none() -> None:
+    older = uniform_record()
+    assert "were predicted" not in render(older)
+    run = {**older.run, "options": {**older.run["options"], "memory_limit": 4.0}}
+    limited = replace(older, run=run, result={**older.result, "predicted_memory_mb": 3100.0})
+    assert f"were predicted, for a limit of 4{SPACE}GB)" in render(limited).replace("4.00", "4").replace("4.0", "4")

@@ -34,8 +34,8 @@ def test_only_layers_that_no_integer_kernel_reads() -> None:
     folded = fold(capture(Heads().eval(), torch.randn(2, 3, 6, 6)))
     placement = place(folded)
     found = output_quantizers(folded, placement)
-    assert set(found) == {"plain", "rectified", "gated", "joined"}
-    assert set(output_quantizers(folded, placement, ("plain",))) == {"rectified", "gated", "joined"}
+    assert set(found) == {"plain", "rectified", "gated", "joined", "left", "right"}
+    assert set(output_quantizers(folded, placement, ("plain",))) == set(found) - {"plain"}
     left = without(placement, [found["rectified"]])
     assert len(left.quantizers) == len(placement.quantizers) - 1
     assert placement.absorbed - left.absorbed == set(found["rectified"].values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +14,7 @@ from torch.nn import functional
 from tests.networks import NETWORKS, example_of
 from zeroq.graph import Network, capture, fold
 from zeroq.simulate import Placement, place
-from zeroq.simulate.placement import bounds, quantizer_bits
+from zeroq.simulate.placement import bounds, busiest, every_width, quantizer_bits
 
 
 def placed(module: nn.Module, images: Tensor, float_layers: tuple[str, ...] = ()) -> tuple[Network, Placement]:
@@ -61,6 +63,39 @@ def test_sums_have_quantizers_at_both_inputs_and_the_output() -> None:
     quantized = set(placement.of_value)
     assert {"relu_", "conv2d_2", "relu"} <= quantized  # the stem, the body's end, the sum behind its ReLU
     assert "add" not in quantized
+
+
+def test_a_sum_that_only_floating_point_reads_is_left_as_it_is() -> None:
+    """The BatchNorm behind it cannot be folded, and makes up for channels that are unlike."""
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+            self.last = nn.Conv2d(4, 2, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            together = self.one(images) + self.two(images)
+            return self.last(functional.leaky_relu(self.norm(together)))
+
+    network, placement = placed(Normed(), torch.randn(2, 3, 4, 4))
+    assert "add" not in placement.of_value
+    assert {"conv2d", "conv2d_1", "leaky_relu"} <= placement.of_value.keys()
+
+
+def test_a_sum_of_sums_is_in_integers_where_a_layer_reads_the_last() -> None:
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.last = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            first = self.one(images) + images
+            second = first + images
+            return self.last(functional.relu(second)), second + first
+
+    _, placement = placed(Sums(), torch.randn(2, 3, 4, 4))
+    assert {"add", "add_1"} <= placement.of_value.keys() and "add_2" not in placement.of_value
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -199,3 +234,34 @@ def test_a_value_of_two_layers_has_the_wider_bits_and_is_quantized_again_for_the
     value = placement.of_value[network.node(left).args[0].name]
     bits = quantizer_bits(network, placement, {layer.name: 4 for layer in network.layers})
     assert value.wide and bits[value.name] == 8 and bits[f"{value.name}/4"] == 4
+
+
+def test_every_width_that_a_choice_may_ask_for_is_there() -> None:
+    """Whatever is chosen, each quantizer is at its widest, or listed as NAME/BITS."""
+    for name in ("residual", "shared_head", "concatenate_and_shuffle", "moved"):
+        network = fold(capture(NETWORKS[name](), example_of(name)))
+        placement = place(network)
+        names = [layer.name for layer in network.layers]
+        choice = dict.fromkeys(names[1:], (2, 4, 8))
+        found = every_width(network, placement, dict.fromkeys(names, 8), choice)
+        for seed in range(20):
+            chosen = {each: random.Random(f"{seed} {each}").choice((2, 4, 8)) for each in names[1:]}
+            for quantizer, bits in quantizer_bits(network, placement, {names[0]: 8, **chosen}).items():
+                of = quantizer.split("/")[0]
+                assert found[of] == bits or found[f"{of}/{bits}"] == bits
+        fixed = dict.fromkeys(names, 6)
+        assert every_width(network, placement, fixed, {}) == quantizer_bits(network, placement, fixed)
+
+
+def test_the_busiest_bits_ask_for_as_many_quantizers_as_any() -> None:
+    for name in ("residual", "shared_head", "equal_sums"):
+        network = fold(capture(NETWORKS[name](), example_of(name)))
+        placement = place(network)
+        names = [layer.name for layer in network.layers]
+        choice = dict.fromkeys(names[1:], (4, 8))
+        most = max(
+            len(quantizer_bits(network, placement, {names[0]: 8, **dict(zip(choice, bits, strict=True))}))
+            for bits in itertools.product((4, 8), repeat=len(choice))
+        )
+        chosen = busiest(network, placement, choice)
+        assert len(quantizer_bits(network, placement, {names[0]: 8, **chosen})) == most

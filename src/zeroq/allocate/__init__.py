@@ -1,6 +1,19 @@
-"""Bits for each layer: the exact Pareto frontier of size and sensitivity, and the settings that answer a target."""
+"""Bits for each layer: the exact Pareto frontier of size and sensitivity, and the settings that keep what was asked."""
 
-from zeroq.allocate.choose import Candidate, best_within, budget_in_weight_bits, candidates
-from zeroq.allocate.frontier import Frontier, pareto_frontier
+from zeroq.allocate.choose import Candidate, best_first, best_within, candidates
+from zeroq.allocate.compromise import compromise, least_beside, totals
+from zeroq.allocate.frontier import Frontier, Settings, pareto_frontier
+from zeroq.allocate.limits import (
+    GIGA,
+    MEGABYTE,
+    budget_in_activation_bits,
+    budget_in_operations,
+    budget_in_weight_bits,
+)
+from zeroq.allocate.peak import least_peak, possible, within_peak
 
-__all__ = ["Candidate", "Frontier", "best_within", "budget_in_weight_bits", "candidates", "pareto_frontier"]
+__all__ = [
+    "GIGA", "MEGABYTE", "Candidate", "Frontier", "Settings", "best_first", "best_within", "budget_in_activation_bits",
+    "budget_in_operations", "budget_in_weight_bits", "candidates", "compromise", "least_beside", "least_peak",
+    "pareto_frontier", "possible", "totals", "within_peak",
+]  # fmt: skip

@@ -13,6 +13,7 @@ from zeroq.errors import NumericalError
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Settings = NDArray[np.int16]  # [settings, layers], the option of each layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Frontier:
         """The option of each layer that makes the point `index`."""
         return tuple(self.settings([index])[0].tolist())
 
-    def settings(self, indices: Sequence[int] | Integers) -> NDArray[np.int16]:
+    def settings(self, indices: Sequence[int] | Integers) -> Settings:
         """The options that make each of the points `indices`: [indices, layers]."""
         at: NDArray[Any] = np.asarray(indices, dtype=np.int64) % len(self.sizes)
         found = np.empty((len(at), len(self.steps)), dtype=np.int16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy
@@ -15,7 +15,7 @@ from zeroq.deploy.compact import compact, rename
 from zeroq.deploy.padding import merge_padding, pad_integers
 from zeroq.deploy.translate import translate
 from zeroq.deploy.unpack import unpack_initializers
-from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
+from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE, WEIGHT_ONLY
 from zeroq.simulate.quantized_network import QuantizedNetwork
 
 IR_VERSION = 8
@@ -35,7 +35,7 @@ def export_onnx(
     name_values(model, network)
     merge_padding(model)
     pad_integers(model)
-    shield_float_layers(model)
+    shield_float_layers(model, weights_in_floating_point(model, network))
     derive_bias_scales(model)
     explicit_zero_points(model)
     unpack_initializers(model, weight_bits)
@@ -86,13 +86,44 @@ def name_scales(model: ModelProto) -> None:
         node.input[1] = name
 
 
-def shield_float_layers(model: ModelProto) -> None:
+def weights_in_floating_point(model: ModelProto, network: QuantizedNetwork) -> set[str]:
+    """Names of weights that are stored as integers for layers that compute in floating point: Cast and Mul make them.
+
+    onnxruntime folds these two when the file is loaded; a DequantizeLinear it would keep, and compute in every run.
+    """
+    stored = {str(node.args[0].target) for node in network.graph.nodes if node.target == WEIGHT_ONLY}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    made: dict[str, str] = {}  # by the integers: sites of one layer share them
+    new: dict[str, str] = {}
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in stored:
+            nodes.append(node)
+            continue
+        integers, scale = node.input[:2]
+        if integers in made:
+            new[node.output[0]] = made[integers]
+            continue
+        made[integers] = node.output[0]
+        axes = len(constants[integers].dims) - 1
+        column = numpy_helper.to_array(constants[scale]).reshape(-1, *[1] * axes)
+        model.graph.initializer.append(numpy_helper.from_array(column, f"{scale}.column"))
+        nodes.append(helper.make_node("Cast", [integers], [f"{node.output[0]}.cast"], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Mul", [f"{node.output[0]}.cast", f"{scale}.column"], [node.output[0]]))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    rename(model, new)
+    return set(made.values())
+
+
+def shield_float_layers(model: ModelProto, computed: Collection[str] = ()) -> None:
     """A layer kept in floating point reads its input through a Max of one operand, which changes nothing.
 
     Between a DequantizeLinear and a QuantizeLinear, onnxruntime would round the layer's weights to 8 bits per tensor by
-    itself, and without any limit on pairs.
+    itself, and without any limit on pairs.  computed: weights that are no constants themselves, but follow from some.
     """
     constants = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    constants |= set(computed)
     producer = {name: node for node in model.graph.node for name in node.output}
     nodes: list[NodeProto] = []
     for node in model.graph.node:

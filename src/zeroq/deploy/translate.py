@@ -1,4 +1,4 @@
-"""QuantizedNetwork -> ONNX as torch.onnx writes it, with our two operators and those that have a better twin."""
+"""QuantizedNetwork -> ONNX as torch.onnx writes it, with our operators and those that have a better twin."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from zeroq.errors import ModelError
 from zeroq.graph.network import LIMIT
-from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
+from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE, WEIGHT_ONLY
 from zeroq.simulate.quantized_network import UNCLIPPED, QuantizedNetwork
 
 OPSET = 18  # the first with BitwiseOr, which unpacks weights of some widths
@@ -185,6 +185,7 @@ def constant(values: NDArray[Any]) -> Any:
 TRANSLATIONS: dict[Any, Callable[..., Any]] = {
     QUANTIZE_DEQUANTIZE: quantize_dequantize,
     DEQUANTIZE: dequantize,
+    WEIGHT_ONLY: dequantize,  # onnx_file.weights_in_floating_point goes on from there
     aten.linear.default: linear,
     LIMIT: limit,
     aten.max_pool1d.default: max_pool,

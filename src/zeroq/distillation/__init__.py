@@ -2,7 +2,7 @@
 
 from zeroq.distillation.attention import find_attention
 from zeroq.distillation.doubts import Doubt, Trust, examine, few_batches, warnings_of
-from zeroq.distillation.images import EFFORTS, Effort, distill, guide_of
+from zeroq.distillation.images import BATCH_BYTES, EFFORTS, Effort, distill, guide_of
 from zeroq.distillation.neutral import neutral_statistic
 from zeroq.distillation.several import distill_several
 from zeroq.distillation.starts import starts
@@ -10,6 +10,7 @@ from zeroq.distillation.statistics import InputStatistic, natural_statistic
 from zeroq.distillation.variants import variants
 
 __all__ = [
+    "BATCH_BYTES",
     "EFFORTS",
     "Doubt",
     "Effort",

@@ -50,6 +50,7 @@ def distill(
     seed: int = 0,
     precision: Precision = FULL_PRECISION,
     trust: Trust | None = None,
+    batch_bytes: float = BATCH_BYTES,
     ranks: Ranks = ALONE,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
@@ -63,6 +64,7 @@ def distill(
     network: not folded. Without BatchNorms every second image is optimised for the network's attention instead (see
     `Attending`), and stays what it starts as where there is none: images that are all alike in what they are made for
     are worse than noise, and both kinds together better than either.
+    batch_bytes: of values that the backward pass keeps; where they are more, images are made in several batches.
     on_step: called with steps done and steps in all. Raises NumericalError naming the BatchNorm, OptionError.
     """
     if count < 1 or iterations < 0:
@@ -82,7 +84,7 @@ def distill(
     if guide == NOTHING or not iterations:
         return images
     optimised = images if guide == NORMS else images[::ATTENDED]
-    batches = optimised.split(batch_size(network, len(optimised), precision))
+    batches = optimised.split(batch_size(network, len(optimised), precision, batch_bytes))
     trust = trust or examine(network, input_statistic) if guide == NORMS else None
     steps, total = itertools.count(1), iterations * len(batches)
     report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
@@ -169,8 +171,8 @@ def prepare(
     return Matching(graph, tensors, network.inputs[index], targets, statistic, precision, share=share)
 
 
-def batch_size(network: Network, count: int, precision: Precision) -> int:
-    """Images in one batch: all, if what the backward pass keeps fits BATCH_BYTES, else as few even parts as needed."""
+def batch_size(network: Network, count: int, precision: Precision, batch_bytes: float = BATCH_BYTES) -> int:
+    """Images in one batch: all, if what the backward pass keeps fits batch_bytes, else as few even parts as needed."""
     values = sum(math.prod(shape) for shape in network.shapes.values())
-    fitting = max(1, int(BATCH_BYTES / (values * precision.dtype.itemsize)))
+    fitting = max(1, int(batch_bytes / (values * precision.dtype.itemsize)))
     return math.ceil(count / math.ceil(count / fitting))

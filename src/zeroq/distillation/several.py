@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zeroq.devices import Precision
 from zeroq.distillation.doubts import Trust, examine
-from zeroq.distillation.images import batch_size, can_match, prepare
+from zeroq.distillation.images import BATCH_BYTES, batch_size, can_match, prepare
 from zeroq.distillation.measuring import measuring_graph
 from zeroq.distillation.share import Share
 from zeroq.distillation.starts import starts
@@ -32,6 +32,7 @@ def distill_several(
     seed: int,
     precision: Precision,
     trust: Trust | None = None,
+    batch_bytes: float = BATCH_BYTES,
     ranks: Ranks = ALONE,
     on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, ...]:
@@ -46,7 +47,7 @@ def distill_several(
     if not moved:
         return tuple(inputs)
     trust = trust or examine(network, statistics)
-    size = batch_size(network, count, precision)
+    size = batch_size(network, count, precision, batch_bytes)
     batches = [list(batch) for batch in zip(*(value.split(size) for value in inputs), strict=True)]
     turns = [(index, share) for share in shares(iterations) for index in moved]
     steps, total = itertools.count(1), sum(share for _, share in turns) * len(batches)

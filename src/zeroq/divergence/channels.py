@@ -31,6 +31,11 @@ def by_channel(output: Tensor) -> Tensor:
     return output.double().movedim(axis, -1).reshape(len(output), -1, output.shape[axis])
 
 
+def least_variance(variance: Tensor, square: Tensor) -> float:
+    """What a channel's variance counts as, at least; variances and mean squares of an output's channels, [channels]."""
+    return max(LEAST_SHARE * float(variance.mean()), LEAST_SQUARE * float(square.mean()), 1e-30)
+
+
 class ChannelErrors:
     """nmse: E[(output - reference)^2] / Var[reference] of each channel, over images and positions.
 
@@ -64,8 +69,7 @@ class ChannelErrors:
         for sums, count in zip(self.sums, self.counts, strict=True):
             error, mean, square = sums / count
             variance = (square - mean.square()).clamp(min=0)
-            least = max(LEAST_SHARE * float(variance.mean()), LEAST_SQUARE * float(square.mean()), 1e-30)
-            ratios.append(error / variance.clamp(min=least))
+            ratios.append(error / variance.clamp(min=least_variance(variance, square)))
         return ratios
 
     def value(self) -> float:

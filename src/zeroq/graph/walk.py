@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.graph.inputs import Inputs, chunks
+from zeroq.graph.live import IN_MEMORY, LiveValues, Room
 from zeroq.graph.replay import replay
 
-CHUNK = 8  # images whose values are computed at a time
+CHUNK = IN_MEMORY.chunk  # images whose values are computed at a time
 
 
 @dataclass
@@ -21,7 +22,7 @@ class Walk:
 
     graph: fx.Graph
     tensors: dict[str, Tensor]
-    live: list[dict[str, Any]]  # values still needed, of each chunk
+    live: LiveValues  # values still needed, of each chunk
     counts: list[int]  # images of each chunk
     last: str | None = None  # the node up to which they are computed
     nodes: dict[str, fx.Node] = field(init=False)
@@ -32,11 +33,11 @@ class Walk:
         self.position = {name: index for index, name in enumerate(self.nodes)}
 
     @classmethod
-    def over(cls, graph: fx.Graph, tensors: Mapping[str, Tensor], images: Inputs) -> Walk:
+    def over(cls, graph: fx.Graph, tensors: Mapping[str, Tensor], images: Inputs, room: Room = IN_MEMORY) -> Walk:
         """In front of the first node, with images [N, ...] for the graph's input, or one such tensor for each."""
         names = [node.name for node in graph.nodes if node.op == "placeholder"]
-        parts = chunks(images, CHUNK)
-        live = [dict(zip(names, part, strict=True)) for part in parts]
+        parts = chunks(images, room.chunk)
+        live = LiveValues((dict(zip(names, part, strict=True)) for part in parts), room)
         return cls(graph, dict(tensors), live, [len(part[0]) for part in parts])
 
     def source(self, site: str) -> str:
@@ -47,6 +48,8 @@ class Walk:
     def to(self, name: str) -> None:
         """Compute up to a node; nothing is done if the walk is already behind it."""
         goal = name if self.last is None else self.later(self.last, name)
+        if goal == self.last:
+            return
         with torch.inference_mode():
             for index, count in enumerate(self.counts):
                 self.live[index] = replay(
@@ -54,10 +57,9 @@ class Walk:
                 )
         self.last = goal
 
-    def ahead(self, live: Mapping[str, Any], sites: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-        """What each of a layer's sites reads, of one chunk; the walk itself stays where it is."""
-        here, values = self.last, dict(live)
-        count = self.counts[next(index for index, chunk in enumerate(self.live) if chunk is live)]
+    def ahead(self, index: int, sites: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+        """What each of a layer's sites reads, of the chunk at an index; the walk itself stays where it is."""
+        here, values, count = self.last, dict(self.live[index]), self.counts[index]
         for site in sites:
             source = self.source(site)
             goal = source if here is None else self.later(here, source)

@@ -1,6 +1,6 @@
-"""The two operators that make a quantized network an ordinary graph: it runs in PyTorch and is exported as it stands.
+"""The operators that make a quantized network an ordinary graph: it runs in PyTorch and is exported as it stands.
 
-Both are registered with torch.library under the name `zeroq`; deploy/translate.py says what they become in ONNX.
+They are registered with torch.library under the name `zeroq`; deploy/translate.py says what they become in ONNX.
 """
 
 from __future__ import annotations
@@ -39,5 +39,17 @@ def _(integers: Tensor, scale: Tensor) -> Tensor:
     return torch.empty(integers.shape, dtype=torch.float32, device=integers.device)
 
 
+@torch.library.custom_op("zeroq::weight_only", mutates_args=())
+def weight_only(integers: Tensor, scale: Tensor) -> Tensor:
+    """The same of a weight that is used in floating point: integers are how it is stored, and no kernel reads them."""
+    return integers.to(torch.float32) * scale.reshape(-1, *[1] * (integers.dim() - 1))
+
+
+@weight_only.register_fake
+def _(integers: Tensor, scale: Tensor) -> Tensor:
+    return torch.empty(integers.shape, dtype=torch.float32, device=integers.device)
+
+
 QUANTIZE_DEQUANTIZE = torch.ops.zeroq.quantize_dequantize.default
 DEQUANTIZE = torch.ops.zeroq.dequantize.default
+WEIGHT_ONLY = torch.ops.zeroq.weight_only.default

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -56,6 +56,7 @@ class Ranges:
     """Activation ranges by the name of the quantizer."""
 
     by_name: Mapping[str, ActivationRange]
+    weighed: bool = False  # whether errors counted by what they do to the output, and not all alike
 
     def __getitem__(self, name: str) -> ActivationRange:
         return self.by_name[name]
@@ -69,6 +70,7 @@ class SensitivityTable:
     layers: tuple[str, ...]
     widths: tuple[int, ...]
     values: tuple[tuple[float, ...], ...]
+    inputs: SensitivityTable | None = None  # likewise of one layer's input alone, of layers whose input has a choice
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.layers) or any(len(row) != len(self.widths) for row in self.values):
@@ -84,12 +86,13 @@ class SensitivityTable:
 
 @dataclass(frozen=True)
 class BitSetting:
-    """Weight bits of every quantized layer."""
+    """Weight bits of every quantized layer, and bits of its input where there was a choice."""
 
     bits: Mapping[str, int]
+    inputs: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, bits in self.bits.items():
+        for name, bits in [*self.bits.items(), *self.inputs.items()]:
             if not LEAST_BITS <= bits <= MOST_BITS:
                 raise OptionError(f"{bits} bits for layer {name!r}: choose {LEAST_BITS} to {MOST_BITS}.")
 

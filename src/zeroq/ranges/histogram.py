@@ -1,4 +1,4 @@
-"""The distribution of a value over any number of batches, at constant memory."""
+"""The distribution of a value over any number of batches, and what its numbers weigh, at constant memory."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ class Histogram:
 
     Powers of two, so that two bins of one histogram are one bin of the next, and histograms can be merged. Zeros are
     counted apart. Of an image with more than `SAMPLE` numbers every n-th is counted for n, with n sharing no factor
-    with the value's axes; `low` and `high` are those of all numbers.
+    with the value's axes; `low` and `high` are those of all numbers. Beside the counts stand sums of squared gradients,
+    where they are given.
     """
 
     def __init__(self, name: str = "") -> None:
         self.name = name  # of the value, for errors
         self.reach = LEAST_REACH
         self.counts = torch.zeros(BINS, dtype=torch.int64)  # without the zeros
+        self.weights = torch.zeros(BINS, dtype=torch.float64)  # likewise
         self.zeros = 0
         self.low, self.high = math.inf, -math.inf
 
-    def update(self, values: Tensor) -> None:
-        """Count the numbers of one batch, [N, ...]. Raises NumericalError where one is NaN or infinite."""
+    def update(self, values: Tensor, gradient: Tensor | None = None) -> None:
+        """Count the numbers of one batch, [N, ...]. Raises NumericalError where one is NaN or infinite.
+
+        gradient: of what matters, with respect to them, likewise; one that is NaN or infinite weighs nothing.
+        """
         low, high = (float(extreme) for extreme in torch.aminmax(values.detach()))
         if not (math.isfinite(low) and math.isfinite(high)):
             raise NumericalError(f"The value {self.name!r} holds NaN or infinity: quantize a network that computes.")
@@ -40,17 +45,24 @@ class Histogram:
         step, numbers = sample(values.detach())
         index = torch.floor(numbers * (BINS / 2 / self.reach)).long() + BINS // 2
         zeros = int((numbers == 0).sum())
-        counts = torch.bincount(index.clamp_(max=BINS - 1), minlength=BINS)
+        index = index.clamp_(max=BINS - 1)
+        counts = torch.bincount(index, minlength=BINS)
         counts[BINS // 2] -= zeros
         self.counts += step * counts
         self.zeros += step * zeros
+        if gradient is not None:
+            squares = sample(gradient)[1].double().square()
+            squares = torch.where(numbers == 0, 0.0, squares.nan_to_num(0.0, 0.0, 0.0))
+            self.weights += step * torch.bincount(index, weights=squares, minlength=BINS)
 
     def grow(self, magnitude: float) -> None:
         """Double the reach until it holds a magnitude."""
         while self.reach < magnitude:
             self.reach *= 2
-            half = self.counts.reshape(-1, 2).sum(1)
-            self.counts = torch.nn.functional.pad(half, (BINS // 4, BINS // 4))
+            self.counts, self.weights = (
+                torch.nn.functional.pad(each.reshape(-1, 2).sum(1), (BINS // 4, BINS // 4))
+                for each in (self.counts, self.weights)
+            )
 
     @property
     def centres(self) -> Tensor:
@@ -74,10 +86,10 @@ def merge(histograms: Iterable[Histogram]) -> Histogram:
     merged = Histogram()
     for histogram in histograms:
         part = Histogram()
-        part.counts, part.reach = histogram.counts, histogram.reach
+        part.counts, part.weights, part.reach = histogram.counts, histogram.weights, histogram.reach
         part.grow(merged.reach)
         merged.grow(part.reach)
-        merged.counts = merged.counts + part.counts
+        merged.counts, merged.weights = merged.counts + part.counts, merged.weights + part.weights
         merged.zeros += histogram.zeros
         merged.low, merged.high = min(merged.low, histogram.low), max(merged.high, histogram.high)
     return merged
@@ -86,6 +98,6 @@ def merge(histograms: Iterable[Histogram]) -> Histogram:
 def stretched(histogram: Histogram, factor: float) -> Histogram:
     """That of the values times a factor. Its reach is no power of two any more: it takes no further values."""
     result = Histogram(histogram.name)
-    result.counts, result.zeros = histogram.counts, histogram.zeros
+    result.counts, result.weights, result.zeros = histogram.counts, histogram.weights, histogram.zeros
     result.reach, result.low, result.high = (factor * end for end in (histogram.reach, histogram.low, histogram.high))
     return result

@@ -10,7 +10,8 @@ import torch
 from torch import fx
 
 from zeroq.graph import Network
-from zeroq.graph.network import RECTIFIERS, foldable, norm_name
+from zeroq.graph.network import RECTIFIERS, foldable
+from zeroq.graph.normal import Normal, normal_values
 
 Span = tuple[float, float]
 
@@ -45,29 +46,21 @@ def knowledge_of(network: Network, doubted: Collection[str] = ()) -> Knowledge:
     doubted: paths of BatchNorms whose running statistics are not to be believed; they hold nothing.
     """
     known = {name for norm in network.norms for name in (norm.input, norm.site)}
-    read_by_norms = {norm.input for norm in network.norms}
+    normals = normal_values(network, doubted)
     spans = {}
-    for norms in foldable(network).values():
-        for norm in norms:
-            users = list(network.node(norm.node).users)
-            rectified = {user.name for user in users if user.target in RECTIFIERS}
-            again = read_by_norms & {norm.node, *rectified}  # a second BatchNorm, which would be folded, too
-            span = span_of(network, network.node(norm.node))
-            believed = norm_name(network, norm) not in doubted
-            if norm.site is not None and norm.input == norm.site and believed and not again and span is not None:
-                spans[norm.site] = span
+    for norm in (norm for norms in foldable(network).values() for norm in norms):
+        if norm.input == norm.site and norm.input in normals:
+            span = span_of(normals[norm.input])
+            if span is not None:
+                spans[norm.input] = span
     bare = {site for layer in network.layers for site in layer.sites} - known
     return Knowledge(spans, frozenset(bare))
 
 
-def span_of(network: Network, norm: fx.Node) -> Span | None:
-    """Between what numbers a BatchNorm's output lies; None where it has no gain and shift, or they are no numbers."""
-    gain, shift = norm.args[1:3]
-    if not isinstance(gain, fx.Node) or not isinstance(shift, fx.Node):
-        return -DEVIATIONS, DEVIATIONS
-    middle, side = (network.tensors[str(node.target)].double() for node in (shift, gain))
-    side = DEVIATIONS * side.abs()
-    ends = torch.stack([(middle - side).amin(), (middle + side).amax()])
+def span_of(normal: Normal) -> Span | None:
+    """Between what numbers the channels lie; None where these are no numbers."""
+    side = DEVIATIONS * normal.deviation
+    ends = torch.stack([(normal.mean - side).amin(), (normal.mean + side).amax()])
     return (float(ends[0]), float(ends[1])) if bool(torch.isfinite(ends).all()) and ends[0] < ends[1] else None
 
 

@@ -1,21 +1,25 @@
-"""Network + images -> the range of every activation quantizer."""
+"""Network + images -> the distribution of every quantized value, and from it the range of its quantizer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
+from zeroq.divergence import Meaning
 from zeroq.graph import Inputs, Network, chunks, replay
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.values import Ranges
 from zeroq.ranges.histogram import Histogram, merge, stretched
 from zeroq.ranges.knowledge import Knowledge, site_of
+from zeroq.ranges.probe import Probe
 from zeroq.ranges.reach import LEAST_SHARE, reach
 from zeroq.ranges.search import range_of
-from zeroq.simulate.placement import Placement, Quantizer, quantizer_bits
+from zeroq.simulate.placement import Placement, Quantizer, again, every_width
 
 NOTHING = Knowledge()
 
@@ -26,47 +30,131 @@ def observe(
     images: Inputs,
     input_bits: Mapping[str, int],
     *,
+    input_widths: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     source: str = "distilled",
     knowledge: Knowledge = NOTHING,
+    meaning: Meaning | None = None,
+    chunk: int = CHUNK,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Ranges:
     """Ranges of all quantizers, measured on the values of the folded network in floating point.
 
-    images: [N, C, H, W], of several inputs a tuple.  input_bits: of each quantized layer's input.
-    source: where the images came from, for Ranges.
-    knowledge: outputs that a BatchNorm holds never get a range beyond it; those of which none knows are taken to reach
-    LEAST_SHARE of what the norms of their filters and patches allow, should the images reach less.
+    `histograms_of` and `ranges_of` in one.  meaning: with it, errors count by what they do to the output.
+    """
+    histograms = histograms_of(
+        network, placement, images, knowledge=knowledge, meaning=meaning, chunk=chunk, on_step=on_step
+    )
+    return ranges_of(
+        network, placement, histograms, input_bits, source=source, knowledge=knowledge, weighed=meaning is not None,
+        input_widths=input_widths,
+    )  # fmt: skip
+
+
+def histograms_of(
+    network: Network,
+    placement: Placement,
+    images: Inputs,
+    *,
+    knowledge: Knowledge = NOTHING,
+    meaning: Meaning | None = None,
+    chunk: int = CHUNK,
+    on_step: Callable[[int, int], None] | None = None,
+) -> dict[str, Histogram]:
+    """Histograms of the values of all quantizers, by name, measured on the folded network in floating point.
+
+    images: [N, C, H, W], of several inputs a tuple.
+    knowledge: values of outputs of which no BatchNorm knows are taken to reach LEAST_SHARE of what the norms of their
+    filters and patches allow, should the images reach less.
+    meaning: of the output; with it, every number weighs the squared gradient of a probe of the output besides.
+    chunk: images at a time.
     """
     histograms = {name: Histogram(name) for quantizer in placement.quantizers for name in quantizer.measured}
     nodes = {node.name: node for node in network.graph.nodes}
     reading, reaches = bare_readers(network, nodes, knowledge), dict.fromkeys(knowledge.bare, 0.0)
+    probe = None if meaning is None else Probe(meaning)
+    tensors = {name: plain(tensor) for name, tensor in network.tensors.items()}
+    watched: dict[str, Tensor] = {}
 
-    def note(node: fx.Node, value: Any) -> None:
-        if node.name in histograms:
-            histograms[node.name].update(value)
+    def note(node: fx.Node, value: Any) -> Any:
         for weight, site in reading.get(node.name, ()):
-            reaches[site.name] = max(reaches[site.name], reach(site, network.tensors[weight], value))
+            reaches[site.name] = max(reaches[site.name], reach(site, tensors[weight], value.detach()))
+        if node.name not in histograms:
+            return None
+        watched[node.name] = value if probe is None else followed(value)
+        return watched[node.name]
 
-    parts = chunks(images, CHUNK)
-    with torch.inference_mode():
-        for index, part in enumerate(parts):
-            replay(network.graph, network.tensors, network.feed(part), visit=note)
-            if on_step is not None:
-                on_step(index + 1, len(parts))
-    quantizers = {quantizer.name: quantizer for quantizer in placement.quantizers}
-    merged = {
-        name: reaching(merge(histograms[value] for value in quantizer.measured), quantizer, nodes, reaches)
-        for name, quantizer in quantizers.items()
+    parts = chunks(images, chunk)
+    for index, part in enumerate(parts):
+        with torch.inference_mode(probe is None), torch.set_grad_enabled(probe is not None):
+            inputs = network.feed([each.detach() for each in part])
+            output = replay(network.graph, tensors, inputs, visit=note)["output"]
+            if probe is not None:
+                probe.backward(output)
+        for name, value in watched.items():
+            histograms[name].update(value.detach(), None if probe is None else value.grad)
+        watched.clear()
+        if on_step is not None:
+            on_step(index + 1, len(parts))
+    return {
+        quantizer.name: reaching(merge(histograms[name] for name in quantizer.measured), quantizer, nodes, reaches)
+        for quantizer in placement.quantizers
     }
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """A tensor that gradients can pass by: one that inference mode has made cannot be kept for them."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
+def followed(value: Tensor) -> Tensor:
+    """A value whose gradient is kept; where none leads to it, as behind stored numbers, it starts here."""
+    kept = value if value.requires_grad else value.detach().clone().requires_grad_()
+    kept.retain_grad()
+    return kept
+
+
+def ranges_of(
+    network: Network,
+    placement: Placement,
+    histograms: Mapping[str, Histogram],
+    input_bits: Mapping[str, int],
+    *,
+    input_widths: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+    source: str = "distilled",
+    knowledge: Knowledge = NOTHING,
+    weighed: bool = False,
+) -> Ranges:
+    """Ranges of all quantizers.
+
+    input_bits: of each quantized layer's input.
+    input_widths: where these are a choice, all that each may be; ranges are of every one (`at_widths` picks).
+    source: where the images came from, for Ranges.
+    knowledge: outputs that a BatchNorm holds never get a range beyond it.
+    weighed: errors count by what they do to the output, where that was observed, and not all alike.
+    """
+    nodes = {node.name: node for node in network.graph.nodes}
+    quantizers = {quantizer.name: quantizer for quantizer in placement.quantizers}
     found = {}
-    for name, bits in quantizer_bits(network, placement, input_bits).items():
+    for name, bits in every_width(network, placement, input_bits, input_widths).items():
         of = name.split("/")[0]
-        histogram, quantizer = merged[of], quantizers[of]
+        histogram, quantizer = histograms[of], quantizers[of]
         found[name] = range_of(
-            histogram, bits, source, unsigned=histogram.low >= 0, ceiling=quantizer.ceiling,
+            histogram, bits, source, unsigned=histogram.low >= 0, ceiling=quantizer.ceiling, weighed=weighed,
             span=knowledge.span(nodes[value] for value in quantizer.measured),
         )  # fmt: skip
-    return Ranges(found)
+    return Ranges(found, weighed)
+
+
+def at_widths(ranges: Ranges, bits: Mapping[str, int]) -> Ranges:
+    """Ranges of quantizers of some widths, from those of every width.
+
+    bits: by the quantizers' names, as `quantizer_bits` gives them.
+    """
+    found = {}
+    for name, width in bits.items():
+        of = name.split("/")[0]
+        found[name] = ranges[of] if ranges[of].bits == width else ranges[again(of, width)]
+    return replace(ranges, by_name=found)
 
 
 def bare_readers(

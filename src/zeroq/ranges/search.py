@@ -26,7 +26,7 @@ class Target:
     """What is searched for: the histogram's occupied bins and the bounds on the answer."""
 
     centres: Tensor  # [bins]
-    shares: Tensor  # [bins], of all numbers
+    shares: Tensor  # [bins], of all numbers, or of what all of them weigh
     grid: Grid
     low: float  # extremes, 0 inside
     high: float
@@ -43,22 +43,25 @@ def range_of(
     ceiling: float | None = None,
     span: tuple[float, float] | None = None,
     power: float = POWER,
+    weighed: bool = False,
 ) -> ActivationRange:
     """The range [low, high] with the least sum of count |x - Q(x)|^power, clipping included.
 
     0 is inside and exactly represented: low and high are -zero_point * scale and (levels - zero_point) * scale.
     unsigned: low is 0 (behind a ReLU; negative numbers are not weighed).  ceiling: high never lies above it (ReLU6).
     span: no end lies beyond it, but for the rounding of the zero point; a range that it cuts has the source
-    "batchnorm".  A value that is always 0, or was never seen, gets a harmless range, whose source is "neither".
+    "batchnorm".  weighed: with sums of squared gradients in place of counts, where there are any.
+    A value that is always 0, or was never seen, gets a harmless range, whose source is "neither".
     """
     grid = Grid(bits, signed=False)
-    occupied = histogram.counts > 0
+    weights = histogram.weights if weighed and bool(histogram.weights.any()) else histogram.counts
+    occupied = weights > 0
     if unsigned:
         occupied &= histogram.centres > 0
     if not occupied.any():
         return harmless(grid, unsigned, ceiling)
-    counts = histogram.counts[occupied].double()
-    shares = (counts / counts.sum()).float()
+    kept = weights[occupied].double()
+    shares = (kept / kept.sum()).float()
     low = 0.0 if unsigned else min(histogram.low, 0.0)
     high = max(histogram.high, 0.0) if ceiling is None else min(max(histogram.high, 0.0), ceiling)
     held = (low, high) if span is None else (max(low, min(span[0], 0.0)), min(high, max(span[1], 0.0)))

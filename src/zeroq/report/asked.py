@@ -17,17 +17,22 @@ def sentence(options: Options, *, distilled: bool = True) -> str:
     distilled: whether the images were made from the network, rather than left as noise.
     """
     widths = listed([str(width) for width in options.candidate_widths], "or")
+    limits = []
     if options.average_bits is not None:
-        target = f"Weights of {widths} bits, {number(options.average_bits)} on average"
-    elif options.compression is not None:
-        target = f"Weights of {widths} bits, together {number(options.compression)} times smaller"
-    elif options.size_mb is not None:
-        target = f"Weights of {widths} bits, in a file of at most {number(options.size_mb)} MB"
-    else:
-        target = f"Weights of {widths} bits in every layer"
+        limits.append(f"{number(options.average_bits)} on average")
+    if options.compression is not None:
+        limits.append(f"together {number(options.compression)} times smaller")
+    if options.size_mb is not None:
+        limits.append(f"in a file of at most {number(options.size_mb)} MB")
+    if options.bit_operations is not None:
+        limits.append(f"within {number(options.bit_operations)} × 10⁹ bit operations for each image")
+    target = f"Weights of {widths} bits{', ' if limits else ' in every layer'}{' and '.join(limits)}"
     if options.edges is not None and options.candidate_widths != (options.edges,):
         target += f" but the first and the last, which have {options.edges}"
-    return f"{target}; activations of {options.activation_bits} bits; {source(options, distilled)}."
+    inputs = f"activations of {listed([str(width) for width in options.activation_widths], 'or')} bits"
+    if options.activation_mb is not None:
+        inputs += f", at most {number(options.activation_mb)} MB of them at one time"
+    return f"{target}; {inputs}; {source(options, distilled)}."
 
 
 def source(options: Options, distilled: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,13 @@ from zeroq.report.axes import Axis, Tick, linear, logarithmic, square_root
 from zeroq.report.words import compact, size
 
 MOST_BITS = 8
+GIGA = 10**9
 MOST_VERTICES = 300  # a frontier has thousands of points; more than a screen's columns show nothing new
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A verified setting: predicted and measured divergence over its size."""
+    """A verified setting: predicted and measured divergence over its size, or over its bit operations."""
 
     name: str
     average_bits: float
@@ -38,6 +39,8 @@ class FrontierChart:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     limit: Tick | None
+    over: str  # what the axis shows
+    gap: float | None  # that the best setting may be above the best that there is, where that is not known exactly
 
 
 @dataclass(frozen=True)
@@ -106,27 +109,39 @@ class Portion:
 def frontier_chart(frontier: Mapping[str, Any], weights: int) -> FrontierChart | None:
     """Size against predicted divergence, the latter logarithmic; None where nothing was there to choose.
 
+    Bit operations take the place of the size where these alone were limited.
     weights: number of all quantized weights, from which a limit on average bits becomes a size.
     """
-    points = [(bits / 8, value) for bits, value in frontier["points"]]
+    operations = frontier.get("over") == "bit_operations"
+    points = [(x / (1 if operations else 8), value) for x, value in frontier["points"]]
     if not points:
         return None
     settings = frontier["candidates"]
-    limit = limit_bytes(frontier["limit"], weights)
-    sizes = [x for x, _ in points] + [setting["weight_bytes"] for setting in settings] + ([limit] if limit else [])
+    limit = GIGA * frontier["limit"]["bit_operations"] if operations else limit_bytes(frontier["limit"], weights)
+    sizes = [*(x for x, _ in points), *(place_of(setting, operations) for setting in settings), *filter(None, [limit])]
     measured = [setting[key] for setting in settings for key in ("sensitivity", "divergence")]
     heights = [y for _, y in points] + [value for value in measured if value is not None]
-    x_axis = size_axis(min(sizes), max(sizes))
+    label = compact if operations else size
+    x_axis = size_axis(min(sizes), max(sizes), label)
     y_axis = logarithmic(heights)
     chosen = frontier["chosen"]["name"]
     return FrontierChart(
         path=stepped_path(sorted(points), x_axis, y_axis),
-        candidates=tuple(candidate(setting, setting["name"] == chosen, x_axis, y_axis) for setting in settings),
+        candidates=tuple(
+            candidate(setting, setting["name"] == chosen, x_axis, y_axis, operations) for setting in settings
+        ),
         points=len(points),
         x_ticks=x_axis.ticks,
         y_ticks=y_axis.ticks,
-        limit=Tick(x_axis.place(limit), size(limit)) if limit else None,
+        limit=Tick(x_axis.place(limit), label(limit)) if limit else None,
+        over="bit operations of an image" if operations else "size of the weights",
+        gap=frontier.get("optimum", {}).get("gap"),
     )
+
+
+def place_of(setting: Mapping[str, Any], operations: bool) -> float:
+    """Where a setting stands on the axis: bytes of its weights, or bit operations."""
+    return float(GIGA * setting["bit_operations"] if operations else setting["weight_bytes"])
 
 
 def limit_bytes(limit: Mapping[str, Any], weights: int) -> float | None:
@@ -138,13 +153,15 @@ def limit_bytes(limit: Mapping[str, Any], weights: int) -> float | None:
     return None
 
 
-def size_axis(low: float, high: float) -> Axis:
-    """Bytes from `low` to `high`, with a margin on both sides so that marks at the ends are whole."""
+def size_axis(low: float, high: float, label: Callable[[float], str]) -> Axis:
+    """From `low` to `high`, with a margin on both sides so that marks at the ends are whole."""
     margin = 0.04 * ((high - low) or high)
-    return linear(low - margin, high + margin, 6, label=size)
+    return linear(low - margin, high + margin, 6, label=label)
 
 
-def candidate(setting: Mapping[str, Any], chosen: bool, x_axis: Axis, y_axis: Axis) -> Candidate:
+def candidate(
+    setting: Mapping[str, Any], chosen: bool, x_axis: Axis, y_axis: Axis, operations: bool = False
+) -> Candidate:
     predicted, measured = setting["sensitivity"], setting["divergence"]
     return Candidate(
         name=setting["name"],
@@ -153,7 +170,7 @@ def candidate(setting: Mapping[str, Any], chosen: bool, x_axis: Axis, y_axis: Ax
         predicted=predicted,
         measured=measured,
         chosen=chosen,
-        x=x_axis.place(setting["weight_bytes"]),
+        x=x_axis.place(place_of(setting, operations)),
         predicted_y=None if predicted is None else y_axis.place(predicted),
         measured_y=None if measured is None else y_axis.place(measured),
     )

@@ -30,6 +30,10 @@ DIVERGENCES = {  # what was compared, by task
     "detection": "squared error of each output channel over its variance",
     "regression": "squared error of each output channel over its variance",
 }
+BOUNDS = {  # what each is called, and its unit
+    "bit_operations": ("bit operations", "10⁹ for each image"),
+    "activation_mb": ("peak of activations", "MB at one time, for one image"),
+}
 OWN = "your own divergence"
 LEAST_AGREEMENT = 0.99  # below, verification warns
 MOST_BEYOND_ONE_STEP = 0.05
@@ -99,6 +103,7 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "images_sentence": asked.images_sentence(options, len(sheet.addresses), distilled=distilled) if sheet else "",
         "times": charts.time_portions(result["seconds"]),
         "total_seconds": total_seconds(result),
+        "fastest": result.get("fastest", {}).get("note"),
         "float_operators": result["float_nodes"] if isinstance(result["float_nodes"], Mapping) else {},
         "one_picture": takes_one_picture(run),
         "input_shape": shape_of(run["input_shape"]),
@@ -148,6 +153,9 @@ def figures(result: Mapping[str, Any], compared: str) -> tuple[Figure, ...]:
         Figure(words.percent(result["integer_share"]), "in integers", "of all multiply-accumulates"),
         Figure(words.duration(total_seconds(result)), "time", f"on {result['cpu']}"),
     ]
+    for name, bound in result.get("bounds", {}).items():  # runs of before have none
+        label, unit = BOUNDS[name]
+        shown.append(Figure(number(bound["reached"]), label, f"{unit}; at most {number(bound['asked'])} was asked for"))
     if forecast is not None:
         drop, low, high = (f"{100 * forecast[key]:.1f}".replace("-", "−") for key in ("drop", "low", "high"))
         note = f"to expect, {low} to {high}: a forecast from the divergence; labelled pictures measure it"

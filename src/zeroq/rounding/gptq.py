@@ -14,7 +14,9 @@ MOST_DAMPING = 1.0
 BLOCK = 128  # columns between two updates of all that are left
 
 
-def round_gptq(filters: Tensor, scale: Tensor, grid: Grid, hessian: Tensor | None, limited: bool) -> Tensor:
+def round_gptq(
+    filters: Tensor, scale: Tensor, grid: Grid, hessian: Tensor | None, limited: bool, positions: int = 1
+) -> Tensor:
     """Minimise (w - q)^T H (w - q) greedily, columns by falling diagonal of H (GPTQ, arXiv:2210.17323).
 
     With H = L L^T and the columns sorted by rising diagonal, (w - q)^T H (w - q) is the sum over k of the squares of
@@ -23,7 +25,7 @@ def round_gptq(filters: Tensor, scale: Tensor, grid: Grid, hessian: Tensor | Non
     arXiv:2307.13304, theorem 6) without the inverse of H, at a third of the cost. One Hessian per convolution group.
 
     filters: [groups, filters, columns].  scale: [groups, filters].  hessian: [groups, columns, columns].
-    limited: a column whose neighbour is already fixed stays within the limit on pairs.
+    limited: a column whose neighbour is already fixed stays within the limit on pairs.  positions: not used.
     Gives integers as floating point, [groups, filters, columns].
     Raises NumericalError where H is not positive, even when strongly damped.
     """

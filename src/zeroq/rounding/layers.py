@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.graph import Inputs, Layer, Network
+from zeroq.graph.live import IN_MEMORY, Room
 from zeroq.graph.network import LINEAR
 from zeroq.graph.walk import Walk
 from zeroq.numbers.grid import MOST_BITS
@@ -35,6 +36,7 @@ def round_weights(
     settle: bool = True,
     correct: bool = False,
     reference: Network | None = None,
+    room: Room = IN_MEMORY,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Rounded:
     """Round every layer that `widths` names, at each of its widths.
@@ -49,9 +51,10 @@ def round_weights(
     fewer than 8 bits, each is rounded to the weight that comes nearest to its outputs (`targets.corrected`). Where all
     have 8, what a layer sees of errors is mostly the images' own: there ESPNet lost 1.7 points of mIoU by it, and 0.8
     without.
+    room: for the images' values; what lies on disk is the same to the last bit.
     """
-    walk = Walk.over(graph, tensors, images)
-    float_walk = None if reference is None else Walk.over(reference.graph, reference.tensors, images)
+    walk = Walk.over(graph, tensors, images, room)
+    float_walk = None if reference is None else Walk.over(reference.graph, reference.tensors, images, room)
     rounded: Rounded = {}
     ordered = [layer for layer in layers if layer.name in widths]
     lossy = any(min(own) < MOST_BITS for own in widths.values())
@@ -117,9 +120,9 @@ def taken_in(walk: Walk, float_walk: Walk | None, layer: Layer) -> MomentSum:
     walk.to(walk.source(layer.sites[0]))
     if float_walk is not None:
         float_walk.to(layer.sites[0])
-    for index, live in enumerate(walk.live):
+    for index in range(len(walk.live)):
         outputs = None if float_walk is None else float_walk.live[index][layer.sites[0]]
-        for site, value in walk.ahead(live, layer.sites):
+        for site, value in walk.ahead(index, layer.sites):
             total.add(walk.nodes[site], value, outputs)
     return total
 
@@ -138,9 +141,10 @@ def settle_in(walk: Walk, layer: Layer, weight: IntegerWeight) -> None:
     walk.to(site)
     own = walk.tensors[layer.bias] if layer.bias else torch.zeros(())
     change = weight.bias - own
-    for live in walk.live:
+    for index, live in enumerate(walk.live):
         linear = walk.nodes[site].target == LINEAR
-        live[site] = live[site] + (change if linear else change.reshape(-1, *[1] * (live[site].dim() - 2)))
+        changed = live[site] + (change if linear else change.reshape(-1, *[1] * (live[site].dim() - 2)))
+        walk.live[index] = {**live, site: changed}
 
 
 def input_scale(walk: Walk, site: str) -> float:

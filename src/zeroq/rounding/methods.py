@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -14,10 +15,11 @@ from zeroq.rounding.filters import from_filters, is_limited, to_filters
 from zeroq.rounding.gptq import DAMPING, round_gptq
 from zeroq.rounding.nearest import round_nearest
 from zeroq.rounding.scales import search_scales
+from zeroq.rounding.squant import round_squant
 
-Method = Callable[[Tensor, Tensor, Grid, Tensor | None, bool], Tensor]
+Method = Callable[[Tensor, Tensor, Grid, Tensor | None, bool, int], Tensor]
 
-METHODS: dict[str, Method] = {"nearest": round_nearest, "gptq": round_gptq}
+METHODS: dict[str, Method] = {"nearest": round_nearest, "gptq": round_gptq, "squant": round_squant}
 
 
 def round_weight(
@@ -48,7 +50,7 @@ def round_weight(
     limited = portable and is_limited(shape, groups, bits)
     least = None if least_scale is None else least_scale.float().reshape(filters.shape[:2])
     scale = search_scales(filters, grid, None if hessian is None else importance(hessian), limited=limited, least=least)
-    integers = METHODS[method](filters, scale, grid, hessian, limited)
+    integers = METHODS[method](filters, scale, grid, hessian, limited, math.prod(shape[2:]))
     scale = ordinary_where_zero(scale, integers)
     return IntegerWeight(from_filters(integers, shape).to(torch.int8), scale.flatten(), bits, method)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import fx, ops
 
 from zeroq.graph.network import LAYER_OPERATORS, Network, operator_name
@@ -16,15 +18,17 @@ CAPABLE = LAYER_OPERATORS | BINARY | PRODUCTS | POOLING | {
 }  # fmt: skip
 
 
-def float_operators(graph: fx.Graph, network: Network) -> list[tuple[str, str]]:
+def float_operators(graph: fx.Graph, network: Network, free: Collection[str] = ()) -> list[tuple[str, str]]:
     """Modules (or steps of the network's own forward pass) that compute in floating point, each with the reason.
 
     graph: of the quantized network.  network: that it was made from, whose nodes know their modules.
+    free: nodes that are not worth naming.
     """
     modules = {node.name: node.meta.get("module") or node.name for node in network.graph.nodes}
     found: dict[str, list[str]] = {}
     for node in graph.nodes:
-        if node.op == "call_function" and node.name in network.shapes and is_floating(node):
+        computes = node.op == "call_function" and node.name in network.shapes and node.name not in free
+        if computes and is_floating(node):
             names = found.setdefault(modules[node.name], [])
             if operator_name(node) not in names:
                 names.append(operator_name(node))

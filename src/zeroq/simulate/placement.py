@@ -60,7 +60,9 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     """Find the values to quantize in a folded network.
 
     A value is quantized where an operator with an integer kernel makes it or takes it. A layer or sum whose only
-    consumer is a ReLU or ReLU6 is quantized behind that, and the range takes the rectifier in. What only moves values
+    consumer is a ReLU or ReLU6 is quantized behind that, and the range takes the rectifier in. A sum or product that
+    only operators in floating point read, such as a BatchNorm that is not folded, is left as it is: its channels may
+    be so unlike that one range serves none of them. What only moves values
     (max-pooling, reshape, slices, zero padding) shares the quantizer of what it moves; so do the inputs of a
     concatenation, except a rectified one beside values below 0 or above its ceiling, which one range cannot both hold
     and cut off. A concatenation that gives the network's output joins values as they are, in floating point: boxes
@@ -137,10 +139,19 @@ def is_layer(node: fx.Node, floating: set[str]) -> bool:
 
 
 def has_integer_kernel(node: fx.Node, floating: set[str]) -> bool:
-    """Whether onnxruntime runs an operator in integers between quantizers."""
-    if joins_two(node) or is_product(node) or is_layer(node, floating):
+    """Whether an operator runs in integers: onnxruntime has a kernel, and the result of a sum is wanted in integers."""
+    if joins_two(node):
+        return read_by_kernel(node, floating)
+    if is_product(node) or is_layer(node, floating):
         return True
     return node.target in POOLING or (node.target == CONCATENATION and not leads_out(node))
+
+
+def read_by_kernel(node: fx.Node, floating: set[str]) -> bool:
+    """Whether an integer kernel reads a value, perhaps through what passes it on or rectifies it."""
+    return taken_by_kernel(node, floating) or any(
+        is_rectifier(user) and taken_by_kernel(user, floating) for user in node.users
+    )
 
 
 def leads_out(node: fx.Node) -> bool:
@@ -275,6 +286,40 @@ def quantizer_bits(network: Network, placement: Placement, input_bits: Mapping[s
             if width < bits[quantizer.name]:
                 bits[again(quantizer.name, width)] = width
     return bits
+
+
+def every_width(
+    network: Network,
+    placement: Placement,
+    input_bits: Mapping[str, int],
+    input_widths: Mapping[str, tuple[int, ...]],
+) -> dict[str, int]:
+    """The same as `quantizer_bits`, and beside each quantizer the narrower ones that a choice may ask for.
+
+    input_widths: by layer whose input has a choice, the widths of which input_bits holds the widest.
+    """
+    bits = quantizer_bits(network, placement, input_bits)
+    of_value = placement.of_value
+    for layer in network.layers:
+        for site in layer.sites if layer.name in input_widths else ():
+            name = of_value[network.node(site).all_input_nodes[0].name].name
+            bits |= {again(name, width): width for width in input_widths[layer.name] if width < bits[name]}
+    return bits
+
+
+def busiest(network: Network, placement: Placement, input_widths: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Of the inputs that have a choice, bits that ask for the most quantizers: readers of one value differ in turns."""
+    of_value = placement.of_value
+    turns: dict[str, int] = {}
+    found = {}
+    for layer in network.layers:
+        if layer.name in input_widths:
+            quantizer = of_value[network.node(layer.sites[0]).all_input_nodes[0].name]
+            widest_first = sorted(input_widths[layer.name], reverse=True)
+            narrower = [width for width in widest_first if width < WIDE_BITS] if quantizer.wide else widest_first
+            turn = turns[quantizer.name] = turns.get(quantizer.name, -1) + 1
+            found[layer.name] = narrower[turn % len(narrower)]
+    return found
 
 
 def again(quantizer: str, bits: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from zeroq.graph.fold import remove_unused
 from zeroq.graph.network import Layer, Network
 from zeroq.graph.replay import replay
-from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
+from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE, WEIGHT_ONLY
 from zeroq.numbers.values import ActivationRange, IntegerWeight, Ranges
 from zeroq.simulate.arithmetic import with_integer_arithmetic
 from zeroq.simulate.placement import Placement, again, is_limit, is_passing
@@ -37,7 +37,7 @@ class QuantizedNetwork(nn.Module):
 
     @property
     def graph(self) -> fx.Graph:
-        """The graph of ATen operators and the two of zeroq."""
+        """The graph of ATen operators and those of zeroq."""
         return self.graph_module.graph
 
     def tensors(self) -> dict[str, Tensor]:
@@ -126,16 +126,21 @@ def quantize_network(
     ranges: Ranges,
     weights: Mapping[str, IntegerWeight],
     input_bits: Mapping[str, int],
+    weight_only: Collection[str] = (),
 ) -> QuantizedNetwork:
     """The whole quantized network.
 
     weights: by layer, perhaps with biases; layers without stay in floating point.
+    weight_only: layers that compute in floating point, with weights that are stored as integers.
     """
+    if weight_only:
+        input_bits = {name: bits for name, bits in input_bits.items() if name not in weight_only}
     graph, tensors, names = quantize_activations(network, placement, ranges, input_bits)
     nodes = {node.name: node for node in graph.nodes}
     for layer in network.layers:
         if layer.name in weights:
-            quantize_layer(graph, tensors, layer, [nodes[site] for site in layer.sites], weights[layer.name])
+            store = store_layer if layer.name in weight_only else quantize_layer
+            store(graph, tensors, layer, [nodes[site] for site in layer.sites], weights[layer.name])
     remove_unused(graph, tensors)
     graph.lint()
     return QuantizedNetwork(graph, tensors, names)
@@ -171,11 +176,31 @@ def quantize_layer(
         site.args = tuple(arguments)
 
 
-def constant(graph: fx.Graph, before: fx.Node, integers: str, scale: str) -> fx.Node:
+def store_layer(
+    graph: fx.Graph,
+    tensors: dict[str, Tensor],
+    layer: Layer,
+    sites: list[fx.Node],
+    weight: IntegerWeight,
+) -> None:
+    """Let a layer compute in floating point with what its integers stand for; biases need no integers there."""
+    key = layer.weight
+    tensors[f"{key}_integers"], tensors[f"{key}_scale"] = weight.integers, weight.scale
+    for site in sites:
+        values = constant(graph, site, f"{key}_integers", f"{key}_scale", WEIGHT_ONLY)
+        site.args = (site.args[0], values, *site.args[2:])
+    if weight.bias is not None:
+        (site,) = sites  # layers of several keep their own
+        tensors[f"{layer.name}.bias_values"] = weight.bias
+        with graph.inserting_before(site):
+            site.args = (*site.args[:2], graph.get_attr(f"{layer.name}.bias_values"), *site.args[3:])
+
+
+def constant(graph: fx.Graph, before: fx.Node, integers: str, scale: str, operator: Any = DEQUANTIZE) -> fx.Node:
     """A dequantize node in front of another."""
     with graph.inserting_before(before):
         arguments = (graph.get_attr(integers), graph.get_attr(scale))
-        return graph.call_function(DEQUANTIZE, arguments)
+        return graph.call_function(operator, arguments)
 
 
 def least_scales(bias: Tensor | None, input_scale: float, channels: int) -> Tensor:

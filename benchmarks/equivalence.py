@@ -1,0 +1,122 @@
+"""Whether the method as it stands gives the same bytes as at an earlier commit, whose results then still hold:
+
+    python -m benchmarks.equivalence COMMIT --data ../shared/data
+
+Options that are off, and code that was put in other words, make no result wrong; but results are kept by the method's
+program, and so would all be stale. This command quantizes networks of several kinds with both programs on the machine
+at hand, few images and few steps each, and compares every file of both runs. If all are equal, it notes in
+benchmarks/results/equivalent.json that the one program stands for the other (`rows.method_code`). What it cannot show
+is what only many or large images bring about: batches that do not fit, stages that grow with the number of images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.process import write
+from benchmarks.rows import EQUIVALENT, METHOD, ROOT, code_of
+from zeroq import devices
+from zeroq.run_directory import read_json
+
+# Network -> options of `zeroq quantize`, for each of its runs.
+PROBES = {
+    "resnet20_cifar10": ([], ["--average-bits", "4"], ["--weight-bits", "4", "--activation-bits", "4"]),
+    "mobilenet_v1_025": (["--average-bits", "4"],),
+    "shufflenet_cifar10": (["--size-mb", "0.5", "--sensitivity", "kl"],),
+    "vit_cifar10": (["--weight-bits", "4"],),
+    "vgg_cifar10": (["--average-bits", "6", "--activation-bits", "6"],),
+    "nanodet_m": ([],),
+}
+SMALL = ["--images", "16", "--iterations", "4", "--precision", "fp32", "--threads", "1", "--quiet"]
+COMPARED = (
+    *("distilled.safetensors", "ranges.json", "sensitivity.json", "frontier.json"),
+    *("model.safetensors", "model.onnx"),
+)
+CODE = "from benchmarks.rows import method_code; print(method_code())"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.equivalence", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("commit", help="whose results hold")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of networks")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="equivalence-") as folder:
+        earlier = checked_out(asked.commit, Path(folder) / "earlier")
+        code = output_of([sys.executable, "-c", CODE], earlier).strip()
+        found, unlike = [], []
+        for network, settings in PROBES.items():
+            model = f"{asked.data.resolve() / 'networks' / network}.py:{network}"
+            for options in settings:
+                digests, names = compared(model, options, earlier, Path(folder))
+                said = f"{', '.join(names)} differ" if names else "equal"
+                print(f"{' '.join([network, *options])}: {said}", flush=True)
+                unlike += names
+                found.append({"network": network, "options": options, "sha256": digests})
+    if unlike:
+        print("The method gives other results than at that commit.")
+        return 1
+    own = code_of(METHOD)
+    if own != code:
+        known = read_json(EQUIVALENT) if EQUIVALENT.is_file() else {}
+        known[own] = {"as": code, "cpu": devices.processor(), "probes": found}
+        write(EQUIVALENT, known)
+    print(f"Results of {code[:12]} hold for {own[:12]}.")
+    return 0
+
+
+def checked_out(commit: str, folder: Path) -> Path:
+    """The repository as it was, in a folder."""
+    folder.mkdir()
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x"], cwd=folder, input=archive, check=True)
+    return folder
+
+
+def output_of(command: list[str], repository: Path) -> str:
+    """What a command prints in a repository, with the package that lies there."""
+    surroundings = os.environ | {"PYTHONPATH": str(repository / "src")}
+    done = subprocess.run(command, cwd=repository, env=surroundings, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed in {repository}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def compared(model: str, options: list[str], earlier: Path, folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Digests of the run's files by the program at hand, and the names of those that the earlier one makes otherwise.
+
+    What is decided by measuring time (the layout of the distillation) is decided once, by the earlier program.
+    """
+    digests: list[dict[str, str]] = []
+    for repository in (earlier, ROOT):
+        out = folder / ("one" if repository == earlier else "other")
+        shutil.rmtree(out, ignore_errors=True)
+        if digests:
+            out.mkdir()
+            (out / "run.json").write_text(json.dumps(decisions(read_json(folder / "one" / "run.json"))))
+        command = [sys.executable, "-m", "zeroq", "quantize", model, "--out", str(out), *SMALL, *options]
+        output_of(command, repository)
+        digests.append({name: digest(out / name) for name in COMPARED})
+    return digests[1], [name for name in COMPARED if digests[0][name] != digests[1][name]]
+
+
+def decisions(record: dict[str, Any]) -> dict[str, Any]:
+    """run.json as if nothing had been finished but what was decided."""
+    return record | {"files": {}, "seconds": {}}
+
+
+def digest(file: Path) -> str:
+    """sha256."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,324 @@
+"""How much is computed at a time, so that no stage of a run needs more memory than --memory-limit: decided before any.
+
+Of every stage it is predicted from the network's graph what it holds at its worst, as a sum of weights, images, values
+of some images at a time, and second moments of a layer's inputs. What can be chosen is then as large as the limit
+leaves room for, at most what it is without a limit. Coefficients are counted in the stages' code, or bounds of
+the peaks of ResNet18, ResNet20 and MobileNetV2; docs/memory.md compares predictions with peaks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+import zeroq.resident as resident
+from zeroq.candidates import HELD_OUT, ROUNDED_IMAGES, UNLIKE_IMAGES
+from zeroq.devices import PROBE_IMAGES
+from zeroq.distillation import BATCH_BYTES, EFFORTS
+from zeroq.errors import OptionError
+from zeroq.graph import Layer, Network, replay
+from zeroq.graph.live import IN_MEMORY, Room
+from zeroq.graph.network import is_norm
+from zeroq.graph.replay import order_of
+from zeroq.numbers.values import ActivationRange, Ranges
+from zeroq.preparation import Prepared
+from zeroq.ranks import ALONE, Ranks
+from zeroq.rounding.moments import ROWS_PER_IMAGE
+from zeroq.run_directory import RunDirectory
+from zeroq.simulate import quantize_activations
+from zeroq.simulate.placement import quantizer_bits
+
+VERIFIED_IMAGES = 8  # that the file is compared with its simulation on
+LEAST_BATCH = 8  # images that are distilled together: statistics of fewer say little (docs/distillation.md)
+GB = 10**9
+
+aten = torch.ops.aten
+KEEP_RESULTS = {aten.relu.default, aten.sigmoid.default, aten.tanh.default, aten.softmax.int}  # and not what they read
+KEEP_NOTHING = KEEP_RESULTS | {
+    aten.add.Tensor, aten.cat.default, aten.reshape.default, aten.view.default, aten.flatten.using_ints,
+}  # fmt: skip
+
+SLACK = 60e6  # what is imported when it is first needed, and whatever is small
+EXPORTER = 60e6  # the same from the first export on
+STARTS, SAVED = 6, 4  # times the bytes of all images: while noise is shaped, while they are written and read
+OPTIMISED = 9  # times the bytes of a batch: images, gradient, Adam's moments, spectra
+OPERATOR = 4  # times the bytes of the largest value: what an operator makes on the way
+EXACT_OPERATOR = 10  # the same of sums in 64 bits
+SECOND_MOMENTS = 9  # matrices [columns, columns] of a layer at once
+PATCHES, LEAST_PATCHES = 4, 4 << 20  # times the bytes of the patches that are taken at once, and as many at least
+TRIED = 5  # settings and corrections whose integers are kept
+EXPORTED, VERIFIED = 3.0, 3.0  # times the bytes of weights in floating point
+COMPARED = 6  # bytes for each quantized number that is compared
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much is computed at a time; by default as without a limit."""
+
+    batch_bytes: float = BATCH_BYTES  # of values that the backward pass of distillation keeps
+    probed: int = PROBE_IMAGES  # images that the precision is chosen with
+    chunk: int = IN_MEMORY.chunk  # images that ranges are observed, weights rounded and networks compared on at a time
+    widened: int = IN_MEMORY.chunk  # images that sensitivities are measured on at a time, for every width
+    kept: int | None = None  # chunks whose values stay in memory while weights are rounded; None: all
+    verified: int = VERIFIED_IMAGES  # images that the file is verified on
+
+    def room(self, folder: Path) -> Room:
+        """What rounding may keep; the rest lies in a folder, or for a process without it in the nearest above it."""
+        return Room(self.chunk, self.kept, next(each for each in (folder, *folder.parents) if each.is_dir()))
+
+
+UNLIMITED = Amounts()
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What rounding one layer needs, in bytes."""
+
+    live: int  # of one image: values that are kept while the layer is rounded, in both walks
+    moments: int  # a matrix [columns, columns] for each group
+    patches: int  # of one image, those that are taken
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a run needs, in bytes; of one image where it says so."""
+
+    images: int
+    rounded: int  # images and their variants that weights are rounded on
+    widths: int  # that a layer may have; 1 where none has a choice
+    pixels: int  # of one image
+    values: int  # of one image: all values, as distillation counts those of a batch
+    backward: int  # of one image: those that its backward pass keeps
+    floating: int  # of one image: values that are live at once in floating point
+    quantized: int  # of one image: the same, with quantizers
+    gradients: int  # of one image: all values in floating point, and as many gradients
+    largest: int  # of one image: the largest value
+    output: int  # of one image
+    integers: int  # of one image: all quantized numbers, one byte each
+    weights: int  # of the whole network, in floating point
+    layers: tuple[Rounding, ...]  # in order of execution
+
+    @property
+    def batch_images(self) -> int:
+        """That are distilled together without a limit."""
+        return max(1, min(self.images, int(BATCH_BYTES / self.values)))
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Amounts, and what is predicted with them."""
+
+    amounts: Amounts = UNLIMITED
+    demand: Demand | None = None
+    predicted_mb: Mapping[str, float] | None = None  # by stage, of the whole process, 10^6 bytes; None: nobody asked
+
+    @property
+    def peak_mb(self) -> float | None:
+        """Of the whole run."""
+        return None if self.predicted_mb is None else max(self.predicted_mb.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As run.json has it."""
+        return {"amounts": asdict(self.amounts), "predicted_mb": self.predicted_mb}
+
+    def kept(self, run: RunDirectory, limit: float | None) -> MemoryPlan:
+        """The plan that an earlier run began with, as what the process holds differs a little from run to run."""
+        if self.demand is None:
+            return self
+        found = run.decide("memory", {"limit": limit, "demand": asdict(self.demand)}, self.to_json)
+        return replace(self, amounts=Amounts(**found["amounts"]), predicted_mb=found["predicted_mb"])
+
+
+NO_LIMIT = MemoryPlan()
+
+
+def plan_of(prepared: Prepared, ranks: Ranks = ALONE) -> MemoryPlan:
+    """Of a run whose network is prepared; without --memory-limit everything is as it always is. Raises OptionError.
+
+    ranks: processes that share the run out, of which each keeps within the limit; every one is to ask.
+    """
+    if (limit := prepared.options.memory_limit) is None:
+        return NO_LIMIT
+    demand = demand_of(prepared)
+    resident.trim()
+    held, peak = (max(ranks.gathered([each])) for each in (resident.held(), resident.peak()))
+    return plan_memory(demand, limit, held, peak)
+
+
+def plan_memory(demand: Demand, limit: float, held: int, peak: int) -> MemoryPlan:
+    """The largest amounts with which no stage needs more than `limit` (10^9 bytes), beside what the process holds.
+
+    held: bytes of the process with the network prepared.  peak: the most that it took to prepare it.
+    Raises OptionError, with the least limit that can be met.
+    """
+    least, most = limits_of(demand)
+    need = max(peak, *predicted(demand, least, held).values())
+    if need > limit * GB:
+        least_limit = math.ceil(need / GB * 10) / 10
+        raise OptionError(
+            f"--memory-limit {limit:g} cannot be met, as this run needs {least_limit:g} GB at least: "
+            "give that, or ask for fewer --images."
+        )
+    amounts = least
+    for name, choices in most.items():
+        tried = (replace(amounts, **{name: choice}) for choice in choices)
+        amounts = next(each for each in tried if max(predicted(demand, each, held).values()) <= limit * GB)
+    stages = {"capture": float(peak), **predicted(demand, amounts, held)}
+    return MemoryPlan(amounts, demand, {stage: round(each / 1e6, 1) for stage, each in stages.items()})
+
+
+def limits_of(demand: Demand) -> tuple[Amounts, dict[str, list[Any]]]:
+    """The least amounts, and for each the values that it may have: the most first, the least last."""
+    fewest = min(LEAST_BATCH, demand.batch_images)
+    halved = [8, 4, 2, 1]
+    batches = [BATCH_BYTES, *(images * demand.values for images in range(demand.batch_images, fewest - 1, -1))]
+    choices: dict[str, list[Any]] = {
+        "chunk": halved,
+        "widened": halved,
+        "verified": halved,
+        "probed": [PROBE_IMAGES, 2, 1],
+        "kept": [None, *range(demand.rounded, -1, -1)],
+        "batch_bytes": batches,
+    }
+    return Amounts(**{name: values[-1] for name, values in choices.items()}), choices
+
+
+def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
+    """Bytes of the whole process at the worst moment of each stage behind the capture."""
+    need, base = demand, held + SLACK
+    integers = need.weights / 4
+    chunk = amounts.chunk
+    images = (need.images + need.rounded / 2 + UNLIKE_IMAGES) * need.pixels
+    outputs = 2 * (max(need.images // HELD_OUT, 1) + UNLIKE_IMAGES) * need.output
+    at_work = chunk * (need.floating + OPERATOR * need.largest)
+    batch = min(need.images, max(1, int(amounts.batch_bytes / need.values)))
+    compared = chunk * (need.quantized + EXACT_OPERATOR * need.largest) + integers
+    kept = need.rounded if amounts.kept is None else min(need.rounded, amounts.kept * chunk)
+    rounding = (
+        need.rounded * need.pixels + need.weights
+        + chunk * (need.floating + need.quantized + OPERATOR * need.largest)
+        + max(
+            kept * max(before.live, layer.live) + SECOND_MOMENTS * layer.moments
+            + PATCHES * min(max(layer.moments, LEAST_PATCHES), chunk * layer.patches)
+            for before, layer in zip(need.layers[:1] + need.layers, need.layers, strict=False)
+        )
+    )  # fmt: skip
+    candidates = need.widths * integers if need.widths > 1 else 0
+    settled = candidates + TRIED * integers + outputs
+    exported = EXPORTER + EXPORTED * need.weights
+    measured = amounts.widened * need.widths * (need.floating + OPERATOR * need.largest)
+    return {
+        "distill": base + max(
+            STARTS * need.images * need.pixels,
+            amounts.probed * (need.backward + OPERATOR * need.largest) + need.weights,
+            2 * need.images * need.pixels + need.weights
+            + batch * (need.backward + OPERATOR * need.largest / 2 + OPTIMISED * need.pixels),
+            SAVED * need.images * need.pixels,
+        ),
+        "ranges": base + images + max(
+            chunk * (need.gradients + OPERATOR * need.largest),
+            chunk * (need.quantized + EXACT_OPERATOR * need.largest) + outputs,
+        ),
+        "sensitivity": base + images + (candidates + max(rounding, measured) if need.widths > 1 else 0.0),
+        "allocate": base + images + (settled + max(rounding, compared, exported) if need.widths > 1 else 0.0),
+        "rounding": base + images + settled + max(rounding, compared),
+        "export": base + images + settled + exported,
+        "verify": base + EXPORTER + images + settled + VERIFIED * need.weights + amounts.verified * (
+            COMPARED * need.integers + 2 * need.floating + EXACT_OPERATOR * need.largest
+        ),
+        "report": base + EXPORTER + images + settled + max(compared, at_work),
+    }  # fmt: skip
+
+
+def demand_of(prepared: Prepared) -> Demand:
+    """Measured on the network's own example, whose values are computed once; ranges do not matter for that."""
+    options, network, folded = prepared.options, prepared.network, prepared.folded
+    if prepared.pictures is not None:
+        images = len(prepared.pictures)
+    else:
+        images = EFFORTS[options.effort].images if options.images is None else options.images
+    bits = quantizer_bits(folded, prepared.placement, prepared.plan.input_bits)
+    ranges = Ranges({name: ActivationRange(-1.0, 1.0, width, "neither") for name, width in bits.items()})
+    graph, tensors, names = quantize_activations(folded, prepared.placement, ranges, prepared.plan.input_bits)
+    floating = sizes(folded.graph, folded.tensors, folded.example)
+    quantized = sizes(graph, tensors, folded.example)
+    captured = sizes(network.graph, network.tensors, network.example)
+    shares = 2 if options.precision == "bf16" else 1
+    kept = [dict(left(graph, quantized)), dict(left(folded.graph, floating))]
+    sources = {node.name: node.all_input_nodes[0].name for node in graph.nodes if node.all_input_nodes}
+    rounded = min(ROUNDED_IMAGES, images - images // HELD_OUT)
+    return Demand(
+        images=images,
+        rounded=rounded if prepared.pictures is not None else 2 * rounded,
+        widths=max(len(own) for own in (*prepared.plan.widths.values(), *prepared.plan.input_widths.values())),
+        pixels=sum(value[0].numel() * value.element_size() for value in network.example),
+        values=sum(4 * math.prod(shape) for shape in network.shapes.values()) // shares,
+        backward=sum(captured[name] for name in kept_backward(network)) // shares,
+        floating=most_live(folded.graph, floating),
+        quantized=most_live(graph, quantized),
+        gradients=2 * sum(floating.values()),
+        largest=max(floating.values()),
+        output=floating["output"],
+        integers=sum(quantized[name] for name in names) // 4,
+        weights=sum(value.numel() * value.element_size() for value in network.tensors.values()),
+        layers=tuple(rounding_of(layer, sources[layer.sites[0]], kept) for layer in prepared.plan.layers),
+    )
+
+
+def rounding_of(layer: Layer, source: str, kept: Sequence[Mapping[str, int]]) -> Rounding:
+    """Of a layer whose first site reads the quantizer `source`; kept: behind each node, in each of the walks."""
+    columns = math.prod(layer.shape[1:])
+    quantized, floating = kept
+    return Rounding(
+        live=max(quantized[source], quantized[layer.sites[0]]) + floating[layer.sites[0]],
+        moments=4 * layer.groups * columns**2,
+        patches=4 * layer.groups * columns * ROWS_PER_IMAGE[1],
+    )
+
+
+def sizes(graph: fx.Graph, tensors: Mapping[str, Tensor], example: tuple[Tensor, ...]) -> dict[str, int]:
+    """Bytes of every value of one image, by node."""
+    found: dict[str, int] = {}
+
+    def note(node: fx.Node, value: Any) -> None:
+        leaves = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+        found[node.name] = math.ceil(sum(leaf.numel() * leaf.element_size() for leaf in leaves) / len(example[0]))
+
+    inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
+    with torch.inference_mode():
+        replay(graph, tensors, dict(zip(inputs, example, strict=True)), visit=note)
+    return found
+
+
+def kept_backward(network: Network) -> list[str]:
+    """Values that the gradient of the images is computed from: up to the last BatchNorm, if there is one."""
+    nodes = [node for node in network.graph.nodes if node.op in ("placeholder", "call_function")]
+    last = max((index for index, node in enumerate(nodes) if is_norm(node)), default=len(nodes) - 1)
+    within = set(nodes[: last + 1])
+    return [
+        node.name
+        for node in nodes[: last + 1]
+        if node.target in KEEP_RESULTS or any(user.target not in KEEP_NOTHING for user in node.users if user in within)
+    ]
+
+
+def most_live(graph: fx.Graph, sizes: Mapping[str, int]) -> int:
+    """The most bytes that a run of a graph holds at once, while a node runs."""
+    behind = dict(left(graph, sizes))
+    before = dict(zip(behind, [0, *behind.values()], strict=False))
+    return max(before[name] + sizes.get(name, 0) for name in behind)
+
+
+def left(graph: fx.Graph, sizes: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Each node with the bytes that are left behind it: of values that later ones read."""
+    now = 0
+    for node, done in zip(graph.nodes, order_of(graph).used_up, strict=True):
+        now += sizes.get(node.name, 0) - sum(sizes.get(name, 0) for name in done)
+        yield node.name, now

@@ -1,0 +1,62 @@
+"""A program that gives the same bytes as an earlier one keeps its results, and no other does."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import equivalence, rows
+from benchmarks.equivalence import COMPARED, SMALL
+from zeroq.run_directory import read_json
+
+EARLIER = "the hash of an earlier program"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Stands in for both programs: file -> what it holds if the later one makes it, where that is not the same."""
+    other: dict[str, str] = {}
+
+    def output_of(command: list[str], repository: Path) -> str:
+        if "-c" in command:
+            return f"{EARLIER}\n"
+        out, earlier = Path(command[command.index("--out") + 1]), repository != rows.ROOT
+        assert command[-len(SMALL) - 1 :] == [*SMALL, "--option"]
+        if earlier:
+            out.mkdir()
+            record = {"precision": "measured", "files": {"ranges": {}}, "seconds": {"ranges": 1}}
+            (out / "run.json").write_text(json.dumps(record))
+        assert read_json(out / "run.json")["precision"] == "measured"
+        assert earlier or read_json(out / "run.json")["files"] == {}
+        for name in COMPARED:
+            (out / name).write_text("" if earlier else other.get(name, ""))
+        return ""
+
+    monkeypatch.setattr(equivalence, "output_of", output_of)
+    monkeypatch.setattr(equivalence, "checked_out", lambda commit, folder: folder)
+    monkeypatch.setattr(equivalence, "PROBES", {"one": (["--option"],)})
+    for module in (equivalence, rows):
+        monkeypatch.setattr(module, "EQUIVALENT", tmp_path / "equivalent.json")
+    monkeypatch.setattr(sys, "argv", ["equivalence", "abc", "--data", str(tmp_path)])
+    return other
+
+
+def test_equal_files_make_one_program_stand_for_the_other(run: dict[str, str]) -> None:
+    own = rows.method_code()
+    assert own != EARLIER and equivalence.main() == 0
+    assert rows.method_code() == EARLIER
+    (probe,) = read_json(rows.EQUIVALENT)[own]["probes"]
+    assert probe["network"] == "one" and set(probe["sha256"]) == set(COMPARED)
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_any_file_that_differs_is_named_and_nothing_is_noted(
+    name: str, run: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run[name] = "other"
+    assert equivalence.main() == 1
+    assert f"one --option: {name} differ" in capsys.readouterr().out
+    assert not rows.EQUIVALENT.exists()
