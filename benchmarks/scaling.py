@@ -2,6 +2,9 @@
 
     python -m benchmarks.scaling
     python -m benchmarks.scaling --networks resnet18,resnet50
+    python -m benchmarks.scaling --networks "" --shared resnet18 --processes 1,2
+
+The last measures one network shared out among processes (benchmarks/ranks.py).
 
 ResNets of the paper with plausible statistics; how long they take hangs on no value. Results go to
 benchmarks/results/scaling/; docs/scaling.md and docs/scaling.svg are written anew after each.
@@ -13,15 +16,17 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import benchmarks.ranks as ranks
 from benchmarks.document import kept, table
 from benchmarks.nearest import rounded_to_nearest
 from benchmarks.process import read, write
+from benchmarks.published_networks import NETWORKS as PUBLISHED
 from benchmarks.published_networks import build
 from benchmarks.rows import ROOT
 from zeroq import devices
@@ -33,6 +38,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "scaling"
 DOCUMENT, PICTURE = ROOT / "docs" / "scaling.md", ROOT / "docs" / "scaling.svg"
 NETWORKS = ("resnet18", "resnet50", "resnet152")
 WIDTHS = (2, 4, 8)
+SHARED = "shared-"  # before the name of a network's result
 IMAGES = 2
 REPEATS = 5
 LEAST_GAIN = {"resnet50": 3.0}  # times less than full passes
@@ -51,9 +57,13 @@ passes in 32-bit floats take ({widths} bits, {images} pictures, one after anothe
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.scaling", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--networks", type=lambda text: text.split(","), default=list(NETWORKS))
+    parser.add_argument("--shared", choices=list(PUBLISHED), help="a network to share out among processes")
+    parser.add_argument("--processes", type=lambda text: [int(each) for each in text.split(",")], default=[1, 2])
+    parser.add_argument("--options", default="--precision fp32", help="of benchmarks.ranks, in quotes")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--markdown-only", action="store_true", help="measure nothing, write the document again")
     asked = parser.parse_args()
+    asked.networks = [name for name in asked.networks if name]
     if unknown := [name for name in asked.networks if name not in NETWORKS]:
         parser.error(f"--networks {unknown[0]}: choose from {', '.join(NETWORKS)}.")
     for name in [] if asked.markdown_only else asked.networks:
@@ -61,6 +71,9 @@ def main() -> int:
             write(path_of(name), measured(name))
         write_document()
         print(name, flush=True)
+    if asked.shared and not asked.markdown_only:
+        record = ranks.measured(asked.shared, asked.processes, asked.options.split())
+        write(RESULTS / f"{SHARED}{asked.shared}.json", record)
     write_document()
     return 0
 
@@ -120,12 +133,13 @@ def path_of(name: str) -> Path:
 def write_document() -> None:
     """The page and its picture, from all results there are."""
     records = [record for name in NETWORKS if (record := read(path_of(name))) is not None]
-    DOCUMENT.write_text(document(records), encoding="utf-8")
+    shared = [record for name in PUBLISHED if (record := read(RESULTS / f"{SHARED}{name}.json")) is not None]
+    DOCUMENT.write_text(document(records, shared), encoding="utf-8")
     PICTURE.write_text(picture(records), encoding="utf-8")
 
 
-def document(records: list[dict[str, Any]]) -> str:
-    """One line for each network."""
+def document(records: list[dict[str, Any]], shared: Sequence[dict[str, Any]] = ()) -> str:
+    """One line for each network, and behind them those that were shared out among processes."""
     lines = []
     for record in records:
         share = record["sensitivity_seconds"] / full_seconds(record)
@@ -143,6 +157,7 @@ def document(records: list[dict[str, Any]]) -> str:
     header += ["times less", "frontier, s", "its points"]
     parts = [HEAD.format(widths=", ".join(map(str, WIDTHS)), images=IMAGES), *(f"- {each}" for each in machines)]
     parts += [table(header, lines), "![Seconds of sensitivities over layers times widths](scaling.svg)"]
+    parts += ranks.document(shared)
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -21,7 +21,7 @@ from zeroq.cli import main
 from zeroq.errors import ModelError, VerificationError
 from zeroq.options import Options
 from zeroq.preprocessing import Preprocessing
-from zeroq.ranks import ALONE
+from zeroq.ranks import ALONE, Ranks
 
 RESULT: dict[str, Any] = {
     "model": "digits",
@@ -132,7 +132,10 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         preprocessing = Preprocessing(size=(8, 8), mean=(0.5,), std=(0.25,), channels="L", resize="stretch")
         return SimpleNamespace(name=model, preprocessing=preprocessing)
 
-    def quantize(model: Any, options: Options, out: Path, *, fresh: bool, on_progress: Callable[..., None]) -> Any:
+    def quantize(
+        model: Any, options: Options, out: Path, *, fresh: bool, ranks: Ranks, on_progress: Callable[..., None]
+    ) -> Any:
+        assert ranks == ALONE
         record.append(("quantize", model.name, options, out, fresh))
         on_progress("distill", 1, 2)
         on_progress("distill", 2, 2)

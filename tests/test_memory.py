@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from zeroq.graph.replay import replay
 from zeroq.memory import GB, NO_LIMIT, UNLIMITED, Amounts, Demand, Rounding, demand_of, plan_memory, predicted
 from zeroq.options import Options
 from zeroq.preparation import prepare
+from zeroq.ranks import Ranks
 from zeroq.run_directory import read_json
 
 HELD = 400_000_000
@@ -29,8 +31,9 @@ SAME = ("model.safetensors", "frontier.json", "ranges.json", "sensitivity.json",
 BYTES = some.integers(1, 10**8)
 DEMANDS = some.builds(
     Demand, images=some.integers(1, 300), rounded=some.integers(2, 128), widths=some.integers(1, 3), pixels=BYTES,
-    values=BYTES, backward=BYTES, floating=BYTES, quantized=BYTES, largest=BYTES, output=BYTES, integers=BYTES,
-    weights=BYTES, layers=some.lists(some.builds(Rounding, BYTES, BYTES, BYTES), min_size=1, max_size=3).map(tuple),
+    values=BYTES, backward=BYTES, floating=BYTES, quantized=BYTES, gradients=BYTES, largest=BYTES, output=BYTES,
+    integers=BYTES, weights=BYTES,
+    layers=some.lists(some.builds(Rounding, BYTES, BYTES, BYTES), min_size=1, max_size=3).map(tuple),
 )  # fmt: skip
 
 
@@ -85,6 +88,22 @@ def test_live_values_are_those_that_a_run_keeps(name: str) -> None:
 
 def position(network: Any, name: str) -> int:
     return [node.name for node in network.graph.nodes].index(name)
+
+
+def test_the_process_that_holds_most_decides_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Two(Ranks):
+        def gathered(self, items: Sequence[Any]) -> list[Any]:
+            return [*items, 2 * HELD]
+
+    prepared = prepare(loaded("plain"), Options(memory_limit=1000))
+    monkeypatch.setattr("zeroq.resident.held", lambda: HELD)
+    monkeypatch.setattr("zeroq.resident.peak", lambda: HELD)
+    assert memory.plan_of(prepared, Two()) == plan_memory(demand_of(prepared), 1000, 2 * HELD, 2 * HELD)
+    assert memory.plan_of(prepared) == plan_memory(demand_of(prepared), 1000, HELD, HELD)
+
+
+def test_a_process_without_the_run_directory_uses_the_nearest_folder_above(tmp_path: Path) -> None:
+    assert UNLIMITED.room(tmp_path).folder == UNLIMITED.room(tmp_path / "runs" / "net").folder == tmp_path
 
 
 def test_without_a_limit_nothing_is_decided() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from hypothesis import strategies as some
 from tests.runs import QUICKLY
 from tests.test_many import SOURCE
 from zeroq.cli import main
-from zeroq.ranks import ALONE, Ranks, started
+from zeroq.ranks import ALONE, Ranks, said_before, started
+from zeroq.run_directory import json_bytes, read_json
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 COLUMNS = ("model", "directory", "onnx_bytes", "divergence", "error")
@@ -65,9 +67,116 @@ def test_processes_share_models_out_and_find_what_one_finds(processes: int, tmp_
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_one_model_is_refused_in_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+NET = """
+import os, signal
+import torch
+from pathlib import Path
+from torch import nn
+from zeroq.divergence import kl_divergence
+
+PREPROCESS = dict(size=(10, 10), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), channels="RGB")
+TASK = "classification"
+
+def divergence(reference, outputs):
+    run, mark = Path(os.environ.get("RUN", "")), Path(os.environ.get("RUN", "") + ".killed")
+    if "RANK" in os.environ and os.environ["RANK"] == os.environ.get("DIES") and not mark.exists():
+        if (run / "ranges.json").exists():  # while sensitivities are measured
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return kl_divergence(reference, outputs)
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 40, 3), nn.BatchNorm2d(40), nn.ReLU(), nn.Conv2d(40, 70, 3), nn.BatchNorm2d(70), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(70, 5),
+    )
+"""
+ASKED = "--average-bits 4 --images 10 --iterations 4 --threads 1 --precision fp32 --json".split()
+SAME = ("distilled.safetensors", "ranges.json", "sensitivity.json", "frontier.json", "model.safetensors", "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a network and its run by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "net.py").write_text(NET)
+    assert main(["quantize", f"{folder}/net.py:net", *ASKED, "--out", str(folder / "one")]) == 0
+    return folder
+
+
+def decided(run: Path, out: Path) -> str:
+    """A directory that holds what was decided by timing and nothing else; others then go on with the same."""
+    out.mkdir()
+    (out / "run.json").write_bytes((run / "run.json").read_bytes())
+    return str(out)
+
+
+def assert_same_bytes(run: Path, other: Path) -> None:
+    assert [name for name in SAME if (run / name).read_bytes() != (other / name).read_bytes()] == []
+
+
+def test_two_processes_find_of_one_model_what_one_finds_to_the_bit(alone: Path, tmp_path: Path) -> None:
+    words = ["quantize", f"{alone}/net.py:net", *ASKED, "--out", decided(alone / "one", tmp_path / "run")]
+    done = launched(2, *words)
+    assert done.returncode == 0, done.stderr
+    assert_same_bytes(alone / "one", tmp_path / "run")
+    assert json.loads(done.stdout)["layers"] == json.loads((alone / "one" / "result.json").read_text())["layers"]
+    assert done.stderr.count("distill: 4 of 4") == 1
+
+
+@pytest.mark.parametrize("words", ["--fastest --memory-limit 100", "--activation-bits 4,8 --activation-mb 0.004"])
+def test_what_is_measured_here_and_bits_of_inputs_are_the_same_for_all(words: str, alone: Path, tmp_path: Path) -> None:
+    """The most that memory and time may ask for: values on disk, few images at a time, a layer in floating point."""
+    asked = ["quantize", f"{alone}/net.py:net", *ASKED, *words.split(), "--out"]
+    assert main([*asked, str(tmp_path / "first")]) == 0
+    record = read_json(tmp_path / "first" / "run.json")
+    if "memory" in record:
+        record["memory"]["amounts"] |= {"kept": 0, "chunk": 3, "batch_bytes": 200_000}
+        record["fastest"]["layers"] = [{"name": "3", "integers_ms": 2.0, "floating_ms": 1.0}]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_bytes(json_bytes(record))
+    assert main([*asked, str(tmp_path / "one")]) == 0
+    done = launched(2, *asked, str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert_same_bytes(tmp_path / "one", tmp_path / "two")
+    chosen, result = (read_json(tmp_path / "two" / name) for name in ("frontier.json", "result.json"))
+    assert ("3" in {each["name"] for each in result["not_quantized"]}) is ("memory" in record)
+    assert chosen["chosen"].get("activation_bits") == (None if "memory" in record else {"3": 4, "8": 8})
+
+
+@pytest.mark.parametrize(("dies", "resumed_by"), [(0, 1), (2, 3)])
+def test_a_process_that_dies_ends_all_in_a_sentence_and_the_run_goes_on(
+    dies: int, resumed_by: int, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(["quantize", "digits", "--out", str(tmp_path / "out")]) == 2
-    assert "start a single process" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    """By one process or several, where a process that is killed left it: in the midst of sensitivities."""
+    out = decided(alone / "one", tmp_path / "run")
+    words = ["quantize", f"{alone}/net.py:net", *ASKED, "--out", out]
+    monkeypatch.setenv("DIES", str(dies))
+    monkeypatch.setenv("RUN", out)
+    done = launched(3, *words)
+    sentence = "zeroq: Another process of this run has ended: the same command again goes on where this one stopped."
+    assert (tmp_path / "run.killed").exists() and done.returncode != 0
+    assert [line for line in done.stderr.splitlines() if line.startswith("zeroq: ")] == [sentence]
+    assert not (tmp_path / "run" / "sensitivity.json").exists()
+    if resumed_by == 1:
+        assert main(words) == 0
+    else:
+        done = launched(resumed_by, *words)
+        assert done.returncode == 0, done.stderr
+        assert "distill: " not in done.stderr
+    assert_same_bytes(alone / "one", tmp_path / "run")
+
+
+def test_what_cannot_be_done_is_said_once_and_ends_all(tmp_path: Path) -> None:
+    done = launched(2, "quantize", "digits:none", "--out", str(tmp_path / "out"))
+    assert done.returncode != 0 and done.stderr.count("zeroq: There is no model 'digits:none'") == 1
+    codes = re.findall(r"exitcode +: (-?\d+)", done.stderr)
+    assert codes and set(codes) <= {"2"} and not (tmp_path / "out").exists()
+
+
+def test_one_process_leads_itself() -> None:
+    assert ALONE.led(lambda together: together() + 1, lambda: 3) == 4
+    assert ALONE.mapped(lambda item: item * 2, [1, 2], on_step=lambda done, total: None) == [2, 4]
+    assert ALONE.leader_first(lambda: 5) == 5 and said_before(2) is None

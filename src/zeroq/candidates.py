@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges
 from zeroq.preparation import Prepared
 from zeroq.ranges import at_widths
+from zeroq.ranks import ALONE, Ranks
 from zeroq.rounding import Rounded, round_weights
 from zeroq.sensitivity import Parameters, Quantized
 from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
@@ -64,13 +65,17 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Layers rounded at every width that they may have, and whole networks of them; computed when asked, then kept."""
+    """Layers rounded at every width that they may have, and whole networks of them; computed when asked, then kept.
+
+    ranks: processes that share layers and corrections out.
+    """
 
     prepared: Prepared
     images: Images
     ranges: Ranges
     on_step: OnStep
     room: Room = IN_MEMORY  # for values
+    ranks: Ranks = ALONE
     _by_method: dict[str, Rounded] = field(default_factory=dict)
     _settled: dict[tuple[Any, ...], Weights] = field(default_factory=dict)
 
@@ -83,18 +88,17 @@ class Candidates:
         return replace(self, prepared=prepared, ranges=at_widths(self.ranges, bits), _by_method={})
 
     def rounded(self, method: str) -> Rounded:
-        """By layer and width, each layer alone, on inputs of unrounded weights."""
+        """By layer and width, each layer alone, on inputs of unrounded weights; every process is to ask."""
         if method not in self._by_method:
-            plan = self.prepared.plan
-            self._by_method[method] = self.round(
-                plan.widths, method=method, settle=False, correct=method == METHOD, on_step=self.on_step
-            )
+            widths = self.prepared.plan.widths
+            own = {name: widths[name] for name in self.ranks.own(list(widths))}
+            found = self.round(own, method=method, settle=False, correct=method == METHOD, on_step=self.on_step)
+            self._by_method[method] = dict(zip(widths, self.ranks.gathered(list(found.values())), strict=True))
         return self._by_method[method]
 
     def settled(self, setting: BitSetting, correction: str = ERRORS, on_step: OnStep | None = None) -> Weights:
-        """By layer, one layer after another, each on what those before it give."""
-        plan = self.prepared.plan
-        key = correction, *((setting[layer.name], plan.input_bits[layer.name]) for layer in plan.layers)
+        """By layer, one layer after another, each on what those before it give; by this process alone."""
+        key = self.key(setting, correction)
         if key not in self._settled:
             widths = {name: (bits,) for name, bits in setting.bits.items()}
             reference = self.prepared.folded if correction == ERRORS else None
@@ -103,6 +107,28 @@ class Candidates:
             )
             self._settled[key] = {name: by_width[setting[name]] for name, by_width in rounded.items()}
         return self._settled[key]
+
+    def key(self, setting: BitSetting, correction: str) -> tuple[Any, ...]:
+        """What settled weights are kept under."""
+        plan = self.prepared.plan
+        return correction, *((setting[layer.name], plan.input_bits[layer.name]) for layer in plan.layers)
+
+    def tried(
+        self, setting: BitSetting, corrections: Sequence[str], on_step: OnStep
+    ) -> dict[str, tuple[Weights, float]]:
+        """By correction: settled weights, and the misfit of the network that they make; every process is to ask."""
+        for correction in corrections:  # one of the processes may have settled it to verify the setting
+            key = self.key(setting, correction)
+            for weights in self.ranks.gathered([self._settled.get(key)]):
+                if weights is not None:
+                    self._settled[key] = weights
+
+        def judged(correction: str) -> tuple[Weights, float]:
+            weights = self.settled(setting, correction, on_step)
+            return weights, self.misfit(self.network(weights))
+
+        new_first = sorted(corrections, key=lambda each: self.key(setting, each) in self._settled)
+        return dict(zip(new_first, self.ranks.mapped(judged, new_first), strict=True))
 
     def round(self, widths: Mapping[str, tuple[int, ...]], **how: Any) -> Rounded:
         """Layers at some widths; how: as in round_weights."""
@@ -117,9 +143,10 @@ class Candidates:
 
     def parameters(self, method: str) -> Quantized:
         """A layer's weight at a width and the bias that goes with it, as measure_sensitivity asks for them."""
+        rounded = self.rounded(method)
 
         def look_up(layer: Layer, width: int) -> Parameters:
-            weight = self.rounded(method)[layer.name][width]
+            weight = rounded[layer.name][width]
             return weight.dequantized(), weight.bias
 
         return look_up

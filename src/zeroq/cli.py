@@ -44,23 +44,30 @@ def main(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        return _refuse(_usage_sentence(error, arguments))
+        return _end(2, _usage_sentence(error, arguments))
     except ZeroqError as error:
-        return _refuse(str(error))
-    except KeyboardInterrupt:
-        click.echo(f"zeroq: {RESUME if arguments[:1] == ['quantize'] else 'Interrupted.'}", err=True)
-        return 130
+        return _end(2, str(error))
+    except KeyboardInterrupt as error:
+        return _end(130, str(error) or (RESUME if arguments[:1] == ["quantize"] else "Interrupted."))
     except BrokenPipeError:  # the reader has seen enough, as in `zeroq models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:
-        traceback.print_exc()
-        return 1
+        return _end(1, traceback.format_exc())
 
 
-def _refuse(sentence: str) -> int:
-    click.echo(f"zeroq: {' '.join(sentence.split())}", err=True)
-    return 2
+def _end(exit_code: int, why: str) -> int:
+    """Say why the command ends, a defect with its place, all else in a sentence; give the exit code.
+
+    Of processes that torchrun has started, the first to come here speaks, and the others end with its exit code.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        import zeroq.ranks as ranks
+
+        if (said := ranks.said_before(exit_code)) is not None:
+            return said
+    click.echo(why if exit_code == 1 else f"zeroq: {' '.join(why.split())}", err=True, nl=exit_code != 1)
+    return exit_code
 
 
 def _usage_sentence(error: click.ClickException, arguments: Sequence[str]) -> str:
@@ -192,15 +199,15 @@ def quantize(
     import zeroq.terminal as terminal
     from zeroq.models import load_model
 
-    if ranks.count() > 1:
-        raise OptionError("torchrun shares several MODELs out, and one alone not yet: start a single process for it.")
-    with terminal.progress(quiet) as on_progress:
-        model = load_model(models[0], weights=weights, preprocess=preprocess, input_shape=input_shape)
+    with ranks.started() as own, terminal.progress(quiet or not own.leads) as on_progress:
+        model = own.leader_first(
+            lambda: load_model(models[0], weights=weights, preprocess=preprocess, input_shape=input_shape)
+        )
         out = out or Path("runs") / f"{model.name}-{options.label}"
-        run = pipeline.quantize_model(model, options, out, fresh=fresh, on_progress=on_progress)
-    if as_json:
+        run = pipeline.quantize_model(model, options, out, fresh=fresh, ranks=own, on_progress=on_progress)
+    if own.leads and as_json:
         _echo_json(run.result)
-    else:
+    elif own.leads:
         terminal.show_run(run.result, run.directory, model.preprocessing)
 
 

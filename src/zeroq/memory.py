@@ -30,6 +30,7 @@ from zeroq.graph.replay import order_of
 from zeroq.numbers.values import ActivationRange, Ranges
 from zeroq.preparation import Prepared
 from zeroq.ranges import GRADIENT_BYTES
+from zeroq.ranks import ALONE, Ranks
 from zeroq.rounding.moments import ROWS_PER_IMAGE
 from zeroq.run_directory import RunDirectory
 from zeroq.simulate import quantize_activations
@@ -70,8 +71,8 @@ class Amounts:
     verified: int = VERIFIED_IMAGES  # images that the file is verified on
 
     def room(self, folder: Path) -> Room:
-        """What rounding may keep."""
-        return Room(self.chunk, self.kept, folder)
+        """What rounding may keep; the rest lies in a folder, or for a process without it in the nearest above it."""
+        return Room(self.chunk, self.kept, next(each for each in (folder, *folder.parents) if each.is_dir()))
 
 
 UNLIMITED = Amounts()
@@ -139,13 +140,17 @@ class MemoryPlan:
 NO_LIMIT = MemoryPlan()
 
 
-def plan_of(prepared: Prepared) -> MemoryPlan:
-    """Of a run whose network is prepared; without --memory-limit everything is as it always is. Raises OptionError."""
+def plan_of(prepared: Prepared, ranks: Ranks = ALONE) -> MemoryPlan:
+    """Of a run whose network is prepared; without --memory-limit everything is as it always is. Raises OptionError.
+
+    ranks: processes that share the run out, of which each keeps within the limit; every one is to ask.
+    """
     if (limit := prepared.options.memory_limit) is None:
         return NO_LIMIT
     demand = demand_of(prepared)
     resident.trim()
-    return plan_memory(demand, limit, resident.held(), resident.peak())
+    held, peak = (max(ranks.gathered([each])) for each in (resident.held(), resident.peak()))
+    return plan_memory(demand, limit, held, peak)
 
 
 def plan_memory(demand: Demand, limit: float, held: int, peak: int) -> MemoryPlan:

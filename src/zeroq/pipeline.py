@@ -29,6 +29,7 @@ from zeroq.models.meaning import Reading
 from zeroq.models.several import preprocess_dict
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
+from zeroq.ranks import ALONE, Ranks
 from zeroq.run_directory import RunDirectory
 from zeroq.stages import FILES, Stages
 from zeroq.version import __version__
@@ -91,31 +92,48 @@ def quantize(
 
 
 def quantize_model(
-    model: LoadedModel, options: Options, out: Path, *, fresh: bool = False, on_progress: OnProgress | None = None
+    model: LoadedModel,
+    options: Options,
+    out: Path,
+    *,
+    fresh: bool = False,
+    ranks: Ranks = ALONE,
+    on_progress: OnProgress | None = None,
 ) -> Run:
-    """All stages, each resumed from the run directory where its inputs are unchanged."""
+    """All stages, each resumed from the run directory where its inputs are unchanged.
+
+    ranks: processes that share the work out. The leading one alone opens the run directory, tells the others what it
+    holds, and writes what they have found; each gives the whole.
+    """
     progress = on_progress or (lambda stage, done, total: None)
+    run = RunDirectory(out, fresh=fresh)
     bounded = nullcontext if options.memory_limit is None else resident.returned
-    with RunDirectory(out, fresh=fresh) as run, devices.threads(options.threads), bounded():
+    with run if ranks.leads else nullcontext(), devices.threads(options.threads), bounded():
         progress("capture", 0, 1)
         prepared = prepare(model, options)
         progress("capture", 1, 1)
-        plan = plan_of(prepared)
-        run.describe(facts(prepared))
-        run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done
-        plan = plan.kept(run, options.memory_limit)
-        stages = Stages(run, prepared, progress, plan.amounts)
+        plan = plan_of(prepared, ranks)
+        if ranks.leads:
+            run.describe(facts(prepared))
+            run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done
+        plan = ranks.led(lambda _: plan.kept(run, options.memory_limit))
+        stages = Stages(run, prepared, progress, plan.amounts, ranks)
         images = stages.distil()
         ranges = stages.ranges(images)
-        candidates = Candidates(prepared, images, ranges, stages.step("candidates"), plan.amounts.room(out))
+        candidates = Candidates(prepared, images, ranges, stages.step("candidates"), plan.amounts.room(out), ranks)
         table = stages.sensitivity(candidates)
         selection = stages.allocate(candidates, table)
-        stages, candidates = stages.at(selection.setting), candidates.at(selection.setting)
-        weight_only = stages.fastest(candidates, selection.setting)
-        network = stages.round(candidates, selection.setting, weight_only)
-        file = stages.export(network, selection.setting)
-        verification = stages.verify(file, network, images)
-        result = conclude(run, stages.prepared, images, table, selection, network, verification, plan)
+        setting = selection.setting
+        stages, candidates = stages.at(setting), candidates.at(setting)
+        weight_only = stages.fastest(candidates, setting)
+
+        def written(rounded: Callable[[], bytes]) -> dict[str, Any]:
+            network = stages.round(setting, rounded, weight_only)
+            file = stages.export(network, setting)
+            verification = stages.verify(file, network, images)
+            return conclude(run, stages.prepared, images, table, selection, network, verification, plan)
+
+        result = ranks.led(written, lambda: stages.rounded(candidates, setting, weight_only))
     return Run(out, result)
 
 

@@ -1,18 +1,37 @@
-"""The processes that torchrun starts, each of a rank: what is shared out among them, and what they tell one another."""
+"""The processes that torchrun starts, each of a rank: what is shared out among them, and what they tell one another.
+
+Nothing else knows of torch.distributed. Every process runs the same program and comes to the same calls in the same
+order: to methods of `Ranks` that say so, all of them must come.
+"""
 
 from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
+import torch
 import torch.distributed as distributed
+from torch import Tensor
 
 PATIENCE = datetime.timedelta(days=7)  # until one waits no longer for the others, whose share may take long
+STORE_PATIENCE = datetime.timedelta(seconds=10)  # until nothing is heard of torchrun itself
+SUMMONS = "compute together"  # in place of a value
+S = TypeVar("S")
 T = TypeVar("T")
+
+
+class Deserted(KeyboardInterrupt):
+    """Another process has ended before its share was done, and with it the run."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another process of this run has ended: the same command again goes on where this one stopped."
+        )
 
 
 @dataclass(frozen=True)
@@ -36,9 +55,71 @@ class Ranks:
         if self.size == 1:
             return list(items)
         shares: list[list[T]] = [[] for _ in range(self.size)]
-        distributed.all_gather_object(shares, list(items))
+        with peers():
+            distributed.all_gather_object(shares, list(items))
         count = sum(map(len, shares))
         return [shares[index % self.size][index // self.size] for index in range(count)]
+
+    def mapped(
+        self, function: Callable[[S], T], items: Sequence[S], on_step: Callable[[int, int], None] | None = None
+    ) -> list[T]:
+        """A function of every item, each computed by one process and known to all; every process is to ask.
+
+        on_step: (done, total) of the own share.
+        """
+        own, found = self.own(items), []
+        for done, item in enumerate(own):
+            found.append(function(item))
+            if on_step is not None:
+                on_step(done + 1, len(own))
+        return self.gathered(found)
+
+    def led(self, lead: Callable[[Callable[[], S]], T], together: Callable[[], S] = lambda: cast(Any, None)) -> T:
+        """What `lead` gives, which the leading process alone calls; every process is to ask.
+
+        lead is handed a function of no arguments: where it calls that, all processes run `together`.
+        """
+        if self.size == 1:
+            return lead(together)
+        if self.leads:
+
+            def summoning() -> S:
+                self.told(SUMMONS)
+                return together()
+
+            return cast(T, self.told((lead(summoning),))[0])
+        while (found := self.told(None)) == SUMMONS:
+            together()
+        return cast(T, found[0])
+
+    def told(self, value: Any) -> Any:
+        """The leading process's value, in every process."""
+        box = [value]
+        with peers():
+            distributed.broadcast_object_list(box)
+        return box[0]
+
+    def leader_first(self, function: Callable[[], T]) -> T:
+        """What a function gives in each process; the others call it once the leading one has, as it may download."""
+        found = [function()] if self.leads else []
+        self.gathered([])
+        return found[0] if found else function()
+
+    def exchanged(self, pieces: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
+        """Send each process its piece, and receive what all have for this one, in their order; every process is to ask.
+
+        pieces: tensors of one type and of any shape; what is received is flat.  lengths: of what comes from each.
+        """
+        counts, size = [piece.numel() for piece in pieces], pieces[0].element_size()
+        sent, received = (pieces[0].new_empty(sum(each)) for each in (counts, lengths))
+        for place, piece in zip(sent.split(counts), pieces, strict=True):
+            place.view(piece.shape).copy_(piece)
+        with peers():
+            distributed.all_to_all_single(
+                received.view(torch.uint8), sent.view(torch.uint8),  # of whatever type, as gloo knows few
+                [size * length for length in lengths], [size * count for count in counts],
+            )  # fmt: skip
+        return received
 
 
 ALONE = Ranks()
@@ -51,12 +132,54 @@ def count() -> int:
 
 @contextmanager
 def started() -> Iterator[Ranks]:
-    """This process among those that torchrun has started; when one dies, torchrun ends the others."""
+    """This process among those that torchrun has started, which ends all when one dies.
+
+    A process that fails keeps its connections until it has ended, so that none of the others speaks first.
+    Raises Deserted where another one ends.
+    """
     if count() == 1:
         yield ALONE
         return
-    distributed.init_process_group("gloo", timeout=PATIENCE)
+    before = signal.signal(signal.SIGTERM, desert)
     try:
+        distributed.init_process_group("gloo", timeout=PATIENCE)
         yield Ranks(distributed.get_rank(), distributed.get_world_size())
-    finally:
         distributed.destroy_process_group()
+    except BaseException:
+        before = signal.SIG_IGN  # this one ends by itself, with an exit code of its own
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def desert(*_: object) -> None:
+    """torchrun's way to say that another process has ended."""
+    raise Deserted
+
+
+@contextmanager
+def peers() -> Iterator[None]:
+    """Raise Deserted where a connection to another process is lost."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Deserted from error
+
+
+def said_before(exit_code: int) -> int | None:
+    """The exit code of the process that was first to say why all end; None where this is the first, and is to say it.
+
+    exit_code: of this process.
+    """
+    if count() == 1:
+        return None
+    try:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = distributed.TCPStore(host, port, is_master=False, timeout=STORE_PATIENCE)
+        start = f"zeroq/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}"
+        if store.add(f"{start}/speakers", 1) > 1:
+            return int(store.get(f"{start}/exit code"))
+        store.set(f"{start}/exit code", str(exit_code))
+    except (KeyError, RuntimeError):  # torchrun has gone, or was none
+        pass
+    return None

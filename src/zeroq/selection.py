@@ -23,6 +23,7 @@ from zeroq.allocate import (
 from zeroq.bounds import Limits, limits_of
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, TARGETS, Options
+from zeroq.ranks import ALONE, Ranks
 from zeroq.setting import LayerPlan, Option
 from zeroq.simulate.peak import Memory
 
@@ -60,12 +61,14 @@ def select(
     *,
     left_over: Mapping[str, float],
     memory: Memory,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """What frontier.json holds: the setting within the limits whose whole quantized network diverges least.
 
     table: sensitivities of the layers that have a choice; None where none has.  other_bytes: of the file beside the
     weights, for a target in megabytes.  divergence: of the network with a setting, on held-out images.
     left_over: by layer, what of its sensitivity counts (`compensation`).  memory: what is in it while the network runs.
+    ranks: processes that share the settings out.
     Raises SizeError for a limit that no setting keeps.
     """
     price = Price(plan, table, left_over)
@@ -77,13 +80,13 @@ def select(
     )
     if table is None:
         tried = [Candidate(f"uniform-{options.candidate_widths[0]}", tried[0].setting)]
+    settings = [setting_of(plan, candidate.setting) for candidate in tried]
+    verified = ranks.mapped(divergence if len(tried) > 1 else lambda setting: None, settings, on_step)
     records = []
-    for index, candidate in enumerate(tried):
-        setting = setting_of(plan, candidate.setting)
+    for candidate, setting, diverged in zip(tried, settings, verified, strict=True):
         records.append(describe(candidate.name, setting, plan) | taken(plan, setting, options, memory))
         records[-1]["sensitivity"] = float(sum_of(price.table(plan), candidate.setting))
-        records[-1]["divergence"] = divergence(setting) if len(tried) > 1 else None
-        on_step(index + 1, len(tried))
+        records[-1]["divergence"] = diverged
     chosen = min(records, key=lambda record: record["divergence"] or 0.0)
     frontier = found.frontier
     points = list(zip(frontier.sizes.tolist(), frontier.costs.tolist(), strict=True)) if table else []

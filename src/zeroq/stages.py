@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 import onnxruntime
@@ -15,15 +15,14 @@ import torch
 from torch import Tensor
 
 import zeroq.devices as devices
-from zeroq.allocate import budget_in_activation_bits
-from zeroq.candidates import ERRORS, MEANS, METHOD, NOTHING, UNLIKE_IMAGES, Candidates, Images, Weights
+from zeroq.candidates import METHOD, UNLIKE_IMAGES, Candidates, Images
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
 from zeroq.distillation import EFFORTS, distill, distill_several, guide_of, starts, variants
 from zeroq.fastest import choose_fastest, weights_to_time
-from zeroq.finer_outputs import LEAST, choose_finer
+from zeroq.final_network import final_network, placement_with
 from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
 from zeroq.graph.text import graph_to_data
@@ -33,38 +32,49 @@ from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, Ranges, SensitivityTable
 from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS
 from zeroq.preparation import Prepared
+from zeroq.ranks import ALONE, Ranks
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
-from zeroq.sensitivity import measure_sensitivity
+from zeroq.sensitivity import Quantized, measure_sensitivity
 from zeroq.setting import LayerPlan
-from zeroq.simulate import Placement, QuantizedNetwork, Quantizer
-from zeroq.simulate.idle import without_idle
-from zeroq.simulate.outputs import output_quantizers, without
-from zeroq.simulate.peak import memory_of
+from zeroq.simulate import QuantizedNetwork
 from zeroq.simulate.placement import busiest
 from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
 from zeroq.version import __version__
 
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
-CORRECTED = {ERRORS: f"{METHOD}, errors corrected", MEANS: f"{METHOD}, means corrected", NOTHING: METHOD}
-CLEARLY = 0.8  # of the misfit, at most
 UNPACKING_TABLES = 8192  # bytes of the tables that unpack weights of several widths in one file, at most
+S = TypeVar("S")
+T = TypeVar("T")
 FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distilled.safetensors"}
 
 
 @dataclass
 class Stages:
-    """One run's stages; call them in the order of pipeline.quantize_model."""
+    """One run's stages; call them in the order of pipeline.quantize_model.
+
+    run: the directory, which of several processes the leading one alone has open.  ranks: those processes.
+    """
 
     run: RunDirectory
     prepared: Prepared
     on_progress: Callable[[str, int, int], None]
     amounts: Amounts = UNLIMITED  # that are computed at a time
+    ranks: Ranks = ALONE
 
     def step(self, stage: str) -> Callable[[int, int], None]:
         """Progress of one stage."""
         return lambda done, total: self.on_progress(stage, done, total)
+
+    def stage(
+        self, name: str, key: Mapping[str, Any], files: Sequence[str], *,
+        compute: Callable[[], S], save: Callable[[S], None], load: Callable[[], T],
+    ) -> T:  # fmt: skip
+        """The value of a stage of RunDirectory, told to all processes; what is not there yet, they compute together."""
+        return self.ranks.led(
+            lambda compute: self.run.stage(name, key, files, compute=compute, save=save, load=load), compute
+        )
 
     def at(self, setting: BitSetting) -> Stages:
         """With the inputs' bits of a setting."""
@@ -85,7 +95,8 @@ class Stages:
         def compute() -> Inputs:
             how: dict[str, Any] = {
                 "count": count, "iterations": iterations, "seed": options.seed, "precision": precision,
-                "trust": prepared.trust, "batch_bytes": self.amounts.batch_bytes, "on_step": self.step("distill"),
+                "trust": prepared.trust, "batch_bytes": self.amounts.batch_bytes, "ranks": self.ranks,
+                "on_step": self.step("distill"),
             }  # fmt: skip
             if prepared.model.example is None:
                 return distill(prepared.network, prepared.statistics[0], **how)
@@ -101,7 +112,7 @@ class Stages:
     def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Inputs]) -> Inputs:
         """Images, in the run directory unless --no-keep-images says otherwise."""
         name, names = FILES["images"], self.image_names()
-        return self.run.stage(
+        return self.stage(
             "distill", {**self.origin(), **key}, [name] if self.prepared.options.keep_images else [], compute=compute,
             save=lambda images: self.run.write_tensors(
                 name, {key: value.contiguous() for key, value in zip(names, as_tuple(images), strict=True)}
@@ -139,7 +150,8 @@ class Stages:
             self.run.seconds |= {f"step {name}": round(value, 4) for name, value in seconds.items()}
             return {"dtype": best.name, "layout": best.layout}
 
-        decided = self.run.decide("precision", {**self.origin(), "asked": self.prepared.options.precision}, measure)
+        key = {**self.origin(), "asked": self.prepared.options.precision}
+        decided = self.ranks.led(lambda _: self.run.decide("precision", key, measure))
         return Precision(DTYPES[decided["dtype"]], decided["layout"] == "channels-last")
 
     def ranges(self, images: Images) -> Ranges:
@@ -149,9 +161,9 @@ class Stages:
             "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
             "divergence": fingerprint_of(prepared.meaning),
         }  # fmt: skip
-        return self.run.stage(
+        return self.stage(
             "ranges", key, ["ranges.json"],
-            compute=lambda: fit_ranges(prepared, images, self.amounts.chunk, self.step("ranges")),
+            compute=lambda: fit_ranges(prepared, images, self.amounts.chunk, self.step("ranges"), self.ranks),
             save=lambda ranges: self.run.write_json("ranges.json", ranges_to_json(ranges)),
             load=lambda: ranges_from_json(self.run.read_json("ranges.json")),
         )  # fmt: skip
@@ -164,28 +176,30 @@ class Stages:
         widths = prepared.options.candidate_widths
 
         def compute() -> SensitivityTable | None:
-            how: dict[str, Any] = {
-                "measure": measure, "meaning": prepared.meaning, "chunk": self.amounts.widened,
-            }  # fmt: skip
-            images, inputs = candidates.images.held_out, None
-            if plan.input_widths:
-                inputs = measure_sensitivity(
-                    prepared.folded, images, prepared.options.activation_widths, candidates.inputs,
-                    layers=list(plan.input_widths), on_step=self.step("inputs"), **how,
+            def measured(names: list[str], widths: Sequence[int], quantized: Quantized, stage: str) -> SensitivityTable:
+                own = measure_sensitivity(
+                    prepared.folded, candidates.images.held_out, widths, quantized, layers=self.ranks.own(names),
+                    measure=measure, meaning=prepared.meaning, chunk=self.amounts.widened, on_step=self.step(stage),
                 )  # fmt: skip
+                return replace(own, layers=tuple(names), values=tuple(self.ranks.gathered(own.values)))
+
+            inputs = None
+            if plan.input_widths:
+                inputs = measured(
+                    list(plan.input_widths), prepared.options.activation_widths, candidates.inputs, "inputs"
+                )
             if not open_layers:
                 return None if inputs is None else SensitivityTable(measure, (), (), (), inputs)
-            return replace(measure_sensitivity(
-                prepared.folded, images, widths, candidates.parameters(MEASURES[measure]),
-                layers=open_layers, on_step=self.step("sensitivity"), **how,
-            ), inputs=inputs)  # fmt: skip
+            return replace(
+                measured(open_layers, widths, candidates.parameters(MEASURES[measure]), "sensitivity"), inputs=inputs
+            )
 
         key = {
             "measure": measure,
             "widths": {name: list(each) for name, each in plan.widths.items()},
             "divergence": fingerprint_of(prepared.meaning),
         }
-        return self.run.stage(
+        return self.stage(
             "sensitivity", key, ["sensitivity.json"],
             compute=compute,
             save=lambda table: self.run.write_json("sensitivity.json", sensitivity_to_json(table, measure)),
@@ -203,10 +217,10 @@ class Stages:
             return select(
                 prepared.plan, table, prepared.options, other, candidates.divergence_at, self.step("allocate"),
                 left_over=left_over(prepared.folded, prepared.plan.layers) if corrects else dict.fromkeys(names, 1.0),
-                memory=prepared.memory,
+                memory=prepared.memory, ranks=self.ranks,
             )  # fmt: skip
 
-        return Selection(self.run.stage(
+        return Selection(self.stage(
             "allocate", {name: getattr(prepared.options, name) for name in (*TARGETS, *BOUNDS)}, ["frontier.json"],
             compute=compute,
             save=lambda record: self.run.write_json("frontier.json", record),
@@ -240,76 +254,39 @@ class Stages:
             weights = weights_to_time(prepared, setting)
 
             def file(names: tuple[str, ...]) -> bytes:
-                return self.onnx_bytes(candidates.network(weights, self.placement(names), names), setting)
+                return self.onnx_bytes(candidates.network(weights, placement_with(prepared, names), names), setting)
 
             found = choose_fastest(prepared, file, self.step("fastest"))
             self.run.seconds["fastest"] = round(time.perf_counter() - start, 3)
             return found
 
         machine = {"instructions": devices.integer_instructions(), "onnxruntime": onnxruntime.__version__}
-        decided = self.run.decide("fastest", {"threads": threads, **machine}, measure)
+        decided = self.ranks.led(lambda _: self.run.decide("fastest", {"threads": threads, **machine}, measure))
         return tuple(layer["name"] for layer in decided["layers"])
 
-    def placement(self, weight_only: tuple[str, ...]) -> Placement:
-        """Where quantizers stand if these layers compute in floating point."""
-        prepared = self.prepared
-        floating = (*prepared.plan.floating, *weight_only)
-        return without_idle(prepared.folded, prepared.placement, floating) if weight_only else prepared.placement
-
-    def round(self, candidates: Candidates, setting: BitSetting, weight_only: tuple[str, ...] = ()) -> QuantizedNetwork:
-        """The quantized network: every layer rounded in order, with what of the corrections helps.
+    def rounded(self, candidates: Candidates, setting: BitSetting, weight_only: tuple[str, ...] = ()) -> bytes:
+        """The file of the network that a setting comes to, by all processes together.
 
         weight_only: layers that compute in floating point with what their integers stand for.
         """
-        prepared, plan = self.prepared, self.prepared.plan
+        final = final_network(candidates, setting, weight_only, self.step("rounding"))
+        metadata = {
+            "rounding": dict.fromkeys(setting.bits, final.rounding), "finer_outputs": list(final.finer_outputs),
+            **self.metadata(setting),
+        }  # fmt: skip
+        return serialise(final.network, weight_widths(self.prepared.plan, setting), metadata)
 
-        def compute() -> bytes:
-            step = self.step("rounding")
-            tried = {each: candidates.settled(setting, each, step) for each in CORRECTED}
-            correction = chosen_correction(
-                {each: candidates.misfit(candidates.network(weights)) for each, weights in tried.items()}
-            )
-            chosen, finer = self.with_finer_outputs(candidates, tried[correction], weight_only)
-            metadata = {
-                "rounding": dict.fromkeys(setting.bits, CORRECTED[correction]), "finer_outputs": list(finer),
-                **self.metadata(setting),
-            }  # fmt: skip
-            return serialise(chosen, weight_widths(plan, setting), metadata)
-
-        key = {"method": METHOD, "portable": prepared.options.portable, "says": self.metadata(setting)}
+    def round(
+        self, setting: BitSetting, compute: Callable[[], bytes], weight_only: tuple[str, ...] = ()
+    ) -> QuantizedNetwork:
+        """The quantized network. compute: `rounded`; all else is for the leading process alone."""
+        key = {"method": METHOD, "portable": self.prepared.options.portable, "says": self.metadata(setting)}
         return self.run.stage(
             "rounding", key | ({"weight_only": list(weight_only)} if weight_only else {}),
             [FILES["model"]], compute=compute,
             save=lambda data: self.run.write_bytes(FILES["model"], data),
             load=lambda: load_network(self.run.path / FILES["model"])[0],
         )  # fmt: skip
-
-    def with_finer_outputs(
-        self, candidates: Candidates, weights: Weights, weight_only: tuple[str, ...]
-    ) -> tuple[QuantizedNetwork, tuple[str, ...]]:
-        """The network, with those layers' outputs in floating point that matter, and the names of these."""
-        prepared = self.prepared
-        quantizers = output_quantizers(prepared.folded, prepared.placement, prepared.plan.floating)
-        placement = self.placement(weight_only)
-
-        def made(names: tuple[str, ...]) -> QuantizedNetwork:
-            left = without(placement, [quantizers[name] for name in names]) if names else placement
-            return candidates.network(weights, left, weight_only)
-
-        if not self.keeps_peak(list(quantizers.values())):
-            quantizers = {}
-        least = LEAST if prepared.meaning.divergence is None else 0.0  # a user's own has a scale of its own
-        finer = choose_finer(list(quantizers), lambda names: candidates.divergence(made(names)), least=least)
-        return made(finer), finer
-
-    def keeps_peak(self, quantizers: list[Quantizer]) -> bool:
-        """Whether the values of some quantizers may be in floating point, as far as a bound on the peak goes."""
-        prepared = self.prepared
-        limit = budget_in_activation_bits(least=0, activation_mb=prepared.options.activation_mb)
-        if limit is None:
-            return True
-        memory = memory_of(prepared.folded, without(prepared.placement, quantizers), prepared.plan.input_bits)
-        return memory.peak(prepared.plan.input_bits) <= limit
 
     def metadata(self, setting: BitSetting) -> dict[str, Any]:
         """What both files say of themselves."""
@@ -355,17 +332,6 @@ class Stages:
         self.run.seconds["verify"] = round(time.perf_counter() - start, 3)
         self.on_progress("verify", 1, 1)
         return found
-
-
-def chosen_correction(misfits: Mapping[str, float]) -> str:
-    """ERRORS where that is clearly better than MEANS, else the better of MEANS and NOTHING.
-
-    At W8A8 ESPNet's misfit falls to 0.84 by it, while it loses half a point of mIoU on pictures; at W4A8 the misfit
-    falls to 0.6 and the divergence on pictures to 0.7.
-    """
-    if misfits[ERRORS] <= CLEARLY * misfits[MEANS]:
-        return min(ERRORS, NOTHING, key=misfits.__getitem__)
-    return min(MEANS, NOTHING, key=misfits.__getitem__)
 
 
 def weight_widths(plan: LayerPlan, setting: BitSetting) -> dict[str, int]:

@@ -41,3 +41,17 @@ def test_the_picture_is_well_formed_and_shows_every_network() -> None:
         root = ElementTree.fromstring(picture(records))
         assert len(root.findall("{*}circle")) == len(records)
         assert all(-1 <= float(circle.get("cy", "nan")) <= 320 for circle in root.findall("{*}circle"))
+
+
+def test_a_network_over_processes_has_a_line_for_each_number_of_them() -> None:
+    rows = [
+        {"processes": 1, "distill": 10.0, "sensitivity": 20.0, "whole": 60.0, "same_files": True},
+        {"processes": 2, "distill": 5.0, "sensitivity": 16.0, "whole": 40.0, "same_files": True},
+    ]
+    record = {"network": "resnet18", "cpu": "one", "options": "--images 16", "precision": "fp32", "rows": rows}
+    assert "several processes" not in document([])
+    lines = [line for line in document([], [record]).splitlines() if line.startswith("| resnet18")]
+    assert [line.strip("| ").split(" | ")[3:] for line in lines] == [
+        ["10.0", "1.00", "20.0", "1.00", "60.0", "1.00", "yes"],
+        ["5.0", "2.00 (1.7) met", "16.0", "1.25 (1.7) **missed**", "40.0", "1.50", "yes"],
+    ]

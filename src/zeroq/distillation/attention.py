@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from zeroq.devices import Precision
 from zeroq.distillation.mixtures import mixtures, patch_places
+from zeroq.distillation.share import WHOLE, Share
 from zeroq.distillation.starts import column
 from zeroq.distillation.statistics import InputStatistic
 from zeroq.errors import NumericalError
@@ -69,10 +70,13 @@ class Attending:
     wanted: Mapping[str, Tensor]  # by softmax: shares of the patches, [images x heads, patches]
     statistic: InputStatistic
     precision: Precision
+    share: Share = WHOLE  # the part of the batch that this process is given
 
     def loss(self, images: Tensor) -> Tensor:
         """A number for images [N, C, ...]."""
-        values = values_of(self.network, self.tensors, self.sites, self.precision.apply(images))
+        own = values_of(self.network, self.tensors, self.sites, self.precision.apply(images))
+        values = {name: self.share.whole(value) for name, value in own.items()}
+        images = self.share.whole(images)
         diversity = [unevenness(patches_of(values[site.mixed].float())) for site in self.sites]
         attention = [distance(received(values[site.shares].float()), self.wanted[site.shares]) for site in self.sites]
         return (
@@ -92,9 +96,17 @@ class Attending:
 
 
 def prepare_attention(
-    network: Network, statistic: InputStatistic, precision: Precision, images: Tensor, generator: torch.Generator
+    network: Network,
+    statistic: InputStatistic,
+    precision: Precision,
+    images: Tensor,
+    generator: torch.Generator,
+    share: Share = WHOLE,
 ) -> Attending:
-    """The objective for as many images [N, C, ...], with a random mixture for each, in each layer and head."""
+    """The objective for as many images [N, C, ...], with a random mixture for each, in each layer and head.
+
+    share: the part of these images that this process has.
+    """
     used = {str(node.target) for node in network.graph.nodes if node.op == "get_attr"}
     tensors = {name: precision.apply(network.tensors[name]) for name in used}
     sites = find_attention(network)
@@ -104,7 +116,7 @@ def prepare_attention(
     for site in sites:
         *leading, _, keys = values[site.shares].shape
         wanted[site.shares] = mixtures(math.prod(leading), keys, generator)
-    return Attending(network, tensors, sites, wanted, statistic, precision)
+    return Attending(network, tensors, sites, wanted, statistic, precision, share)
 
 
 def values_of(

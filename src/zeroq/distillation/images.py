@@ -15,12 +15,14 @@ from zeroq.devices import Precision
 from zeroq.distillation.attention import find_attention, prepare_attention
 from zeroq.distillation.doubts import Trust, examine
 from zeroq.distillation.measuring import Moments, is_measured, measuring_graph, moments_by_autograd
+from zeroq.distillation.share import WHOLE, Share
 from zeroq.distillation.starts import natural_noise
 from zeroq.distillation.statistics import InputStatistic
-from zeroq.distillation.steps import optimise
+from zeroq.distillation.steps import Objective, optimise
 from zeroq.distillation.targets import Targets, make_targets
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, replay
+from zeroq.ranks import ALONE, Ranks
 
 NORMS, ATTENTION, NOTHING = "batchnorm", "attention", "nothing"  # what images are made for
 ATTENDED = 2  # one image of so many is made for the network's attention
@@ -49,6 +51,7 @@ def distill(
     precision: Precision = FULL_PRECISION,
     trust: Trust | None = None,
     batch_bytes: float = BATCH_BYTES,
+    ranks: Ranks = ALONE,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Images [count, C, ...] on which the inputs of the network's BatchNorms have the statistics of training.
@@ -57,6 +60,7 @@ def distill(
     variances, and the same for the input (arXiv:2001.00281, which takes each image alone and weighs nothing), over
     the whole batch, from noise of natural spectrum; each step ends with values that a picture can give.
     trust: which channels are matched; by default as `examine` finds.
+    ranks: processes that have a part of each batch; every one of them gives all images.
     network: not folded. Without BatchNorms every second image is optimised for the network's attention instead (see
     `Attending`), and stays what it starts as where there is none: images that are all alike in what they are made for
     are worse than noise, and both kinds together better than either.
@@ -81,13 +85,18 @@ def distill(
         return images
     optimised = images if guide == NORMS else images[::ATTENDED]
     batches = optimised.split(batch_size(network, len(optimised), precision, batch_bytes))
-    matching = prepare(network, input_statistic, precision, trust) if guide == NORMS else None
+    trust = trust or examine(network, input_statistic) if guide == NORMS else None
     steps, total = itertools.count(1), iterations * len(batches)
     report = (lambda: None) if on_step is None else (lambda: on_step(next(steps), total))
     found = []
     for batch in batches:
-        objective = matching or prepare_attention(network, input_statistic, precision, batch, generator)
-        found.append(optimise(batch, objective, iterations, report))
+        share = Share.of(len(batch), ranks)
+        objective: Objective
+        if guide == NORMS:
+            objective = prepare(network, input_statistic, precision, trust, share=share)
+        else:
+            objective = prepare_attention(network, input_statistic, precision, batch, generator, share)
+        found.append(optimise(batch, objective, iterations, report, share))
     optimised.copy_(torch.cat(found))
     return images
 
@@ -115,10 +124,11 @@ class Matching:
     statistic: InputStatistic
     precision: Precision
     others: Mapping[str, Tensor] = field(default_factory=dict)  # the network's further inputs, which stay as they are
+    share: Share = WHOLE  # the part of the batch, and of others, that this process is given
 
     def loss(self, images: Tensor) -> Tensor:
         """The distance of the images' statistics from the targets."""
-        return self.targets.loss(self.measure(images), len(images))
+        return self.targets.loss(self.measure(images), len(images) if self.share.alone else self.share.count)
 
     def refuse(self, images: Tensor) -> NoReturn:
         """Name the first BatchNorm whose input holds no numbers. Raises NumericalError."""
@@ -131,17 +141,23 @@ class Matching:
         value = self.precision.apply(images)
         others = {name: self.precision.apply(other) for name, other in self.others.items()}
         measured = replay(self.graph, self.tensors, {self.input: value, **others})["output"]
-        return [*measured, moments_by_autograd(images)]
+        return [*measured, moments_by_autograd(self.share.whole(images))]
 
 
 def prepare(
-    network: Network, statistic: InputStatistic, precision: Precision, trust: Trust | None = None, index: int = 0
+    network: Network,
+    statistic: InputStatistic,
+    precision: Precision,
+    trust: Trust | None = None,
+    index: int = 0,
+    share: Share = WHOLE,
 ) -> Matching:
     """The network's tensors in the precision of the computation; those of BatchNorms stay in 32 bits.
 
     index: of the input that is to be moved.  trust: by default as `examine` finds for a network of one input.
+    share: the part of the batch that this process has.
     """
-    graph = measuring_graph(network)
+    graph = measuring_graph(network, share)
     of_norms = {
         str(node.target)
         for node in graph.nodes
@@ -152,7 +168,7 @@ def prepare(
         name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used
     }
     targets = make_targets(network, statistic, trust or examine(network, statistic), index)
-    return Matching(graph, tensors, network.inputs[index], targets, statistic, precision)
+    return Matching(graph, tensors, network.inputs[index], targets, statistic, precision, share=share)
 
 
 def batch_size(network: Network, count: int, precision: Precision, batch_bytes: float = BATCH_BYTES) -> int:

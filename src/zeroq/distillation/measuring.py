@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from zeroq.distillation.share import WHOLE, Share
 from zeroq.graph import Network
 
 Moments = tuple[Tensor, Tensor]  # mean and biased variance per channel: [C], [C]
@@ -31,12 +33,14 @@ class NormaliseAndMeasure(torch.autograd.Function):
         mean: Tensor,
         variance: Tensor,
         epsilon: float,
+        share: Share = WHOLE,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """value: [N, C, ...] -> the same normalised, [C], [C] in 32 bits."""
+        """value: [N, C, ...] -> the same normalised, [C], [C] in 32 bits, of all processes' parts of the batch."""
         normalised = torch.nn.functional.batch_norm(value, mean, variance, weight, bias, False, 0.0, epsilon)
-        found_mean, found_variance = moments(value)
+        found_mean, found_variance = moments_of_all(value, share)
         gain = torch.rsqrt(variance + epsilon) * (1.0 if weight is None else weight)
         context.save_for_backward(value, found_mean, gain)
+        context.images = len(value) if share.alone else share.count
         context.set_materialize_grads(False)
         return normalised, found_mean, found_variance
 
@@ -45,13 +49,13 @@ class NormaliseAndMeasure(torch.autograd.Function):
         """Gradients of the three results -> gradient of the value; stored tensors get none."""
         of_normalised, of_mean, of_variance = gradients
         value, mean, gain = context.saved_tensors
-        count = value.numel() // value.shape[1]
+        count = context.images * math.prod(value.shape[2:])
         slope = torch.zeros_like(mean) if of_variance is None else 2 * of_variance / count
         offset = (0.0 if of_mean is None else of_mean / count) - slope * mean
         result = torch.addcmul(along(offset, value), along(slope, value), value)
         if of_normalised is not None:
             result = result.addcmul_(along(gain, value), of_normalised)
-        return result, None, None, None, None, None
+        return result, None, None, None, None, None, None
 
 
 def moments(value: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,6 +66,16 @@ def moments(value: Tensor) -> tuple[Tensor, Tensor]:
     """
     unused = torch.zeros(value.shape[1], device=value.device)
     mean, variance = torch.batch_norm_update_stats(value, unused, unused.clone(), 0.0)
+    return mean, variance
+
+
+def moments_of_all(value: Tensor, share: Share) -> tuple[Tensor, Tensor]:
+    """`moments` of the whole batch, of which each process has a part; each finds those of some channels."""
+    if share.alone:
+        return moments(value)
+    own = share.own_channels(value)
+    found = torch.stack(moments(own), 1) if own.shape[1] else torch.zeros(0, 2)
+    mean, variance = share.all_channels(found, value).unbind(1)
     return mean, variance
 
 
@@ -83,9 +97,11 @@ def along(vector: Tensor, value: Tensor) -> Tensor:
     return vector.to(value.dtype).reshape(1, -1, *[1] * (value.dim() - 2))
 
 
-def normalise_and_measure(value: Tensor, weight: Any, bias: Any, mean: Tensor, variance: Tensor, *rest: Any) -> Any:
+def normalise_and_measure(
+    value: Tensor, weight: Any, bias: Any, mean: Tensor, variance: Tensor, *rest: Any, share: Share = WHOLE
+) -> Any:
     """The stand-in for aten.batch_norm, with its arguments: normalised value, mean and variance of the input."""
-    return NormaliseAndMeasure.apply(value, weight, bias, mean, variance, rest[2])
+    return NormaliseAndMeasure.apply(value, weight, bias, mean, variance, rest[2], share)
 
 
 def is_measured(node: fx.Node) -> bool:
@@ -93,17 +109,18 @@ def is_measured(node: fx.Node) -> bool:
     return node.target is normalise_and_measure
 
 
-def measuring_graph(network: Network) -> fx.Graph:
+def measuring_graph(network: Network, share: Share = WHOLE) -> fx.Graph:
     """The part of the network that its BatchNorms need, with the statistics of their inputs as its output.
 
-    Output: per BatchNorm a pair (mean, variance). The graph reads the network's own tensors.
+    Output: per BatchNorm a pair (mean, variance), of the whole batch. The graph reads the network's own tensors.
+    share: the part of a batch that it is to be run on.
     """
     graph = copy.deepcopy(network.graph)
     nodes = {node.name: node for node in graph.nodes}
     pairs = []
     for norm in network.norms:
         node = nodes[norm.node]
-        node.target = normalise_and_measure
+        node.target, node.kwargs = normalise_and_measure, {"share": share}
         with graph.inserting_after(node):
             parts = [graph.call_function(operator.getitem, (node, index)) for index in range(3)]
         node.replace_all_uses_with(parts[0], delete_user_cb=lambda user, parts=parts: user not in parts)

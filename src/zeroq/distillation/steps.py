@@ -10,6 +10,7 @@ from typing import NoReturn, Protocol
 import torch
 from torch import Tensor
 
+from zeroq.distillation.share import WHOLE, Share
 from zeroq.distillation.starts import column, shape_spectrum
 from zeroq.distillation.statistics import InputStatistic
 
@@ -44,7 +45,9 @@ class Place:
     change: Tensor  # in deviations of the input, for a step size of 1
 
 
-def optimise(batch: Tensor, objective: Objective, iterations: int, report: Callable[[], None]) -> Tensor:
+def optimise(
+    batch: Tensor, objective: Objective, iterations: int, report: Callable[[], None], share: Share = WHOLE
+) -> Tensor:
     """One batch after `iterations` steps of Adam, their size falling along half a cosine. Raises NumericalError.
 
     Adam's steps are white noise at first. For large images it works on what a filter of spectrum 1/f turns into them,
@@ -54,25 +57,27 @@ def optimise(batch: Tensor, objective: Objective, iterations: int, report: Calla
     shift of a whole image grow to 8 deviations, which left ResNet18 of untrained weights at 9.8 (0.04 with this; both
     after 12 steps) and ESPNet at 20.1 (7.5). Limits of the step's size did harm elsewhere: 4.9 to 10.4 on EtiNyNet,
     which has 3.7.
+    share: each process moves its part of the batch, for a loss that all of them have together, and gives the whole.
     """
+    batch = share.own(batch)
     exponent = 1.0 if max(batch.shape[2:], default=0) >= LARGE else 0.0
     low, high, deviation = (column(getattr(objective.statistic, name), batch) for name in ("low", "high", "deviation"))
-    moments, images, place, share = Adam.start(batch), batch, None, 1.0
+    moments, images, place, factor = Adam.start(batch), batch, None, 1.0
     for step in range(iterations):
         loss, gradient = value_and_gradient(objective, images)
-        if acceptable(loss, gradient, place):
-            share = min(1.0, share * FORTH)
+        if acceptable(loss, share.all(bool(gradient.isfinite().all())), place):
+            factor = min(1.0, factor * FORTH)
             moments = moments.updated(shape_spectrum(gradient, exponent))
             least = loss if place is None else min(loss, place.least)
             place = Place(images, loss, least, shape_spectrum(moments.direction(), exponent))
         elif place is None:
             objective.refuse(images)
         else:
-            share *= BACK
-        size = share * LEARNING_RATE * (1 + math.cos(math.pi * step / iterations)) / 2
+            factor *= BACK
+        size = factor * LEARNING_RATE * (1 + math.cos(math.pi * step / iterations)) / 2
         images = torch.clamp(place.images - size * deviation * place.change, low, high)
         report()
-    return images if place is None or better(objective, images, place) else place.images
+    return share.whole(images if place is None or better(objective, images, place) else place.images)
 
 
 def value_and_gradient(objective: Objective, images: Tensor) -> tuple[float, Tensor]:
@@ -83,9 +88,9 @@ def value_and_gradient(objective: Objective, images: Tensor) -> tuple[float, Ten
     return loss.item(), gradient
 
 
-def acceptable(loss: float, gradient: Tensor, place: Place | None) -> bool:
-    """Whether a step led to numbers, and to no loss that is far above the least so far."""
-    return math.isfinite(loss) and bool(gradient.isfinite().all()) and (place is None or loss <= RISE * place.least)
+def acceptable(loss: float, finite: bool, place: Place | None) -> bool:
+    """Whether a step led to numbers (its gradient: finite), and to no loss that is far above the least so far."""
+    return math.isfinite(loss) and finite and (place is None or loss <= RISE * place.least)
 
 
 def better(objective: Objective, images: Tensor, place: Place) -> bool:

@@ -1,0 +1,125 @@
+"""Parts of one batch against the whole of it; the processes are threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as some
+from torch import Tensor, nn
+
+from tests.networks import NETWORKS, example_of
+from zeroq.devices import Precision
+from zeroq.distillation import natural_statistic
+from zeroq.distillation.images import prepare
+from zeroq.distillation.measuring import moments, moments_of_all
+from zeroq.distillation.share import Share, even
+from zeroq.distillation.starts import natural_noise
+from zeroq.distillation.steps import value_and_gradient
+from zeroq.graph import capture
+from zeroq.preprocessing import imagenet
+from zeroq.ranks import ALONE, Ranks
+
+
+@dataclass(frozen=True)
+class Thread:
+    """A thread in the place of a process, with what Share asks of its Ranks."""
+
+    rank: int
+    size: int
+    barrier: threading.Barrier
+    post: dict[int, Any]
+
+    def swapped(self, sent: Any) -> list[Any]:
+        """What all have sent."""
+        self.post[self.rank] = sent
+        self.barrier.wait(timeout=30)
+        found = [self.post[rank] for rank in range(self.size)]
+        self.barrier.wait(timeout=30)
+        return found
+
+    def exchanged(self, pieces: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
+        received = [each[self.rank].flatten() for each in self.swapped(list(pieces))]
+        assert [len(each) for each in received] == list(lengths)
+        return torch.cat(received)
+
+    def gathered(self, items: list[Any]) -> list[Any]:
+        return [each[0] for each in self.swapped(items)]
+
+
+def together(size: int, count: int, function: Callable[[Share], Any]) -> list[Any]:
+    """A function of each process's share of so many images."""
+    barrier, post = threading.Barrier(size), dict[int, Any]()
+    shares = [Share.of(count, cast(Ranks, Thread(rank, size, barrier, post))) for rank in range(size)]
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(function, shares))
+
+
+@given(some.integers(0, 50), some.integers(1, 9))
+def test_even_parts_differ_by_one_at_most(count: int, parts: int) -> None:
+    found = even(count, parts)
+    assert sum(found) == count and len(found) == parts and max(found) - min(found) <= 1
+
+
+def test_too_few_images_are_not_shared_out() -> None:
+    assert Share.of(2, Ranks(1, 3)).ranks is ALONE and Share.of(3, Ranks(1, 3)).parts == [1, 1, 1]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("channels", "sides"), [(1, (5, 4)), (24, (5, 4)), (33, (5, 4)), (100, (3, 3)), (70, (1, 1))])
+@pytest.mark.parametrize("size", [2, 3])
+def test_moments_of_parts_are_those_of_the_whole_to_the_bit(
+    size: int, channels: int, sides: tuple[int, int], dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    value = torch.randn(7, channels, *sides).to(dtype).contiguous(memory_format=layout)
+    expected = moments(value)
+    for found in together(size, 7, lambda share: moments_of_all(share.own(value), share)):
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_the_whole_is_put_together_and_its_gradient_taken_apart() -> None:
+    batch, slope = torch.randn(5, 3), torch.randn(15, 2)
+
+    def of(share: Share) -> tuple[Tensor, Tensor]:
+        own = share.own(batch).clone().requires_grad_()
+        rows = torch.stack([own[:, :2], own[:, :2] * 2, own[:, 1:]], 1).flatten(0, 1)  # three of each image
+        whole = share.whole(rows)
+        (gradient,) = torch.autograd.grad((whole * slope).sum(), own)
+        return whole.detach(), gradient
+
+    expected = of(Share())
+    found = together(2, 5, of)
+    assert all(torch.equal(whole, expected[0]) for whole, _ in found)
+    assert torch.equal(torch.cat([gradient for _, gradient in found]), expected[1])
+
+
+def test_what_holds_must_hold_everywhere() -> None:
+    assert together(2, 4, lambda share: share.all(True)) == [True, True]
+    assert together(2, 4, lambda share: share.all(share.ranks.rank == 0)) == [False, False]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [2, 3])
+def test_loss_and_gradient_of_parts_are_those_of_the_whole_to_the_bit(
+    size: int, dtype: torch.dtype, channels_last: bool
+) -> None:
+    network = capture(cast(nn.Module, NETWORKS["residual"]()).eval(), example_of("residual"))
+    statistic = natural_statistic(imagenet(tuple(network.example[0].shape[2:])))  # type: ignore[arg-type]
+    images = natural_noise((7, *network.example[0].shape[1:]), statistic, torch.Generator().manual_seed(0))
+    precision = Precision(dtype, channels_last)
+
+    def of(share: Share) -> tuple[float, Tensor]:
+        return value_and_gradient(prepare(network, statistic, precision, share=share), share.own(images))
+
+    loss, gradient = of(Share())
+    found = together(size, 7, of)
+    assert [each[0] for each in found] == [loss] * size
+    assert torch.equal(torch.cat([each[1] for each in found]), gradient)

@@ -1,0 +1,38 @@
+"""What is decided about a network last; whole runs are in test_pipeline.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.runs import QUICK
+from zeroq.candidates import ERRORS, MEANS, NOTHING
+from zeroq.final_network import chosen_correction, keeps_peak
+from zeroq.models.resolve import from_module
+from zeroq.options import Options
+from zeroq.preparation import prepare
+from zeroq.simulate.outputs import output_quantizers
+
+
+@pytest.mark.parametrize(
+    ("errors", "means", "nothing", "expected"),
+    [
+        (0.5, 1.0, 2.0, ERRORS), (0.8, 1.0, 2.0, ERRORS), (0.85, 1.0, 2.0, MEANS), (3.0, 1.0, 2.0, MEANS),
+        (0.85, 1.0, 0.9, NOTHING), (0.5, 1.0, 0.4, NOTHING), (0.0, 0.0, 0.0, ERRORS),
+    ],
+)  # fmt: skip
+def test_errors_are_corrected_where_that_is_clearly_better(
+    errors: float, means: float, nothing: float, expected: str
+) -> None:
+    assert chosen_correction({ERRORS: errors, MEANS: means, NOTHING: nothing}) == expected
+
+
+@pytest.mark.parametrize(("asked", "allowed"), [(0.001, False), (0.0024, True), (None, True)])
+def test_outputs_in_floating_point_are_held_to_the_peak(asked: float | None, allowed: bool) -> None:
+    """A map of 8 channels leaves, made from one of 4: at 8 bits they take 768 bytes, with the one at 32 bits 2,304."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 8, 1)).eval()
+    prepared = prepare(from_module(network, torch.randn(2, 3, 8, 8)), Options.of(**QUICK, activation_mb=asked))
+    quantizers = list(output_quantizers(prepared.folded, prepared.placement).values())
+    assert quantizers
+    assert keeps_peak(prepared, quantizers) is allowed and keeps_peak(prepared, [])
