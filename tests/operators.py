@@ -350,7 +350,7 @@ OPERATORS: dict[str, Case] = {
     "boxes_and_scores": Case(BoxesAndScores),
 }  # fmt: skip
 
-ENCODER = (("encoder.norm1", "encoder.norm2"), ("LayerNormalization", "Mul", "Softmax", "ReduceMean"))
+ENCODER = (("encoder.norm1", "encoder.norm2"), ("LayerNormalization", "Mul", "Add", "Softmax", "ReduceMean"))
 
 # What stays in floating point: names in not_quantized, and operators of the optimised file. Nothing else does.
 IN_FLOAT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -370,7 +370,7 @@ IN_FLOAT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "softplus": ((), ("Greater", "Softplus", "Div", "Where")),
     "tanh": ((), ("Tanh",)),
     "hardtanh": ((), ("Clip",)),
-    "hardswish_by_hand": ((), ("Add", "Div")),
+    "hardswish_by_hand": ((), ("Add", "Clip", "Mul", "Div")),  # nothing reads the product in integers
     "clamped": ((), ("Clip",)),
     "absolute": ((), ("Exp", "Add", "Log", "Pow", "Abs", "Sqrt", "Sub")),
     "group_norm": (("function",), ("InstanceNormalization", "Mul", "Add")),
@@ -384,7 +384,7 @@ IN_FLOAT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "topmost": ((), ("ReduceMax", "Sub")),
     "where": ((), ("Mul", "Greater", "Where")),
     "einsum": ((), ("Einsum",)),
-    "affine_norms": (("first", "between", "behind"), ("BatchNormalization",)),
+    "affine_norms": (("first", "between", "behind"), ("BatchNormalization", "Add")),
     "encoder": ENCODER,
     "encoder_batch_second": ENCODER,
     "two_vectors": ((), ("Tanh", "Sub")),

@@ -35,6 +35,7 @@ CASES = list(dict.fromkeys(CASES))
 # What onnxruntime computes in floating point, by design; nowhere else is a single operator.
 IN_FLOAT: dict[str, set[str]] = {
     "norm_after_relu": {"Max"},
+    **dict.fromkeys(("rectified_concatenation", "equal_sums", "moved"), {"Add"}),  # that gives the output
     "pre_activation": {"BatchNormalization", "Add"},  # in front of it
     "norm_first": {"BatchNormalization", "Max", "Min"},
     "unlike_parts": {"Mul"},  # by a number
