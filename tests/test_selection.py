@@ -195,3 +195,9 @@ def test_a_long_frontier_is_thinned_and_keeps_its_ends() -> None:
     kept = thinned(points)
     assert 1000 < len(kept) <= 2001 and (kept[0], kept[-1]) == (points[0], points[-1])
     assert thinned(points[:3]) == points[:3] and thinned([]) == []
+
+
+def test_an_input_that_stays_at_eight_bits_does_not_narrow_a_uniform_setting() -> None:
+    record = run(Options(average_bits=5, activation_bits=6)).record
+    (uniform,) = (each for each in record["candidates"] if each["name"] == "uniform-4")
+    assert uniform["bits"] == {"a": 4, "b": 4, "c": 8}

@@ -179,7 +179,11 @@ def uniform_settings(plan: LayerPlan, options: Options, limits: Limits) -> list[
 
 
 def nearest(choices: Sequence[Option], weight: int, own: int) -> int:
-    """The widest option that is at most so wide; the narrowest where none is."""
+    """The widest option that is at most so wide; the narrowest where none is.
+
+    An input that cannot have so few bits, as the network's own cannot, is left out of account.
+    """
+    own = max(own, min(each for _, each in choices))
     return max((index for index, each in enumerate(choices) if each[0] <= weight and each[1] <= own), default=0)
 
 
