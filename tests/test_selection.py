@@ -198,6 +198,6 @@ def test_a_long_frontier_is_thinned_and_keeps_its_ends() -> None:
 
 
 def test_an_input_that_stays_at_eight_bits_does_not_narrow_a_uniform_setting() -> None:
-    record = run(Options(average_bits=5, activation_bits=6)).record
+    record = run(Options(average_bits=5.6, activation_bits=6)).record
     (uniform,) = (each for each in record["candidates"] if each["name"] == "uniform-4")
     assert uniform["bits"] == {"a": 4, "b": 4, "c": 8}
