@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.document import NOTHING, STAGES, kept, table
-from benchmarks.process import read, renewed, run_apart
+from benchmarks.process import options_in_words, read, renewed, run_apart
 from benchmarks.rows import METHOD, ROOT, code_of, key_of
 
 RESULTS = ROOT / "benchmarks" / "results" / "memory"
@@ -116,10 +116,8 @@ def arguments() -> argparse.Namespace:
 
 def bring_up_to_date(row: Row, asked: argparse.Namespace) -> bool:
     """Measure a row unless its result still holds; whether there is a result now. A failed one is tried again."""
-    words = [row.network]
     given = {"images": row.images, "iterations": asked.iterations, "limit": row.limit, "threads": asked.threads}
-    for option, value in given.items():
-        words += [] if value is None else [f"--{option}", str(value)]
+    words = [row.network, *options_in_words(given)]
     facts = {
         "network": row.network, "images": row.images, "limit": row.limit, "iterations": asked.iterations,
         "key": row.key(asked.iterations, code_of(PARTS)),

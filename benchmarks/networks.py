@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.networks_document import document
-from benchmarks.process import read, renewed, run_apart
+from benchmarks.process import options_in_words, read, renewed, run_apart
 from benchmarks.published_networks import NETWORKS
 from benchmarks.rows import ROOT, key_of, method_code
 
@@ -54,9 +54,7 @@ def arguments() -> argparse.Namespace:
 def bring_up_to_date(name: str, asked: argparse.Namespace) -> bool:
     """Measure a network unless its result still holds; whether there is a result now. A failed one is tried again."""
     setting = {"images": asked.images, "iterations": asked.iterations}
-    words = [name]
-    for option, value in (*setting.items(), ("threads", asked.threads)):
-        words += [] if value is None else [f"--{option}", str(value)]
+    words = [name, *options_in_words({**setting, "threads": asked.threads})]
     facts = {"network": name, **setting, "key": row_key(name, setting, method_code())}
     return renewed(
         name, path_of(name), facts, lambda: run_apart("benchmarks.network_row", words, asked.time_limit), write_document

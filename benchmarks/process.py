@@ -47,6 +47,11 @@ def run_apart(
         return json.loads(without_places(out.read_text(encoding="utf-8"), hidden)), None
 
 
+def options_in_words(given: Mapping[str, Any]) -> list[str]:
+    """Options as a command line has them; those of None are left out."""
+    return [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+
+
 def without_places(text: str, places: Mapping[str, Path]) -> str:
     """No path of this machine enters a result."""
     for word, path in {**places, "REPOSITORY": ROOT, "ENVIRONMENT": Path(sys.prefix)}.items():

@@ -64,7 +64,7 @@ def main() -> int:
     add_common(parser, CHOICES, 0.0)
     asked = parsed(parser, CHOICES)
     for name in () if asked.markdown_only else asked.networks:
-        file, key = RESULTS / f"{name}.json", key_of([name, PICTURES, BITS, method_code()])
+        file, key = RESULTS / f"{name}.json", key_for(name, method_code())
         if (known := read(file)) is not None and known["key"] == key:
             print(f"{name}: still holds", flush=True)
             continue
@@ -75,6 +75,11 @@ def main() -> int:
         print(f"{name}: {found['bits']}", flush=True)
     DOCUMENT.write_text(document(), encoding="utf-8")
     return 0
+
+
+def key_for(name: str, code: str) -> str:
+    """Of everything that decides a result; code: `method_code()`."""
+    return key_of([name, PICTURES, BITS, code])
 
 
 def measured(name: str, data: Path) -> dict[str, Any]:
@@ -132,8 +137,9 @@ def divergence(prepared: Prepared, ranges: Ranges, inputs: Tensor) -> float:
 
 def document() -> str:
     """The page, from all results there are."""
+    code = method_code()
     found = {name: record for name in NAMES if (record := read(RESULTS / f"{name}.json")) is not None}
-    stale = {name for name, record in found.items() if record["key"] != key_of([name, PICTURES, BITS, method_code()])}
+    stale = {name for name, record in found.items() if record["key"] != key_for(name, code)}
     parts = [HEAD, f"Processors: {', '.join(sorted({record['cpu'] for record in found.values()})) or NOTHING}."]
     for bits in BITS:
         lines = [
