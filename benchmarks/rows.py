@@ -55,7 +55,7 @@ METHOD = (
     *("graph", "numbers", "simulate", "distillation", "ranges", "allocate", "rounding"),
     *("deploy/onnx_file.py", "deploy/translate.py", "deploy/unpack.py", "deploy/compact.py", "deploy/padding.py"),
     *("sensitivity.py", "compensation.py", "selection.py", "candidates.py", "finer_outputs.py", "fitted_ranges.py"),
-    *("final_network.py", "stages.py", "setting.py", "bounds.py", "preparation.py", "divergence"),
+    *("final_network.py", "effort.py", "stages.py", "setting.py", "bounds.py", "preparation.py", "divergence"),
 )
 FORMAT = 1  # of a row's file; a new one makes every row stale
 

@@ -55,7 +55,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "--keep-float fc and --layer-bits fc=8 contradict each other: drop one.",
     ),
     ({"effort": "quick"}, "--effort quick: choose fast, balanced or best."),
-    ({"effort": "best"}, "--effort best is not there yet: choose fast or balanced."),
+    ({"effort": "quick", "average_bits": 4}, "--effort quick: choose fast, balanced or best."),
     ({"images": 0}, "--images 0: give a whole number, at least 1."),
     ({"iterations": -1}, "--iterations -1: give a whole number, at least 0."),
     (

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from zeroq.effort import EFFORTS
 from zeroq.errors import OptionError
 
 LEAST_BITS, MOST_BITS = 2, 8  # as numbers.grid has them, said here again because that module imports torch
@@ -22,7 +23,6 @@ SHORT = {  # of what was asked, in the name of a folder
     "activation_mb": "peak",
 }  # fmt: skip
 BOUND_UNITS = {"bit_operations": "of 10^9 for each image", "activation_mb": "in megabytes of 10^6 bytes"}
-EFFORTS = ("fast", "balanced", "best")
 SENSITIVITIES = ("kl", "rounded")
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -64,6 +64,7 @@ class Options:
     keep_images: bool = True
 
     def __post_init__(self) -> None:
+        _check_one_of("effort", self.effort, tuple(EFFORTS))  # first: it says which widths there are
         self._check_later()
         self._check_target()
         self._check_widths()
@@ -92,7 +93,7 @@ class Options:
     @property
     def candidate_widths(self) -> tuple[int, ...]:
         """The widths that a layer's weights may have, ascending; one when uniform."""
-        return tuple(sorted(set(self.weight_bits or ((2, 4, 8) if self.targeted else (8,)))))
+        return tuple(sorted(set(self.weight_bits or (EFFORTS[self.effort].widths if self.targeted else (8,)))))
 
     @property
     def activation_widths(self) -> tuple[int, ...]:
@@ -126,8 +127,6 @@ class Options:
         for name in LATER:
             if getattr(self, name) is not None:
                 raise OptionError(f"{flag(name)} is not there yet: leave it out.")
-        if self.effort == "best":
-            raise OptionError("--effort best is not there yet: choose fast or balanced.")
 
     def _check_target(self) -> None:
         asked = [name for name in TARGETS if getattr(self, name) is not None]
@@ -213,7 +212,6 @@ class Options:
             )
 
     def _check_computation(self) -> None:
-        _check_one_of("effort", self.effort, EFFORTS)
         if self.sensitivity is not None:
             _check_one_of("sensitivity", self.sensitivity, SENSITIVITIES)
         _check_one_of("precision", self.precision, PRECISIONS)

@@ -20,11 +20,12 @@ from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
-from zeroq.distillation import EFFORTS, distill, distill_several, guide_of, starts, variants
+from zeroq.distillation import distill, distill_several, guide_of, starts, variants
+from zeroq.effort import EFFORTS
 from zeroq.fastest import choose_fastest, weights_to_time
 from zeroq.final_network import final_network, placement_with
 from zeroq.fitted_ranges import fit_ranges
-from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
+from zeroq.graph import Inputs, as_inputs, as_tuple, count_images, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.memory import UNLIMITED, Amounts
 from zeroq.models.meaning import fingerprint_of
@@ -83,9 +84,10 @@ class Stages:
     def distil(self) -> Images:
         """Distilled images, or the user's own pictures of --calibration."""
         options, prepared = self.prepared.options, self.prepared
-        if (pictures := prepared.pictures) is not None:
-            return Images(self.stored_images({"pictures": fingerprint(pictures)}, lambda: pictures), "calibration")
         effort = EFFORTS[options.effort]
+        if (pictures := prepared.pictures) is not None:
+            kept = self.stored_images({"pictures": fingerprint(pictures)}, lambda: pictures)
+            return Images(kept, "calibration", most_rounded=effort.rounded)
         count = effort.images if options.images is None else options.images
         iterations = effort.iterations if options.iterations is None else options.iterations
         precision = self.precision()
@@ -104,7 +106,7 @@ class Stages:
 
         statistics = [asdict(statistic) for statistic in prepared.statistics]
         key = {"count": count, "iterations": iterations, "seed": options.seed, "statistics": statistics}
-        images = Images(self.stored_images(key, compute), source)
+        images = Images(self.stored_images(key, compute), source, most_rounded=effort.rounded)
         unlike = starts(prepared.network.example, prepared.statistics, UNLIKE_IMAGES, options.seed + 2)
         others = variants(as_tuple(images.rounding), prepared.statistics, options.seed + 1)
         return replace(images, variants=as_inputs(others), unlike=as_inputs(unlike))
@@ -196,6 +198,7 @@ class Stages:
 
         key = {
             "measure": measure,
+            "rounded": count_images(candidates.images.rounding),
             "widths": {name: list(each) for name, each in plan.widths.items()},
             "divergence": fingerprint_of(prepared.meaning),
         }
