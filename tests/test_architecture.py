@@ -15,7 +15,7 @@ FLOORS = [
     {"models", "report", "run_directory"},
     {
         *("pipeline", "preparation", "guidance", "candidates", "fitted_ranges", "stages", "selection"),
-        *("fastest", "memory", "bounds", "final_network"),
+        *("fastest", "latency", "memory", "bounds", "final_network"),
         *("outcome", "forecast", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
     },
     {"cli", "arguments", "terminal", "__main__"},

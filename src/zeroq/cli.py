@@ -99,7 +99,12 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         metavar="S",
         help="Bound, alone or beside a target: 10^6 bytes of values between layers at one time, for one image.",
     ),
-    click.option("--latency-ms", type=float, metavar="T", help="Not there yet."),
+    click.option(
+        "--latency-ms",
+        type=float,
+        metavar="T",
+        help="Bound, alone or beside a target: milliseconds for one image in onnxruntime on this machine.",
+    ),
     click.option(
         "--weight-bits",
         type=numbers(int, "2,4,8"),
