@@ -3,8 +3,9 @@
 onnxruntime unpacks weights of 2 to 7 bits when it loads a file, so one kernel serves every width and a layer is timed
 once for all of them. What its time hangs on is the input: below 8 bits something cuts it off, or quantizes again what
 others read in 8 bits. Each layer is timed by itself, its kinds in turns, and the whole file with all inputs at their
-widest; what this takes beside the layers is one number. So the latency of a setting is a sum over layers, bounded as
-bit operations are. None of it hangs on a value: it is measured before there are images, with any ranges and weights.
+widest; what this takes beside the layers is one number, and what two layers' inputs share is counted for both. So the
+latency of a setting is a sum over layers, bounded as bit operations are. None of it hangs on a value: it is measured
+before there are images, with any ranges and weights.
 """
 
 from __future__ import annotations
