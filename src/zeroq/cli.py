@@ -99,7 +99,7 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         metavar="S",
         help="Bound, alone or beside a target: 10^6 bytes of values between layers at one time, for one image.",
     ),
-    click.option("--latency-ms", type=float, metavar="T", help="Bound likewise: milliseconds per image, measured here."),
+    click.option("--latency-ms", type=float, metavar="T", help="Bound likewise: milliseconds per image, timed here."),
     click.option(
         "--weight-bits",
         type=numbers(int, "2,4,8"),
