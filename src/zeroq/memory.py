@@ -28,14 +28,12 @@ from zeroq.graph import Layer, Network, replay
 from zeroq.graph.live import IN_MEMORY, Room
 from zeroq.graph.network import is_norm
 from zeroq.graph.replay import order_of
-from zeroq.numbers.values import ActivationRange, Ranges
-from zeroq.preparation import Prepared
+from zeroq.preparation import Prepared, any_ranges
 from zeroq.ranges import GRADIENT_BYTES
 from zeroq.ranks import ALONE, Ranks
 from zeroq.rounding.moments import ROWS_PER_IMAGE
 from zeroq.run_directory import RunDirectory
 from zeroq.simulate import quantize_activations
-from zeroq.simulate.placement import quantizer_bits
 
 VERIFIED_IMAGES = 8  # that the file is compared with its simulation on
 LEAST_BATCH = 8  # images that are distilled together: statistics of fewer say little (docs/distillation.md)
@@ -247,9 +245,9 @@ def demand_of(prepared: Prepared) -> Demand:
         images = len(prepared.pictures)
     else:
         images = effort.images if options.images is None else options.images
-    bits = quantizer_bits(folded, prepared.placement, prepared.plan.input_bits)
-    ranges = Ranges({name: ActivationRange(-1.0, 1.0, width, "neither") for name, width in bits.items()})
-    graph, tensors, names = quantize_activations(folded, prepared.placement, ranges, prepared.plan.input_bits)
+    graph, tensors, names = quantize_activations(
+        folded, prepared.placement, any_ranges(prepared), prepared.plan.input_bits
+    )
     floating = sizes(folded.graph, folded.tensors, folded.example)
     quantized = sizes(graph, tensors, folded.example)
     captured = sizes(network.graph, network.tensors, network.example)

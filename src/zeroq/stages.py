@@ -27,6 +27,7 @@ from zeroq.final_network import final_network, placement_with
 from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph import Inputs, as_inputs, as_tuple, count_images, slice_images
 from zeroq.graph.text import graph_to_data
+from zeroq.latency import time_file
 from zeroq.memory import UNLIMITED, Amounts
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
@@ -37,7 +38,7 @@ from zeroq.ranks import ALONE, Ranks
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import Quantized, measure_sensitivity
-from zeroq.setting import LayerPlan
+from zeroq.setting import weight_widths
 from zeroq.simulate import QuantizedNetwork
 from zeroq.simulate.placement import busiest
 from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
@@ -336,10 +337,9 @@ class Stages:
         self.on_progress("verify", 1, 1)
         return found
 
-
-def weight_widths(plan: LayerPlan, setting: BitSetting) -> dict[str, int]:
-    """Width of each tensor of integer weights."""
-    return {f"{layer.weight}_integers": setting[layer.name] for layer in plan.layers}
+    def latency(self, model: onnx.ModelProto) -> float | None:
+        """Milliseconds of one image in the file on the machine at hand; None where they are not bounded."""
+        return None if self.prepared.options.latency_ms is None else time_file(model, self.prepared)
 
 
 def fingerprint(images: Tensor) -> str:
