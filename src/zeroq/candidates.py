@@ -46,6 +46,14 @@ class Images:
     variants: Inputs | None = None  # of those that weights are rounded on, to round them on as well
     unlike: Inputs | None = None  # noise, to judge what was fitted on
 
+    def to(self, device: torch.device) -> Images:
+        """The same on a device."""
+        sets = (self.all, self.variants, self.unlike)
+        moved = (None if each is None else as_inputs([part.to(device) for part in as_tuple(each)]) for each in sets)
+        every, variants, unlike = moved
+        assert every is not None, "there are images"
+        return Images(every, self.source, variants, unlike)
+
     @property
     def fitting(self) -> Inputs:
         count = count_images(self.all)

@@ -42,7 +42,11 @@ def conclude(
     verification: Verification,
     plan: MemoryPlan = NO_LIMIT,
 ) -> dict[str, Any]:
-    """Write result.json and report.html; gives the result."""
+    """Write result.json and report.html; gives the result.
+
+    prepared, images: on the device that computes.
+    """
+    device = prepared.folded.example[0].device
     metadata = read_tensor_file(run.path / FILES["model"])[1]
     chunk = plan.amounts.chunk
     outcome = Outcome(
@@ -55,8 +59,10 @@ def conclude(
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
         divergence=compare(
-            prepared.meaning, outputs(prepared.folded.run, images.held_out, chunk), network, images.held_out, chunk
-        ),
+            prepared.meaning, outputs(prepared.folded.run, images.held_out, chunk), network.placed(device),
+            images.held_out, chunk,
+        ),  # fmt: skip
+        device=device.type,
         verification=verification,
         predicted_memory_mb=plan.peak_mb,
         precision="fp32"

@@ -46,6 +46,7 @@ class Outcome:
     finer_outputs: tuple[str, ...] = ()  # layers
     fastest: Mapping[str, Any] | None = None  # what was measured and decided under --fastest
     predicted_memory_mb: float | None = None  # of the whole run, where a limit was asked for
+    device: str = "cpu"  # that computed
 
     @property
     def plan(self) -> LayerPlan:
@@ -61,7 +62,7 @@ class Outcome:
             "task": meaning.task,
             "seed": self.prepared.options.seed,
             "effort": self.prepared.options.effort,
-            "device": "cpu",
+            "device": self.device,
             "cpu": devices.processor(),
             "precision": self.precision,
             "float_bytes": 4 * sum(tensor.numel() for tensor in thaw(self.prepared.model.module).parameters()),

@@ -38,7 +38,7 @@ def round_gptq(
     integers = columns.new_zeros(columns.shape[0], count + 1, columns.shape[2])  # the last: neighbour of an odd column
     error = torch.zeros_like(columns)
     neighbour = torch.cat([place, torch.full_like(place[:, :1], count)], dim=1).gather(1, order ^ 1)
-    every = torch.arange(len(filters))
+    every = torch.arange(len(filters), device=filters.device)
     for stop in range(count, 0, -BLOCK):
         start = max(stop - BLOCK, 0)
         target = columns[:, start:stop] + carry[:, stop:, start:stop].transpose(1, 2) @ error[:, stop:]
@@ -60,7 +60,7 @@ def carried_share(hessian: Tensor, order: Tensor) -> Tensor:
     Columns that no input ever reaches have the damping alone: they round to nearest and carry nothing. A Hessian that
     the damping does not make positive is damped ten times as much, at most twice.
     """
-    every = torch.arange(len(hessian))[:, None, None]
+    every = torch.arange(len(hessian), device=hessian.device)[:, None, None]
     matrix = hessian[every, order[:, :, None], order[:, None, :]]
     mean = torch.diagonal(matrix, dim1=1, dim2=2).mean(1)
     mean = torch.where(mean > 0, mean, 1.0)

@@ -82,7 +82,7 @@ def enlarge_saturating(rows: Tensor, scale: Tensor, grid: Grid) -> Tensor:
     themselves down loses half of all answers.
     """
     scale = scale.clone()
-    pending = torch.arange(len(rows))
+    pending = torch.arange(len(rows), device=rows.device)
     while len(pending):
         integers = quantize(rows[pending], scale[pending, None], 0, grid.low, grid.high)
         pending = pending[saturating(integers) > 0]
