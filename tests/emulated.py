@@ -88,13 +88,10 @@ def run(operator: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if operator == aten.copy_.default:
         elsewhere = isinstance(args[0], Distant)
     mine: dict[int, Distant] = {id(leaf.here): leaf for leaf in distant}
-    here_args, here_kwargs = pytree.tree_map(lambda leaf: leaf.here if isinstance(leaf, Distant) else leaf, (args, kwargs))
-    if asked is not None:
-        here_kwargs["device"] = CPU
-    before = [(leaf, leaf.here) for leaf in distant]
-    found = operator(*here_args, **here_kwargs)
-    for leaf, here in before:  # resized or transposed in place
-        assert leaf.shape == here.shape, f"{operator} changes a shape in place"
+    args, kwargs = pytree.tree_map(lambda leaf: leaf.here if isinstance(leaf, Distant) else leaf, (args, kwargs))
+    found = operator(*args, **(kwargs if asked is None else kwargs | {"device": CPU}))
+    for leaf in distant:
+        assert leaf.shape == leaf.here.shape, f"{operator} changes a shape in place, which is not emulated"
 
     def placed(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or isinstance(leaf, Distant) or not elsewhere:

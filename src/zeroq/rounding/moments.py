@@ -14,7 +14,8 @@ from torch.nn import functional
 from zeroq.graph import Layer
 
 ROWS_PER_IMAGE = 64, 128  # at least and at most; between them as many as a filter has columns
-PATCHES = 1 << 20  # numbers in the patches that exist at a time, or as many as the sum has: what the cache takes best
+# Numbers in the patches that exist at a time, or as many as the sum has: on a CPU what the cache takes best.
+PATCHES, GPU_PATCHES = 1 << 20, 1 << 26
 BLOCK = 512  # columns: blocks below the diagonal are not computed
 FOLDS = 3  # one image of so many checks what is fitted on the others
 
@@ -102,7 +103,7 @@ class MomentSum:
         outputs: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
-        """outputs: whether any are wanted; otherwise there is no room for products with them.  device: of all values."""
+        """outputs: whether any are wanted; otherwise there is no room for products with them.  device: of all."""
         self.layer = layer
         self.columns = math.prod(layer.shape[1:])
         least, most = ROWS_PER_IMAGE
@@ -124,9 +125,7 @@ class MomentSum:
             self.add_windows(windows, wanted, first)
             first += len(windows)
 
-    def chunked(
-        self, node: fx.Node, inputs: Tensor, outputs: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def chunked(self, node: fx.Node, inputs: Tensor, outputs: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Some images at a time: [N, *positions, *kernel, channels], and what is wanted, [N, *positions, out]."""
         linear = self.layer.operator == "linear"
         if linear:
@@ -148,7 +147,8 @@ class MomentSum:
     def images_at_a_time(self, positions: int) -> int:
         """How many images' patches fit into the bound on memory."""
         columns = self.columns * self.layer.groups
-        return max(1, max(PATCHES, self.columns * columns) // (min(positions, self.rows_per_image) * columns))
+        least = PATCHES if self.fitted.inputs.device.type == "cpu" else GPU_PATCHES
+        return max(1, max(least, self.columns * columns) // (min(positions, self.rows_per_image) * columns))
 
     def add_windows(self, windows: Tensor, outputs: Tensor | None, first: int) -> None:
         """Take in [N, *positions, *kernel, channels], a view that need not exist in memory, from image `first` on."""
