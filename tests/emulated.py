@@ -56,7 +56,7 @@ class Emulation(TorchDispatchMode):
 
 
 class Literals(TorchFunctionMode):
-    """Numbers of the program become tensors on the CPU first: what makes them asks no dispatcher."""
+    """Numbers of the program become tensors, and tensors numbers, on the CPU: the dispatcher is not asked then."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -65,6 +65,8 @@ class Literals(TorchFunctionMode):
         if function is torch.Tensor.new_tensor:
             like, *rest = args
             return torch.tensor(*rest, **({"dtype": like.dtype} | kwargs)).to(like.device)
+        if function is torch.Tensor.tolist and isinstance(args[0], Distant):
+            return args[0].here.tolist()
         return function(*args, **kwargs)
 
 

@@ -166,5 +166,5 @@ def facts(prepared: Prepared, device: torch.device = devices.CPU) -> dict[str, A
             "python": platform.python_version(),
         },
         "cpu": devices.processor(),
-        **({} if device == devices.CPU else {"device_name": devices.name_of(device)}),
+        **({} if device.type != "cuda" else {"device_name": devices.name_of(device)}),
     }

@@ -145,6 +145,7 @@ class Stages:
             "input_shape": model.shapes,
             "preprocess": preprocess_dict(model.preprocessing),
             "device": self.device.type,
+            **({} if self.device.type != "cuda" else {"device_name": devices.name_of(self.device)}),
             "threads": options.threads,
         }
 

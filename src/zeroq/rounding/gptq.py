@@ -84,9 +84,9 @@ def fastest_for(carry: Tensor) -> tuple[Callable[..., None], Tensor]:
     """`fix_columns`, or on a GPU with Triton one kernel that does the same, and the shares in the layout for it."""
     if not carry.is_cuda or find_spec("triton") is None:
         return fix_columns, carry
-    from zeroq.rounding import columns_cuda
+    from zeroq.rounding.columns_cuda import fix_columns as fix_together
 
-    return columns_cuda.fix_columns, carry.contiguous()
+    return fix_together, carry.contiguous()
 
 
 def carried_share(hessian: Tensor, order: Tensor) -> Tensor:
