@@ -90,8 +90,12 @@ def measure(model: LoadedModel, options: Options, pictures: list[Half], out: Pat
 
 
 def shared_run(row: Row) -> Path:
-    """One run directory for all settings of a network: they have the same distilled images, whose seconds it keeps."""
-    return CACHE / "runs" / method_code()[:12] / row.network
+    """One run directory for all settings of a network and an effort: these have the same distilled images.
+
+    It keeps the seconds that these took.
+    """
+    effort = row.options().effort
+    return CACHE / "runs" / method_code()[:12] / (row.network if effort == "balanced" else f"{row.network}-{effort}")
 
 
 def compared(half: Half, expected: Tensor, found: Tensor) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from benchmarks.document import table
 from benchmarks.rows import ROOT
-from zeroq.distillation import EFFORTS, distill, natural_statistic
+from zeroq.distillation import distill, natural_statistic
+from zeroq.effort import EFFORTS
 from zeroq.graph import Network, capture, replay
 from zeroq.models import load_model
 from zeroq.models.digits import load_test_split, load_training_split

@@ -45,6 +45,14 @@ SETTINGS: dict[str, dict[str, Any]] = {  # options of `zeroq quantize`
     MIXED_6: {"average_bits": 6, "activation_bits": 6},
     MIXED_3: {"average_bits": 3},
 }
+
+
+def at_best(setting: str) -> str:
+    """The same setting at `--effort best`."""
+    return f"{setting}-best"
+
+
+SETTINGS |= {at_best(setting): options | {"effort": "best"} for setting, options in SETTINGS.items()}
 DISTILLED, REAL, RANDOM = "distilled", "real", "random"
 IMAGES: dict[str, tuple[str, ...]] = {  # of benchmarks.accuracy
     W8: (DISTILLED,), W8_NOT_PORTABLE: (DISTILLED,), W4: (DISTILLED,), MIXED: (DISTILLED, REAL, RANDOM),
@@ -55,7 +63,7 @@ METHOD = (
     *("graph", "numbers", "simulate", "distillation", "ranges", "allocate", "rounding"),
     *("deploy/onnx_file.py", "deploy/translate.py", "deploy/unpack.py", "deploy/compact.py", "deploy/padding.py"),
     *("sensitivity.py", "compensation.py", "selection.py", "candidates.py", "finer_outputs.py", "fitted_ranges.py"),
-    *("final_network.py", "stages.py", "setting.py", "bounds.py", "preparation.py", "divergence"),
+    *("final_network.py", "effort.py", "stages.py", "setting.py", "bounds.py", "preparation.py", "divergence"),
 )
 FORMAT = 1  # of a row's file; a new one makes every row stale
 

@@ -33,8 +33,9 @@ from benchmarks.process import read, write
 from benchmarks.rows import NETWORKS, ROOT
 from zeroq import devices
 from zeroq.allocate import pareto_frontier
-from zeroq.distillation import EFFORTS, distill, natural_statistic
+from zeroq.distillation import distill, natural_statistic
 from zeroq.distillation.images import prepare
+from zeroq.effort import EFFORTS
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Layer, Network, capture, fold
 from zeroq.models import load_model

@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 from tests.house import imports, modules
 
 FLOORS = [
-    {"errors", "version"},
+    {"effort", "errors", "version"},
     {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting", "ranks",
      "resident"},
     {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "repair", "finer_outputs",
@@ -15,7 +15,7 @@ FLOORS = [
     {"models", "report", "run_directory"},
     {
         *("pipeline", "preparation", "guidance", "candidates", "fitted_ranges", "stages", "selection"),
-        *("fastest", "memory", "bounds", "final_network"),
+        *("fastest", "latency", "memory", "bounds", "final_network"),
         *("outcome", "forecast", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
     },
     {"cli", "arguments", "terminal", "__main__"},

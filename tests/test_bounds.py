@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from tests.runs import loaded, quick_run
 from zeroq.bounds import Limits, limits_of
 from zeroq.errors import SizeError
 from zeroq.numbers.tensor_file import read_tensor_file
+from zeroq.numbers.values import Latencies
 from zeroq.options import Options
 from zeroq.preparation import prepare
 from zeroq.run_directory import read_json
+from zeroq.setting import LayerPlan
 from zeroq.terminal import run_rows
 
 STEM, BODY, HEAD = 64 * 8 * 27, 64 * 8 * 72, 4 * 8  # multiply-accumulates of the network "residual"
@@ -31,6 +34,24 @@ def test_limits_are_those_that_were_asked_for() -> None:
     assert limits(300, size_mb=0.001) == Limits(700 * 8, None)
     assert limits(None, size_mb=0.000001) == Limits(None, None)
     assert limits(None, activation_mb=0.002) == Limits(None, None, 16000)
+
+
+def test_a_latency_limits_the_layers_once_it_is_measured_and_where_they_differ() -> None:
+    options = Options.of(latency_ms=0.3, bit_operations=0.01, activation_bits=(4, 8), edge_bits="same")
+    prepared = prepare(loaded("residual"), options)
+    plan, inputs = prepared.plan, prepared.plan.inputs
+    assert limits_of(plan, options, None, prepared.memory).latency is None
+
+    def plan_with(less: int) -> LayerPlan:
+        by_layer = {name: {bits: 900 - less * bits for bits in widths} for name, widths in inputs.items()}
+        return replace(plan, latency=Latencies(by_layer, -400))
+
+    alike, unlike = plan_with(0), plan_with(1)
+    with pytest.raises(SizeError, match="^0.3 ms for one image cannot be kept, the least .* is 0.32 ms"):
+        limits_of(alike, options, None, prepared.memory)
+    found = limits_of(unlike, replace(options, latency_ms=0.32), None, prepared.memory)
+    assert found.latency == 3600 and [limit for _, limit in found.sums(unlike)] == [10_000_000, 3600]
+    assert limits_of(alike, replace(options, latency_ms=0.32), None, prepared.memory).latency is None
 
 
 @pytest.mark.parametrize(

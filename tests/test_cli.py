@@ -92,11 +92,14 @@ SENTENCES = [
     (
         "quantize digits --activation-bits 4,8",
         "zeroq: --activation-bits 4,8 leaves a choice for each layer's input, which needs a bound on what inputs take: "
-        "add --bit-operations or --activation-mb, or name one width.",
+        "add --bit-operations, --activation-mb or --latency-ms, or name one width.",
     ),
     ("quantize digits --edge-bits wide", "zeroq: --edge-bits wide: choose 2 to 8, or same."),
-    ("quantize digits --effort best", "zeroq: --effort best is not there yet: choose fast or balanced."),
-    ("quantize digits --latency-ms 3", "zeroq: --latency-ms is not there yet: leave it out."),
+    ("quantize digits --effort most", "zeroq: --effort most: choose fast, balanced or best."),
+    (
+        "quantize digits --latency-ms 0",
+        "zeroq: --latency-ms 0: give a number above 0, in milliseconds for one image.",
+    ),
     ("quantize digits --memory-limit 0", "zeroq: --memory-limit 0: give GB of 10^9 bytes, above 0."),
     ("quantize a b --weights w", "zeroq: --weights belongs to one network: leave it out, or name one MODEL."),
     ("evaluate digits", "zeroq: Missing option '--data'; zeroq evaluate --help says what can be given."),
@@ -351,9 +354,9 @@ def run_outside(*arguments: str, **settings: Any) -> subprocess.CompletedProcess
 def test_the_module_is_the_command() -> None:
     done = run_outside("--version", stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout, done.stderr) == (0, "zeroq 0.1.0\n", "")
-    refused = run_outside("quantize", "digits", "--effort", "best")
+    refused = run_outside("quantize", "digits", "--effort", "most")
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == "zeroq: --effort best is not there yet: choose fast or balanced.\n"
+    assert refused.stderr == "zeroq: --effort most: choose fast, balanced or best.\n"
 
 
 def test_without_arguments_the_help_is_shown() -> None:

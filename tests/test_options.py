@@ -38,7 +38,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"activation_bits": (4, 8), "average_bits": 4},
         "--activation-bits 4,8 leaves a choice for each layer's input, which needs a bound on what inputs take: "
-        "add --bit-operations or --activation-mb, or name one width.",
+        "add --bit-operations, --activation-mb or --latency-ms, or name one width.",
     ),
     ({"activation_bits": (4, 9), "bit_operations": 2}, "--activation-bits 9: choose 2 to 8."),
     ({"activation_bits": ()}, "--activation-bits names no width: give one, or several such as 4,8."),
@@ -55,7 +55,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "--keep-float fc and --layer-bits fc=8 contradict each other: drop one.",
     ),
     ({"effort": "quick"}, "--effort quick: choose fast, balanced or best."),
-    ({"effort": "best"}, "--effort best is not there yet: choose fast or balanced."),
+    ({"effort": "quick", "average_bits": 4}, "--effort quick: choose fast, balanced or best."),
     ({"images": 0}, "--images 0: give a whole number, at least 1."),
     ({"iterations": -1}, "--iterations -1: give a whole number, at least 0."),
     (
@@ -93,7 +93,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"memory_limit": float("nan")}, "--memory-limit nan: give GB of 10^9 bytes, above 0."),
     ({"bit_operations": 0}, "--bit-operations 0: give a number above 0, of 10^9 for each image."),
     ({"activation_mb": -2.0}, "--activation-mb -2: give a number above 0, in megabytes of 10^6 bytes."),
-    ({"latency_ms": 2}, "--latency-ms is not there yet: leave it out."),
+    ({"latency_ms": 0.0}, "--latency-ms 0: give a number above 0, in milliseconds for one image."),
+    (
+        {"average_bits": 4, "bit_operations": 1.5, "latency_ms": 2, "activation_bits": (4, 8)},
+        "--average-bits 4, --bit-operations 1.5, --latency-ms 2: of these sums over layers two at most can be kept at "
+        "once where inputs have a choice: drop one, or name one width in --activation-bits.",
+    ),
     ({"average_bit": 4}, "There is no option 'average_bit': did you mean 'average_bits'?"),
 ]
 
@@ -126,6 +131,8 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
         ({"bit_operations": 2, "activation_bits": [8, 4]}, "bops2-a4-8", (2, 4, 8), None),
         ({"activation_mb": 0.3, "activation_bits": [8, 4]}, "w8a4-8-peak0.3", (8,), 8),
         ({"activation_mb": 0.3, "size_mb": 2}, "size2-peak0.3-a8", (2, 4, 8), None),
+        ({"latency_ms": 2.5, "fastest": True}, "w8a8-ms2.5", (8,), 8),
+        ({"latency_ms": 2, "size_mb": 2, "bit_operations": 3}, "size2-bops3-ms2-a8", (2, 4, 8), None),
     ],
 )
 def test_what_follows_from_the_options(

@@ -354,6 +354,19 @@ def test_a_decision_is_made_again_when_what_it_rests_on_changes(tmp_path: Path) 
     assert found == ["bf16", "bf16", "fp32"]
 
 
+def test_what_a_decision_would_keep_is_known_before_anything_is_written(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path / "run") as run:
+        assert run.known("precision", {"threads": 1}) is None
+    assert not (tmp_path / "run").exists()
+    with RunDirectory(tmp_path / "run") as run:
+        run.describe(FACTS)
+        run.decide("precision", {"threads": 1}, lambda: "bf16")
+    with RunDirectory(tmp_path / "run") as run:
+        assert run.known("precision", {"threads": 1}) == "bf16" and run.known("precision", {"threads": 2}) is None
+    with RunDirectory(tmp_path / "run", fresh=True) as run:
+        assert run.known("precision", {"threads": 1}) is None
+
+
 def test_json_is_readable_and_refuses_what_json_cannot_hold() -> None:
     text = json_bytes({"points": [[1, 0.5], [2, -1e-9]], "names": ["a", "[ 1 ]"], "empty": [], "flags": [True, None]})
     assert text.decode() == (

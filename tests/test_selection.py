@@ -10,7 +10,7 @@ import pytest
 
 from zeroq.errors import SizeError
 from zeroq.graph import Layer
-from zeroq.numbers.values import BitSetting, SensitivityTable
+from zeroq.numbers.values import BitSetting, Latencies, SensitivityTable
 from zeroq.options import Options
 from zeroq.selection import Selection, select, thinned
 from zeroq.setting import LayerPlan
@@ -168,6 +168,86 @@ def test_a_peak_leaves_options_out_and_states_what_that_may_give_away() -> None:
     assert record["optimum"]["gap"] == pytest.approx(0.02) and record["over"] == "weight_bits"
     with pytest.raises(SizeError, match="^A peak of .* cannot be kept, the least is 0.0001 MB: ask for"):
         run(Options(activation_mb=799 / 8e6, activation_bits=(4, 8)), plan=plan, table=table, memory=memory)
+
+
+TICKS = Latencies({"a": {8: 50}, "b": {4: 43, 8: 40}, "c": {4: 37, 8: 30}}, -20)  # at the widest 100, 110 at most
+
+
+def timed() -> tuple[LayerPlan, SensitivityTable]:
+    plan, table = with_inputs()
+    return replace(plan, latency=TICKS), table
+
+
+def test_a_latency_beside_bit_operations_is_kept_and_the_gap_is_that_of_brute_force() -> None:
+    """Few bits of an input save operations and cost time."""
+    plan, table = timed()
+    gaps = set()
+    for limit, ticks in itertools.product(range(9600, 32000, 1600), range(100, 111)):
+        every = {
+            (own, other): table.of("a", a) + table.of("b", b) + INPUTS.of("b", own) + INPUTS.of("c", other)
+            for a, b, own, other in sorted(
+                itertools.product(OPEN, OPEN, (4, 8), (4, 8)),
+                key=lambda bits: -table.of("a", bits[0]) - table.of("b", bits[1]),
+            )
+            if 100 * bits_of_a(a) + 300 * b * own + 100 * 8 * other <= limit
+            and -20 + 50 + TICKS.of("b", own) + TICKS.of("c", other) <= ticks
+        }
+        options = Options(bit_operations=limit / 1e9, latency_ms=ticks / 10_000, activation_bits=(4, 8))
+        if not every:
+            with pytest.raises(SizeError, match="cannot be kept with --bit-operations .*, the least measured"):
+                run(options, plan=plan, table=table)
+            continue
+        record = run(options, plan=plan, table=table).record
+        for candidate in record["candidates"]:
+            assert candidate["bit_operations"] <= limit / 1e9 and candidate["latency_ms"] <= ticks / 10_000
+        optimum = record["optimum"]
+        assert optimum["sensitivity"] >= min(every.values()) - 1e-12 >= optimum["lower_bound"] - 2e-12
+        gaps.add(optimum["gap"] > 1e-12)
+        assert record["over"] == "bit_operations" and len(record["points"]) > 1
+    assert False in gaps
+
+
+def bits_of_a(weight: int) -> int:
+    """Bit operations of each weight of a, whose input has 8 bits."""
+    return 8 * weight
+
+
+def test_a_latency_alone_is_exact_and_beside_a_size_both_are_kept() -> None:
+    plan, table = timed()
+    odd = replace(table, inputs=replace(INPUTS, values=((0.2, 0.01), (0.02, 0.04))))  # c fares better with 4 bits
+    for ticks, own in [(106, 8), (107, 4)]:
+        options = Options(latency_ms=ticks / 10_000, activation_bits=(4, 8), average_bits=8)
+        record = run(options, plan=plan, table=odd).record
+        first = record["candidates"][0]
+        assert first["activation_bits"] == {"b": 8, "c": own} and first["latency_ms"] == (100 + 7 * (own == 4)) / 1e4
+        assert record["optimum"]["lower_bound"] <= first["sensitivity"] and record["over"] == "weight_bits"
+        fixed = replace(plan, widths=dict.fromkeys("abc", (8,)))
+        alone = Options(latency_ms=ticks / 10_000, activation_bits=(4, 8))
+        inputs = SensitivityTable("kl", (), (), (), odd.inputs)
+        record = run(alone, plan=fixed, table=inputs).record
+        assert record["candidates"][0]["activation_bits"] == {"b": 8, "c": own} and record["optimum"]["gap"] == 0
+
+
+def test_a_latency_that_hangs_on_no_choice_is_a_check() -> None:
+    plan = replace(PLAN, latency=TICKS)
+    asked, beside = (run(Options(average_bits=5, latency_ms=ms), plan=plan).record for ms in (0.01, 5))
+    assert asked["candidates"] == beside["candidates"] and asked["chosen"]["latency_ms"] == 0.01
+    assert asked["limit"] == {"average_bits": 5, "latency_ms": 0.01}
+    with pytest.raises(SizeError, match="^0.0099 ms for one image cannot be kept, the least measured .* is 0.01 ms"):
+        run(Options(average_bits=5, latency_ms=0.0099), plan=plan)
+
+
+def test_a_peak_is_kept_by_what_takes_the_least_time_where_the_least_harmful_takes_too_long() -> None:
+    """As above, one of two inputs has to have 4 bits: c's is the less harmful one, b's the faster one."""
+    plan, table = timed()
+    memory = Memory((Moment("one", 80, {"v": 100}), Moment("two", 0, {"v": 100, "w": 100})), {"v": ("b",), "w": ("c",)})
+    asked = {"activation_mb": 1200 / 8e6, "activation_bits": (4, 8), "average_bits": 8}
+    for ticks, inputs in [(107, {"b": 8, "c": 4}), (106, {"b": 4, "c": 8}), (103, {"b": 4, "c": 8})]:
+        record = run(Options.of(latency_ms=ticks / 1e4, **asked), plan=plan, table=table, memory=memory).record
+        assert record["candidates"][0]["activation_bits"] == inputs
+        assert record["optimum"]["gap"] == pytest.approx(0.02 if ticks == 107 else 0.19)
+    with pytest.raises(SizeError, match="cannot be kept with --activation-mb 0.00015, the least .* is 0.0103 ms"):
+        run(Options.of(latency_ms=0.0102, **asked), plan=plan, table=table, memory=memory)
 
 
 def test_without_a_choice_nothing_is_measured() -> None:

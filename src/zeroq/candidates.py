@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from zeroq.divergence import Comparison, Meaning
+from zeroq.effort import EFFORTS
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
 from zeroq.graph.live import IN_MEMORY, Room
 from zeroq.graph.walk import CHUNK
@@ -30,7 +31,6 @@ ERRORS, MEANS, NOTHING = "errors", "means", "nothing"  # what rounding corrects 
 Weights = Mapping[str, IntegerWeight]  # by layer
 OnStep = Callable[[int, int], None]  # done, total
 HELD_OUT = 4  # one image of so many is held out from all fitting
-ROUNDED_IMAGES = 64  # that weights are rounded on, at most, and as many variants: their values are kept in memory
 UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 
 
@@ -45,14 +45,17 @@ class Images:
     source: str  # as in Ranges: "distilled", "calibration", "neither"
     variants: Inputs | None = None  # of those that weights are rounded on, to round them on as well
     unlike: Inputs | None = None  # noise, to judge what was fitted on
+    most_rounded: int = EFFORTS["balanced"].rounded
 
     def to(self, device: torch.device) -> Images:
         """The same on a device."""
-        sets = (self.all, self.variants, self.unlike)
-        moved = (None if each is None else as_inputs([part.to(device) for part in as_tuple(each)]) for each in sets)
-        every, variants, unlike = moved
-        assert every is not None, "there are images"
-        return Images(every, self.source, variants, unlike)
+
+        def moved(images: Inputs) -> Inputs:
+            return as_inputs([part.to(device) for part in as_tuple(images)])
+
+        beside = (None if images is None else moved(images) for images in (self.variants, self.unlike))
+        variants, unlike = beside
+        return replace(self, all=moved(self.all), variants=variants, unlike=unlike)
 
     @property
     def fitting(self) -> Inputs:
@@ -62,7 +65,7 @@ class Images:
     @property
     def rounding(self) -> Inputs:
         """Those of the fitting images whose values are kept layer after layer while weights are rounded."""
-        return slice_images(self.fitting, None, ROUNDED_IMAGES)
+        return slice_images(self.fitting, None, self.most_rounded)
 
     @property
     def held_out(self) -> Inputs:

@@ -99,12 +99,13 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         metavar="S",
         help="Bound, alone or beside a target: 10^6 bytes of values between layers at one time, for one image.",
     ),
-    click.option("--latency-ms", type=float, metavar="T", help="Not there yet."),
+    click.option("--latency-ms", type=float, metavar="T", help="Bound likewise: milliseconds per image, timed here."),
     click.option(
         "--weight-bits",
         type=numbers(int, "2,4,8"),
         metavar="2,4,8",
-        help="Candidates for each layer; one number means uniform.  [default: 8, with a target 2,4,8]",
+        help="Candidates for each layer; one number means uniform.  "
+        "[default: 8, with a target 2,4,8, at --effort best 2,3,4,5,6,8]",
     ),
     click.option(
         "--activation-bits",

@@ -15,6 +15,7 @@ from torch import Tensor
 from zeroq.candidates import Images, compare, outputs
 from zeroq.deploy import Verification
 from zeroq.errors import RunError
+from zeroq.latency import DECISION
 from zeroq.memory import NO_LIMIT, MemoryPlan
 from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.numbers.values import SensitivityTable
@@ -41,14 +42,16 @@ def conclude(
     network: QuantizedNetwork,
     verification: Verification,
     plan: MemoryPlan = NO_LIMIT,
+    latency_ms: float | None = None,
 ) -> dict[str, Any]:
     """Write result.json and report.html; gives the result.
 
-    prepared, images: on the device that computes.
+    prepared, images: on the device that computes.  latency_ms: of the file, where it was measured.
     """
     device = prepared.folded.example[0].device
     metadata = read_tensor_file(run.path / FILES["model"])[1]
     chunk = plan.amounts.chunk
+    reference = outputs(prepared.folded.run, images.held_out, chunk)
     outcome = Outcome(
         prepared=prepared,
         setting=selection.setting,
@@ -58,13 +61,11 @@ def conclude(
         fastest=run.decided("fastest") if prepared.options.fastest else None,
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
-        divergence=compare(
-            prepared.meaning, outputs(prepared.folded.run, images.held_out, chunk), network.placed(device),
-            images.held_out, chunk,
-        ),  # fmt: skip
+        divergence=compare(prepared.meaning, reference, network.placed(device), images.held_out, chunk),
         device=device.type,
         verification=verification,
         predicted_memory_mb=plan.peak_mb,
+        latency_ms=latency_ms,
         precision="fp32"
         if (decided := run.decided("precision")) is None
         else f"{decided['dtype']} {decided['layout']}",
@@ -72,6 +73,8 @@ def conclude(
     seconds: dict[str, float | None] = {name: run.seconds.get(name) for name in STAGES}
     if prepared.options.fastest:
         seconds["fastest"] = run.seconds.get("fastest")
+    if (timed := run.decided(DECISION)) is not None:
+        seconds["latency"] = timed["seconds"]
     seconds |= {"capture": prepared.seconds, "load": round(verification.load_seconds, 4)}
     result = outcome.to_json(seconds)
     start = time.perf_counter()

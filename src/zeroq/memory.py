@@ -19,22 +19,21 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 import zeroq.resident as resident
-from zeroq.candidates import HELD_OUT, ROUNDED_IMAGES, UNLIKE_IMAGES
+from zeroq.candidates import HELD_OUT, UNLIKE_IMAGES
 from zeroq.devices import PROBE_IMAGES
-from zeroq.distillation import BATCH_BYTES, EFFORTS
+from zeroq.distillation import BATCH_BYTES
+from zeroq.effort import EFFORTS
 from zeroq.errors import OptionError
 from zeroq.graph import Layer, Network, replay
 from zeroq.graph.live import IN_MEMORY, Room
 from zeroq.graph.network import is_norm
 from zeroq.graph.replay import order_of
-from zeroq.numbers.values import ActivationRange, Ranges
-from zeroq.preparation import Prepared
+from zeroq.preparation import Prepared, any_ranges
 from zeroq.ranges import GRADIENT_BYTES
 from zeroq.ranks import ALONE, Ranks
 from zeroq.rounding.moments import ROWS_PER_IMAGE
 from zeroq.run_directory import RunDirectory
 from zeroq.simulate import quantize_activations
-from zeroq.simulate.placement import quantizer_bits
 
 VERIFIED_IMAGES = 8  # that the file is compared with its simulation on
 LEAST_BATCH = 8  # images that are distilled together: statistics of fewer say little (docs/distillation.md)
@@ -253,20 +252,21 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
 def demand_of(prepared: Prepared) -> Demand:
     """Measured on the network's own example, whose values are computed once; ranges do not matter for that."""
     options, network, folded = prepared.options, prepared.network, prepared.folded
+    effort = EFFORTS[options.effort]
     if prepared.pictures is not None:
         images = len(prepared.pictures)
     else:
-        images = EFFORTS[options.effort].images if options.images is None else options.images
-    bits = quantizer_bits(folded, prepared.placement, prepared.plan.input_bits)
-    ranges = Ranges({name: ActivationRange(-1.0, 1.0, width, "neither") for name, width in bits.items()})
-    graph, tensors, names = quantize_activations(folded, prepared.placement, ranges, prepared.plan.input_bits)
+        images = effort.images if options.images is None else options.images
+    graph, tensors, names = quantize_activations(
+        folded, prepared.placement, any_ranges(prepared), prepared.plan.input_bits
+    )
     floating = sizes(folded.graph, folded.tensors, folded.example)
     quantized = sizes(graph, tensors, folded.example)
     captured = sizes(network.graph, network.tensors, network.example)
     shares = 2 if options.precision == "bf16" else 1
     kept = [dict(left(graph, quantized)), dict(left(folded.graph, floating))]
     sources = {node.name: node.all_input_nodes[0].name for node in graph.nodes if node.all_input_nodes}
-    rounded = min(ROUNDED_IMAGES, images - images // HELD_OUT)
+    rounded = min(effort.rounded, images - images // HELD_OUT)
     return Demand(
         images=images,
         rounded=rounded if prepared.pictures is not None else 2 * rounded,

@@ -9,20 +9,24 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from zeroq.effort import EFFORTS
 from zeroq.errors import OptionError
 
 LEAST_BITS, MOST_BITS = 2, 8  # as numbers.grid has them, said here again because that module imports torch
 FLOAT_BITS = 32
 LARGEST_SEED = 2**63 - 1  # of torch.manual_seed
 TARGETS = ("average_bits", "compression", "size_mb")
-BOUNDS = ("bit_operations", "activation_mb")
-LATER = ("latency_ms",)
+BOUNDS = ("bit_operations", "activation_mb", "latency_ms")
 SHORT = {  # of what was asked, in the name of a folder
     "average_bits": "avg", "compression": "compression", "size_mb": "size", "bit_operations": "bops",
-    "activation_mb": "peak",
+    "activation_mb": "peak", "latency_ms": "ms",
 }  # fmt: skip
-BOUND_UNITS = {"bit_operations": "of 10^9 for each image", "activation_mb": "in megabytes of 10^6 bytes"}
-EFFORTS = ("fast", "balanced", "best")
+BOUND_UNITS = {
+    "bit_operations": "of 10^9 for each image",
+    "activation_mb": "in megabytes of 10^6 bytes",
+    "latency_ms": "in milliseconds for one image",
+}
+IN_INTEGERS = ("bit_operations", "activation_mb")  # bounds that do not count floating point
 SENSITIVITIES = ("kl", "rounded")
 PRECISIONS = ("auto", "fp32", "bf16")
 DEVICES = ("auto", "cpu", "cuda")
@@ -64,7 +68,7 @@ class Options:
     keep_images: bool = True
 
     def __post_init__(self) -> None:
-        self._check_later()
+        _check_one_of("effort", self.effort, tuple(EFFORTS))  # first: it says which widths there are
         self._check_target()
         self._check_widths()
         self._check_patterns()
@@ -92,7 +96,7 @@ class Options:
     @property
     def candidate_widths(self) -> tuple[int, ...]:
         """The widths that a layer's weights may have, ascending; one when uniform."""
-        return tuple(sorted(set(self.weight_bits or ((2, 4, 8) if self.targeted else (8,)))))
+        return tuple(sorted(set(self.weight_bits or (EFFORTS[self.effort].widths if self.targeted else (8,)))))
 
     @property
     def activation_widths(self) -> tuple[int, ...]:
@@ -122,13 +126,6 @@ class Options:
         values["calibration"] = None if self.calibration is None else str(self.calibration)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
-    def _check_later(self) -> None:
-        for name in LATER:
-            if getattr(self, name) is not None:
-                raise OptionError(f"{flag(name)} is not there yet: leave it out.")
-        if self.effort == "best":
-            raise OptionError("--effort best is not there yet: choose fast or balanced.")
-
     def _check_target(self) -> None:
         asked = [name for name in TARGETS if getattr(self, name) is not None]
         if len(asked) > 1:
@@ -145,11 +142,19 @@ class Options:
             bound = getattr(self, name)
             if bound is not None and not (_is_number(bound) and bound > 0):
                 raise OptionError(f"{flag(name)} {_plain(bound)}: give a number above 0, {meaning}.")
-            if bound is not None and self.fastest:
+            if bound is not None and self.fastest and name in IN_INTEGERS:
                 raise OptionError(
                     f"--fastest computes layers in floating point, which {flag(name)} does not count: "
                     "drop one of the two."
                 )
+
+        sums = [name for name in (*TARGETS, "bit_operations", "latency_ms") if getattr(self, name) is not None]
+        if len(sums) > 2 and len(self.activation_widths) > 1:
+            listed = ", ".join(f"{flag(name)} {_plain(getattr(self, name))}" for name in sums)
+            raise OptionError(
+                f"{listed}: of these sums over layers two at most can be kept at once where inputs have a choice: "
+                "drop one, or name one width in --activation-bits."
+            )
 
     def _check_widths(self) -> None:
         if self.weight_bits == ():
@@ -168,7 +173,8 @@ class Options:
         if len(self.activation_widths) > 1 and all(getattr(self, name) is None for name in BOUNDS):
             raise OptionError(
                 f"--activation-bits {_listed(self.activation_widths)} leaves a choice for each layer's input, which "
-                "needs a bound on what inputs take: add --bit-operations or --activation-mb, or name one width."
+                "needs a bound on what inputs take: add --bit-operations, --activation-mb or --latency-ms, or name one "
+                "width."
             )
         if self.edge_bits not in (None, "same"):
             _check_width("--edge-bits", self.edge_bits, ", or same")
@@ -213,7 +219,6 @@ class Options:
             )
 
     def _check_computation(self) -> None:
-        _check_one_of("effort", self.effort, EFFORTS)
         if self.sensitivity is not None:
             _check_one_of("sensitivity", self.sensitivity, SENSITIVITIES)
         _check_one_of("precision", self.precision, PRECISIONS)

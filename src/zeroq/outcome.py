@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 import zeroq.devices as devices
 import zeroq.resident as resident
-from zeroq.allocate import GIGA, MEGABYTE
+from zeroq.allocate import GIGA, MEGABYTE, MILLISECOND
 from zeroq.deploy import Verification
 from zeroq.fastest import reason_of
 from zeroq.forecast import forecast
@@ -46,6 +46,7 @@ class Outcome:
     finer_outputs: tuple[str, ...] = ()  # layers
     fastest: Mapping[str, Any] | None = None  # what was measured and decided under --fastest
     predicted_memory_mb: float | None = None  # of the whole run, where a limit was asked for
+    latency_ms: float | None = None  # of one image in the file, where it is bounded
     device: str = "cpu"  # that computed
 
     @property
@@ -93,14 +94,19 @@ class Outcome:
         }
 
     def bounds(self) -> dict[str, dict[str, float]]:
-        """What was asked beside a size, and what of it the network takes."""
+        """What was asked beside a size, and what of it the network takes; of a latency also what its layers predict."""
         memory = memory_of(self.prepared.folded, self.placement(), self.plan.input_bits)
         reached = {
             "bit_operations": self.plan.operations_of(self.setting.bits) / GIGA,
             "activation_mb": memory.peak(self.plan.input_bits) / MEGABYTE,
         }
+        if self.latency_ms is not None:
+            reached["latency_ms"] = round(self.latency_ms, 4)
         asked = {name: getattr(self.prepared.options, name) for name in BOUNDS}
-        return {name: {"asked": asked[name], "reached": reached[name]} for name in BOUNDS if asked[name] is not None}
+        found = {name: {"asked": asked[name], "reached": reached[name]} for name in BOUNDS if asked[name] is not None}
+        if self.plan.latency is not None:
+            found["latency_ms"]["predicted"] = self.plan.latency.total(self.plan.input_bits) / MILLISECOND
+        return found
 
     def placement(self) -> Placement:
         """The quantizers that the network has."""
@@ -194,6 +200,12 @@ class Outcome:
         limit = self.prepared.options.memory_limit
         if limit is not None and (taken := resident.peak() / 1e9) > limit:
             found.append(f"The run took {taken:.2f} GB of memory, more than --memory-limit {limit:g}: give more room.")
+        if (bound := self.bounds().get("latency_ms")) is not None and bound["reached"] > bound["asked"]:
+            found.append(
+                f"The file takes {bound['reached']:.4g} ms for one image, more than --latency-ms {bound['asked']:g}, "
+                f"where {bound['predicted']:.4g} ms were predicted from times of its layers: time it again on an idle "
+                "machine (zeroq benchmark RUN --batch 1), or allow more."
+            )
         return found
 
 

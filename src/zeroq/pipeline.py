@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import zeroq.devices as devices
+import zeroq.latency as latency
 import zeroq.resident as resident
 from zeroq.candidates import Candidates
 from zeroq.conclusion import REPORT, RESULT, conclude
@@ -114,10 +115,13 @@ def quantize_model(
         progress("capture", 0, 1)
         prepared = prepare(model, options)
         progress("capture", 1, 1)
+        times = ranks.led(lambda _: latency.time_network(prepared, run, lambda *step: progress("latency", *step)))
         plan = plan_of(prepared, ranks)
         if ranks.leads:
             run.describe(facts(prepared, device))
             run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done
+            latency.keep(prepared, run, times)
+        prepared = latency.with_latencies(prepared, times)
         plan = ranks.led(lambda _: plan.kept(run, options.memory_limit))
         stages = Stages(run, prepared, progress, plan.amounts, ranks, device)
         images = stages.distil()
@@ -135,7 +139,9 @@ def quantize_model(
             network = stages.round(setting, rounded, weight_only)
             file = stages.export(network, setting)
             verification = stages.verify(file, network, images)
-            return conclude(run, stages.computing, own, table, selection, network, verification, plan)
+            return conclude(
+                run, stages.computing, own, table, selection, network, verification, plan, stages.latency(file)
+            )
 
         result = ranks.led(written, lambda: stages.rounded(candidates, setting, weight_only))
     return Run(out, result)

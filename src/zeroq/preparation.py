@@ -26,11 +26,12 @@ from zeroq.guidance import guidance, unguided, unknown_outputs
 from zeroq.models import LoadedModel
 from zeroq.models.meaning import meaning_of
 from zeroq.models.several import pictures_among
-from zeroq.numbers.values import BitSetting
+from zeroq.numbers.values import ActivationRange, BitSetting, Ranges
 from zeroq.options import Options
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
 from zeroq.simulate.peak import Memory, memory_of
+from zeroq.simulate.placement import quantizer_bits
 
 CALIBRATION_PICTURES = 64
 FEWEST_PICTURES = 4  # unless fewer are asked for: one of four is held out from all fitting
@@ -100,6 +101,12 @@ def believed(
         return Trust({}, ()), []
     trust = examine(network, statistics)
     return trust, [*warnings_of(trust), *few_batches(model.module.state_dict())]
+
+
+def any_ranges(prepared: Prepared) -> Ranges:
+    """Ranges of the right widths, for what hangs on no number: what a network holds, and how long it takes."""
+    bits = quantizer_bits(prepared.folded, prepared.placement, prepared.plan.input_bits)
+    return Ranges({name: ActivationRange(-1.0, 1.0, width, "neither") for name, width in bits.items()})
 
 
 def example_of(model: LoadedModel) -> tuple[Tensor, ...]:

@@ -100,6 +100,10 @@ class RunDirectory:
         self._last_key = key  # another value comes with another key, or with --fresh, and both forget what follows
         return json.loads(json.dumps(self._decided[name]))  # as a resumed run reads it, tuples as lists
 
+    def known(self, name: str, key_parts: Mapping[str, Any]) -> Any:
+        """What `decide` would keep, asked next under that name and key; None where it would measure."""
+        return self.decided(name) if self._stages.get(name) == self._key(name, key_parts) else None
+
     def decided(self, name: str) -> Any:
         """What was decided before under that name; None where nothing was."""
         return self._decided.get(name)

@@ -10,6 +10,7 @@ from typing import Any
 from zeroq.allocate import (
     GIGA,
     MEGABYTE,
+    MILLISECOND,
     Candidate,
     Frontier,
     Settings,
@@ -20,7 +21,7 @@ from zeroq.allocate import (
     possible,
     within_peak,
 )
-from zeroq.bounds import Limits, limits_of
+from zeroq.bounds import Limits, least_latency, limits_of, quickest
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, TARGETS, Options
 from zeroq.ranks import ALONE, Ranks
@@ -137,7 +138,8 @@ class Price:
 def filtered(plan: LayerPlan, price: Price, limits: Limits, memory: Memory) -> tuple[LayerPlan, float | None]:
     """The plan with those options alone of which every combination is within the peak.
 
-    Beside it, where that takes away more than what no setting can have, the least cost that there could be.
+    The least harmful ones, or those that take the least time where these take too long, as fewer bits do.  Beside it,
+    where that takes away more than what no setting can have, the least cost that there could be.
     """
     if limits.activations is None or not plan.input_widths:
         return plan, None
@@ -147,32 +149,33 @@ def filtered(plan: LayerPlan, price: Price, limits: Limits, memory: Memory) -> t
 
     any_of = left(possible(memory, plan.inputs, limits.activations))
     all_of = left(within_peak(memory, plan.inputs, limits.activations, price.input))
+    if limits.latency is not None and least_latency(all_of, limits) > limits.latency:
+        all_of = quickest(plan, limits, memory)
     return all_of, None if all_of == any_of else search(any_of, price, limits).lower_bound
 
 
 def search(plan: LayerPlan, price: Price, limits: Limits) -> Found:
     """The best settings within the limits of sums: exact for one of them, by a multiplier for two."""
-    sizes, operations, costs = plan.sizes, plan.operations, price.table(plan)
-    if limits.weight_bits is not None and limits.operations is not None:
-        both = compromise(sizes, operations, costs, limits.weight_bits, limits.operations)
-        return Found(both.settings, pareto_frontier(sizes, costs), both.lower_bound)
-    limit = limits.weight_bits if limits.operations is None else limits.operations
-    frontier = pareto_frontier(sizes if limits.operations is None else operations, costs)
-    best = best_first(frontier, int(frontier.sizes[-1]) if limit is None else limit)
-    return Found(best, frontier, frontier.cost_of(best[0]))
+    costs, sums = price.table(plan), limits.sums(plan)
+    in_operations = limits.operations is not None and limits.weight_bits is None
+    shown = pareto_frontier(plan.operations if in_operations else plan.sizes, costs)
+    if len(sums) > 1:
+        (first, limit), (second, other_limit) = sums  # of three, options say that the latency hangs on no choice
+        both = compromise(first, second, costs, limit, other_limit)
+        return Found(both.settings, shown, both.lower_bound)
+    alone = pareto_frontier(plan.latencies, costs) if limits.latency is not None else shown
+    best = best_first(alone, sums[0][1] if sums else int(alone.sizes[-1]))
+    return Found(best, shown, alone.cost_of(best[0]))
 
 
 def uniform_settings(plan: LayerPlan, options: Options, limits: Limits) -> list[Candidate]:
     """The same widths for all layers that have a choice, within the limits, the widest first."""
     pairs = itertools.product(options.candidate_widths, options.activation_widths)
+    sums = limits.sums(plan)
     found = []
     for weight, own in sorted(pairs, key=lambda pair: (pair[0] * pair[1], pair), reverse=True):
         setting = [nearest(choices, weight, own) for choices in plan.options]
-        kept = (
-            limit is None or sum_of(sums, setting) <= limit
-            for sums, limit in ((plan.sizes, limits.weight_bits), (plan.operations, limits.operations))
-        )
-        if all(kept):
+        if all(sum_of(table, setting) <= limit for table, limit in sums):
             inputs = f"-a{own}" if len(options.activation_widths) > 1 else ""
             found.append(Candidate(f"uniform-{weight}{inputs}", tuple(setting)))
     return found
@@ -224,6 +227,8 @@ def taken(plan: LayerPlan, setting: BitSetting, options: Options, memory: Memory
         found["bit_operations"] = own.operations_of(setting.bits) / GIGA
     if options.activation_mb is not None:
         found["activation_mb"] = memory.peak(own.input_bits) / MEGABYTE
+    if own.latency is not None:
+        found["latency_ms"] = own.latency.total(own.input_bits) / MILLISECOND
     return found
 
 

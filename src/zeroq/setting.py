@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from zeroq.errors import ModelError, OptionError
 from zeroq.graph.network import Layer, Network
-from zeroq.numbers.values import BitSetting
+from zeroq.numbers.values import BitSetting, Latencies
 from zeroq.options import Options
 from zeroq.simulate.placement import WIDE_BITS, is_passing
 
@@ -28,6 +28,7 @@ class LayerPlan:
     input_bits: dict[str, int]
     floating: tuple[str, ...]  # layers kept in floating point as asked
     input_widths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of inputs that have a choice, ascending
+    latency: Latencies | None = None  # where it is bounded, once it is measured
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -67,6 +68,13 @@ class LayerPlan:
         rows = zip(self.layers, self.options, strict=True)
         return [[weight * own * layer.multiply_accumulates for weight, own in options] for layer, options in rows]
 
+    @property
+    def latencies(self) -> list[list[int]]:
+        """How long a layer takes, [layers][options]: as long at all widths of its weights."""
+        assert self.latency is not None, "measured where it is bounded"
+        rows = zip(self.layers, self.options, strict=True)
+        return [[self.latency.of(layer.name, own) for _, own in options] for layer, options in rows]
+
     def operations_of(self, weight_bits: Mapping[str, int]) -> int:
         """Bit operations of one image with these bits of each layer's weights."""
         return sum(
@@ -99,6 +107,11 @@ def plan_layers(network: Network, options: Options) -> LayerPlan:
             input_widths[layer.name] = own
     kept = tuple(name for name in names if name in floating)
     return LayerPlan(layers, widths, input_bits, kept, input_widths)  # type: ignore[arg-type]
+
+
+def weight_widths(plan: LayerPlan, setting: BitSetting) -> dict[str, int]:
+    """Width of each tensor of integer weights."""
+    return {f"{layer.weight}_integers": setting[layer.name] for layer in plan.layers}
 
 
 def matching(pattern: str, names: Iterable[str], option: str) -> list[str]:

@@ -20,12 +20,14 @@ from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
-from zeroq.distillation import EFFORTS, distill, distill_several, guide_of, starts, variants
+from zeroq.distillation import distill, distill_several, guide_of, starts, variants
+from zeroq.effort import EFFORTS
 from zeroq.fastest import choose_fastest, weights_to_time
 from zeroq.final_network import final_network, placement_with
 from zeroq.fitted_ranges import fit_ranges
-from zeroq.graph import Inputs, as_inputs, as_tuple, slice_images
+from zeroq.graph import Inputs, as_inputs, as_tuple, count_images, slice_images
 from zeroq.graph.text import graph_to_data
+from zeroq.latency import time_file
 from zeroq.memory import UNLIMITED, Amounts
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
@@ -36,7 +38,7 @@ from zeroq.ranks import ALONE, Ranks
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import Quantized, measure_sensitivity
-from zeroq.setting import LayerPlan
+from zeroq.setting import weight_widths
 from zeroq.simulate import QuantizedNetwork
 from zeroq.simulate.placement import busiest
 from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
@@ -89,9 +91,10 @@ class Stages:
     def distil(self) -> Images:
         """Distilled images, or the user's own pictures of --calibration."""
         options, prepared = self.prepared.options, self.prepared
-        if (pictures := prepared.pictures) is not None:
-            return Images(self.stored_images({"pictures": fingerprint(pictures)}, lambda: pictures), "calibration")
         effort = EFFORTS[options.effort]
+        if (pictures := prepared.pictures) is not None:
+            kept = self.stored_images({"pictures": fingerprint(pictures)}, lambda: pictures)
+            return Images(kept, "calibration", most_rounded=effort.rounded)
         count = effort.images if options.images is None else options.images
         iterations = effort.iterations if options.iterations is None else options.iterations
         precision = self.precision()
@@ -112,7 +115,7 @@ class Stages:
 
         statistics = [asdict(statistic) for statistic in prepared.statistics]
         key = {"count": count, "iterations": iterations, "seed": options.seed, "statistics": statistics}
-        images = Images(self.stored_images(key, compute), source)
+        images = Images(self.stored_images(key, compute), source, most_rounded=effort.rounded)
         unlike = starts(prepared.network.example, prepared.statistics, UNLIKE_IMAGES, options.seed + 2)
         others = variants(as_tuple(images.rounding), prepared.statistics, options.seed + 1)
         return replace(images, variants=as_inputs(others), unlike=as_inputs(unlike))
@@ -205,6 +208,7 @@ class Stages:
 
         key = {
             "measure": measure,
+            "rounded": count_images(candidates.images.rounding),
             "widths": {name: list(each) for name, each in plan.widths.items()},
             "divergence": fingerprint_of(prepared.meaning),
         }
@@ -342,10 +346,9 @@ class Stages:
         self.on_progress("verify", 1, 1)
         return found
 
-
-def weight_widths(plan: LayerPlan, setting: BitSetting) -> dict[str, int]:
-    """Width of each tensor of integer weights."""
-    return {f"{layer.weight}_integers": setting[layer.name] for layer in plan.layers}
+    def latency(self, model: onnx.ModelProto) -> float | None:
+        """Milliseconds of one image in the file on the machine at hand; None where they are not bounded."""
+        return None if self.prepared.options.latency_ms is None else time_file(model, self.prepared)
 
 
 def fingerprint(images: Tensor) -> str:

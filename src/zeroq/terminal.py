@@ -29,6 +29,7 @@ AGREEMENTS = {
 BOUNDS = {  # what each is called, and its unit
     "bit_operations": ("bit operations of an image", "x 10^9"),
     "activation_mb": ("peak of activations", "MB"),
+    "latency_ms": ("latency of an image", "ms"),
 }
 
 

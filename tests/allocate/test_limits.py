@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeroq.allocate import budget_in_operations, budget_in_weight_bits
+from zeroq.allocate import budget_in_operations, budget_in_ticks, budget_in_weight_bits
 from zeroq.allocate.limits import least_of
 from zeroq.errors import SizeError
 
@@ -90,6 +90,18 @@ def test_too_few_operations_name_the_least(beside: str, sentence: str) -> None:
         budget_in_operations(least=1_234_567_890, bit_operations=1.2, beside=beside)
     assert str(caught.value) == sentence
     assert budget_in_operations(least=1_234_567_890, bit_operations=1.235) == 1_235_000_000
+
+
+def test_a_latency_that_cannot_be_kept_names_the_least_and_one_that_is_likely_to_be() -> None:
+    assert budget_in_ticks(least=0, latency_ms=4.1) == 41_000
+    assert budget_in_ticks(least=41_000, latency_ms=4.1, beside=" with nothing") == 41_000
+    assert budget_in_ticks(least=10, latency_ms=None) is None
+    with pytest.raises(SizeError) as caught:
+        budget_in_ticks(least=41_001, latency_ms=4.1, beside=" with --bit-operations 2")
+    assert str(caught.value) == (
+        "4.1 ms for one image cannot be kept with --bit-operations 2, the least measured on this machine is 4.101 ms: "
+        "ask for --latency-ms 4.306 or more, as two measurements differ, or give more --threads."
+    )
 
 
 @settings(deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.low_bits import GROUPS, ROWS, SETTINGS, document
-from benchmarks.rows import DISTILLED, FAMILIES, W6A6, W8, Row
+from benchmarks.rows import DISTILLED, FAMILIES, W6A6, W8, Row, at_best
 from tests.benchmarks.test_without import result
 
 
@@ -28,10 +28,12 @@ def test_a_mean_is_judged_when_all_of_its_networks_are_there() -> None:
     assert (before, missing) == ("75.00", "–") and after.startswith("75.00, +0.00 [-")
     both = document({one: result(12), other: result(8)}, {other})
     assert cells(both, "## Loss", "vit_cifar10, vgg_cifar10")[1] == "12.50 (0.5) **missed** `stale`"
-    held = document({one: result(12), other: result(12), Row("vit_cifar10", W6A6, DISTILLED): result(12)}, set())
+    third = Row("vit_cifar10", at_best(W6A6), DISTILLED)
+    held = document({one: result(12), other: result(12), third: result(12)}, set())
     assert cells(held, "## Loss", "vit_cifar10, vgg_cifar10")[1:3] == ["0.00 (0.5) met", "–"]
 
 
 def test_a_failed_row_is_said() -> None:
-    text = document({Row("vit_cifar10", W6A6, DISTILLED): {"key": "", "error": "it took longer than 1 s"}}, set())
-    assert "| vit_cifar10-w6a6-distilled | it took longer than 1 s |" in text
+    row = Row("vit_cifar10", at_best(W6A6), DISTILLED)
+    text = document({row: {"key": "", "error": "it took longer than 1 s"}}, set())
+    assert "| vit_cifar10-w6a6-best-distilled | it took longer than 1 s |" in text

@@ -13,7 +13,9 @@ from tests.networks import NETWORKS, example_of
 from zeroq.deploy.one_layer import (
     BARE,
     BETWEEN,
+    CLIPPED,
     INTEGERS,
+    NARROWED,
     Kernel,
     KernelTimes,
     channels_last,
@@ -21,6 +23,7 @@ from zeroq.deploy.one_layer import (
     measure_kernel,
     model_of,
     shape_of,
+    time_kinds,
 )
 from zeroq.deploy.timing import Timing
 from zeroq.deploy.verify import open_session
@@ -59,6 +62,32 @@ def test_one_in_integers_and_one_that_goes_from_integers_through_floating_point_
     assert not {"DequantizeLinear", "QuantizeLinear", "Transpose"} & set(bare)
     floats = numpy.ones(shape_of(kernel), numpy.float32)
     assert open_session(model_of(kernel, BARE), 1).run(None, {"input": floats})[0].shape[0] == shape_of(kernel)[0]
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_fewer_bits_come_before_the_same_integer_kernel(name: str, tmp_path: Path) -> None:
+    kernel = KERNELS[name]
+    values = numpy.random.default_rng(1).integers(0, 255, channels_last(kernel), dtype=numpy.uint8)
+    plain, clipped, narrowed = (open_session(model_of(kernel, kind), 1) for kind in (INTEGERS, CLIPPED, NARROWED))
+    assert (clipped.run(None, {"input": values})[0] == plain.run(None, {"input": values.clip(0, 15)})[0]).all()
+    again = numpy.round(values * numpy.float32(0.0012) / numpy.float32(0.02)).astype(numpy.uint8).clip(0, 15)
+    assert len(numpy.unique(again)) == 16
+    assert (narrowed.run(None, {"input": values})[0] == plain.run(None, {"input": again})[0]).all()
+    layer = "QGemm" if kernel.linear else "QLinearConv"
+    assert operators(kernel, CLIPPED, tmp_path) == ["Clip", layer]
+    assert operators(kernel, NARROWED, tmp_path) == ["DequantizeLinear", "QuantizeLinear", "Clip", layer]
+
+
+def test_kinds_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[list[str]] = []
+
+    def interleaved(sessions: dict[str, object], feed: object, seconds: float) -> dict[str, Timing]:
+        timed.append(list(sessions))
+        return {name: Timing(float(len(name)), 0.0, 9.0) for name in sessions}
+
+    monkeypatch.setattr(zeroq.deploy.one_layer, "interleaved", interleaved)
+    assert time_kinds(KERNELS["linear"], (INTEGERS, NARROWED), 1) == {INTEGERS: 8.0, NARROWED: 8.0}
+    assert timed == [[INTEGERS, NARROWED]]
 
 
 @pytest.mark.parametrize("name", ["grouped", "depthwise", "same_padding", "long_kernels", "tokens", "linear_only"])

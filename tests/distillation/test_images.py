@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.networks import NETWORKS, example_of
 from zeroq.devices import Precision
-from zeroq.distillation import EFFORTS, InputStatistic, distill, guide_of
+from zeroq.distillation import InputStatistic, distill, guide_of
 from zeroq.distillation.images import batch_size, prepare
 from zeroq.distillation.starts import natural_noise
 from zeroq.errors import NumericalError, OptionError
@@ -111,9 +111,3 @@ def test_what_cannot_be_distilled_is_refused() -> None:
     two = dataclasses.replace(network, example=network.example * 2)
     with pytest.raises(OptionError, match="The network has 2 inputs: distill_several takes one statistic for each"):
         distill(two, statistic(3), count=2, iterations=1)
-
-
-def test_efforts_are_ordered() -> None:
-    fast, balanced, best = EFFORTS["fast"], EFFORTS["balanced"], EFFORTS["best"]
-    work = [effort.images * effort.iterations for effort in (fast, balanced, best)]
-    assert work == sorted(work)

@@ -38,6 +38,10 @@ NO_DATA = "no data: everything was fitted to images distilled from the network i
             + NO_DATA,
         ),
         (
+            {"latency_ms": 2.5},
+            f"Weights of 8 bits in every layer; activations of 8 bits, at most 2.5 ms for each image; {NO_DATA}",
+        ),
+        (
             {"size_mb": 3.5, "weight_bits": [3, 8], "calibration": "some/pictures"},
             "Weights of 3 or 8 bits, in a file of at most 3.5 MB; activations of 8 bits; "
             "ranges and rounding fitted to the pictures in pictures.",

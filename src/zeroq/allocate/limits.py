@@ -10,6 +10,8 @@ from zeroq.errors import SizeError
 FLOAT_BITS = 32
 WAY_OUT = "or allow fewer bits in --weight-bits, --edge-bits or --layer-bits."
 GIGA, MEGABYTE = 10**9, 8 * 10**6  # operations; bits
+MILLISECOND = 10**4  # ticks, in which latencies are added
+HEADROOM = Fraction(105, 100)  # so that what is advised is likely kept, as two timings of one file differ
 
 
 def budget_in_weight_bits(
@@ -91,6 +93,24 @@ def budget_in_activation_bits(*, least: int, activation_mb: float | None) -> int
         raise SizeError(
             f"A peak of {activation_mb:g} MB of activations cannot be kept, the least is {number} MB: "
             f"ask for --activation-mb {number} or more, or allow fewer bits in --activation-bits or --edge-bits."
+        )
+    return budget
+
+
+def budget_in_ticks(*, least: int, latency_ms: float | None, beside: str = "") -> int | None:
+    """Ticks that one image may take in the whole file, from milliseconds; None without a bound.
+
+    least: as measured on this machine (within another bound, which `beside` names).
+    Raises SizeError that names the least, and a number that is likely to be kept if it is measured again.
+    """
+    if latency_ms is None:
+        return None
+    budget = math.floor(exactly(latency_ms) * MILLISECOND)
+    if budget < least:
+        number, enough = (least_of(Fraction(least, MILLISECOND) * factor) for factor in (1, HEADROOM))
+        raise SizeError(
+            f"{latency_ms:g} ms for one image cannot be kept{beside}, the least measured on this machine is {number} "
+            f"ms: ask for --latency-ms {enough} or more, as two measurements differ, or give more --threads."
         )
     return budget
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,15 @@ from zeroq.deploy.verify import open_session
 from zeroq.graph.network import LINEAR, Network
 
 INTEGERS, BETWEEN, BARE = "integers", "between", "bare"
+CLIPPED, NARROWED = "clipped", "narrowed"  # INTEGERS of fewer than 8 bits: cut off, or quantized again
+NARROW_HIGH = 15  # of 4 bits; how long a Clip takes hangs on no bound
 SECONDS = 0.25  # for the models of one shape that are timed against one another
-VALUE_SCALE, WEIGHT_SCALE, RESULT_SCALE = 0.02, 0.01, 0.05  # how long a kernel takes hangs on no value
+VALUE_SCALE, WIDE_SCALE, WEIGHT_SCALE, RESULT_SCALE = (
+    0.02,
+    0.0012,
+    0.01,
+    0.05,
+)  # how long a kernel takes hangs on no value
 
 
 @dataclass(frozen=True)
@@ -67,13 +75,19 @@ def kernel_of(network: Network, site: fx.Node) -> Kernel:
 
 def measure_kernel(kernel: Kernel, threads: int) -> KernelTimes:
     """Its models timed on this machine; threads: 0 takes all."""
-    values = numpy.random.default_rng(0).integers(0, 255, channels_last(kernel), dtype=numpy.uint8)
-    sessions = {name: open_session(model_of(kernel, name), threads, spinning=False) for name in (INTEGERS, BETWEEN)}
-    times = interleaved(sessions, {"input": values}, seconds=SECONDS)
+    times = time_kinds(kernel, (INTEGERS, BETWEEN), threads)
     bare = {BARE: open_session(model_of(kernel, BARE), threads, spinning=False)}
     floats = numpy.ones(shape_of(kernel), numpy.float32)
-    times |= interleaved(bare, {"input": floats}, seconds=SECONDS / 2)
-    return KernelTimes(*(times[name].median for name in (INTEGERS, BETWEEN, BARE)))
+    found = interleaved(bare, {"input": floats}, seconds=SECONDS / 2)
+    return KernelTimes(times[INTEGERS], times[BETWEEN], found[BARE].median)
+
+
+def time_kinds(kernel: Kernel, kinds: Iterable[str], threads: int) -> dict[str, float]:
+    """Milliseconds of one image, medians, of models of several kinds but BARE, in turns; threads: 0 takes all."""
+    values = numpy.random.default_rng(0).integers(0, 255, channels_last(kernel), dtype=numpy.uint8)
+    sessions = {kind: open_session(model_of(kernel, kind), threads, spinning=False) for kind in kinds}
+    times = interleaved(sessions, {"input": values}, seconds=SECONDS)
+    return {kind: timing.median for kind, timing in times.items()}
 
 
 def shape_of(kernel: Kernel) -> tuple[int, ...]:
@@ -90,7 +104,9 @@ def model_of(kernel: Kernel, kind: str) -> ModelProto:
     """A layer as INTEGERS or BETWEEN integers, which it takes and gives with channels last, or BARE.
 
     In integers, onnxruntime takes the transpositions away; for floating point it has to do them, as in a whole file.
+    CLIPPED and NARROWED are in integers as well, behind what makes 8 bits fewer.
     """
+    integers = kind in (INTEGERS, CLIPPED, NARROWED)
     constants = constants_of(kernel)
     nodes: list[Any] = []
     value = "input"
@@ -104,17 +120,22 @@ def model_of(kernel: Kernel, kind: str) -> ModelProto:
     moves = kind != BARE and not kernel.linear
     if moves:
         add("Transpose", perm=[0, axes - 1, *range(1, axes - 1)])
+    if kind == NARROWED:
+        add("DequantizeLinear", "wide_scale", "zero")
+        add("QuantizeLinear", "value_scale", "zero")
+    if kind in (CLIPPED, NARROWED):
+        add("Clip", "zero", "high")
     if kind != BARE:
         add("DequantizeLinear", "value_scale", "zero")
     if kind == BETWEEN:
         add("Max")  # as onnx_file.shield_float_layers has it
-    weight, bias = ("weight_values", "bias_values") if kind == INTEGERS else ("weight", "bias")
+    weight, bias = ("weight_values", "bias_values") if integers else ("weight", "bias")
     add(*layer_of(kernel, weight, bias), **attributes_of(kernel))
     if kind != BARE:
         add("QuantizeLinear", "result_scale", "zero")
     if moves:
         add("Transpose", perm=[0, *range(2, axes), 1])
-    if kind == INTEGERS:
+    if integers:
         stored = {weight: ["weight_integers", "weight_scale", "zeros"], bias: ["bias_integers", "bias_scale"]}
         used = [weight, bias][: 1 + kernel.bias]
         nodes[:0] = [helper.make_node("DequantizeLinear", stored[name], [name], axis=0) for name in used]
@@ -158,6 +179,8 @@ def constants_of(kernel: Kernel) -> dict[str, NDArray[Any]]:
         "bias": bias.astype(numpy.float32) * product,
         "zeros": numpy.zeros(channels, numpy.int8),
         "zero": numpy.array(0, numpy.uint8),
+        "high": numpy.array(NARROW_HIGH, numpy.uint8),
+        "wide_scale": numpy.array(WIDE_SCALE, numpy.float32),
         "value_scale": numpy.array(VALUE_SCALE, numpy.float32),
         "result_scale": numpy.array(RESULT_SCALE, numpy.float32),
     }

@@ -2,7 +2,7 @@
 
 from zeroq.distillation.attention import find_attention
 from zeroq.distillation.doubts import Doubt, Trust, examine, few_batches, warnings_of
-from zeroq.distillation.images import BATCH_BYTES, EFFORTS, Effort, distill, guide_of
+from zeroq.distillation.images import BATCH_BYTES, distill, guide_of
 from zeroq.distillation.neutral import neutral_statistic
 from zeroq.distillation.several import distill_several
 from zeroq.distillation.starts import starts
@@ -11,9 +11,7 @@ from zeroq.distillation.variants import variants
 
 __all__ = [
     "BATCH_BYTES",
-    "EFFORTS",
     "Doubt",
-    "Effort",
     "InputStatistic",
     "Trust",
     "distill",

@@ -30,17 +30,6 @@ FULL_PRECISION = Precision()
 BATCH_BYTES = 3e9  # values that the backward pass keeps, at most
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many images, and how many steps of their optimisation."""
-
-    images: int
-    iterations: int
-
-
-EFFORTS = {"fast": Effort(32, 12), "balanced": Effort(64, 24), "best": Effort(128, 200)}  # 9, 37, 620 units
-
-
 def distill(
     network: Network,
     input_statistic: InputStatistic,

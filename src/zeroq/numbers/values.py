@@ -85,6 +85,26 @@ class SensitivityTable:
 
 
 @dataclass(frozen=True)
+class Latencies:
+    """How long one image takes on a machine, as whole numbers of one unit: each layer by the bits of its input.
+
+    beside: what the whole file takes more than its layers one by one, or less (a negative number), as each of these is
+    timed with the start of a run of its own.
+    """
+
+    by_layer: Mapping[str, Mapping[int, int]]
+    beside: int
+
+    def of(self, layer: str, bits: int) -> int:
+        """Of one layer whose input has these bits."""
+        return self.by_layer[layer][bits]
+
+    def total(self, input_bits: Mapping[str, int]) -> int:
+        """Of the whole file."""
+        return self.beside + sum(self.of(layer, bits) for layer, bits in input_bits.items())
+
+
+@dataclass(frozen=True)
 class BitSetting:
     """Weight bits of every quantized layer, and bits of its input where there was a choice."""
 

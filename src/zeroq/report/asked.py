@@ -32,6 +32,8 @@ def sentence(options: Options, *, distilled: bool = True) -> str:
     inputs = f"activations of {listed([str(width) for width in options.activation_widths], 'or')} bits"
     if options.activation_mb is not None:
         inputs += f", at most {number(options.activation_mb)} MB of them at one time"
+    if options.latency_ms is not None:
+        inputs += f", at most {number(options.latency_ms)} ms for each image"
     return f"{target}; {inputs}; {source(options, distilled)}."
 
 

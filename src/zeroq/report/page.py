@@ -33,6 +33,7 @@ DIVERGENCES = {  # what was compared, by task
 BOUNDS = {  # what each is called, and its unit
     "bit_operations": ("bit operations", "10⁹ for each image"),
     "activation_mb": ("peak of activations", "MB at one time, for one image"),
+    "latency_ms": ("latency", "ms for one image, measured on this machine"),
 }
 OWN = "your own divergence"
 LEAST_AGREEMENT = 0.99  # below, verification warns
