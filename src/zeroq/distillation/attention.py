@@ -180,8 +180,6 @@ def input_distance(images: Tensor, statistic: InputStatistic) -> Tensor:
     """((mean~ - mean)^2 + (deviation~ - deviation)^2) / deviation^2, mean over channels of images [N, C, ...]."""
     axes = [axis for axis in range(images.dim()) if axis != 1]
     variance, mean = torch.var_mean(images, axes, correction=0)
-    expected, deviation = (
-        torch.tensor(each, device=images.device) for each in (statistic.mean, statistic.deviation)
-    )
+    expected, deviation = (torch.tensor(each, device=images.device) for each in (statistic.mean, statistic.deviation))
     found = torch.sqrt(variance + 1e-12)
     return (((mean - expected).square() + (found - deviation).square()) / deviation.square()).mean()
