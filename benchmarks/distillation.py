@@ -193,7 +193,7 @@ def layer_inputs(network: Network, images: Tensor) -> tuple[dict[str, tuple[floa
     with torch.inference_mode():
         for batch in images.split(16):
             found.append(replay(network.graph, network.tensors, {network.inputs[0]: batch}, visit=visit)["output"])
-    values = {name: torch.cat(parts).numpy() for name, parts in samples.items()}
+    values = {name: torch.cat(parts).cpu().numpy() for name, parts in samples.items()}
     return {name: (float(np.quantile(abs(row), 0.999)), float(row.std())) for name, row in values.items()}, torch.cat(
         found
     )

@@ -47,7 +47,8 @@ def least_scales_of(network: Network, placement: Placement, ranges: Ranges, laye
         source: Any = nodes[site].args[0]
         name = of_value[source.name].name
         name = name if ranges[name].bits <= bits else again(name, bits)
-        found.append(least_scales(network.tensors[bias] if bias else None, ranges[name].scale, layer.shape[0]))
+        own = network.tensors[bias] if bias else None
+        found.append(least_scales(own, ranges[name].scale, network.tensors[layer.weight]))
     return torch.stack(found).amax(0)
 
 

@@ -29,7 +29,8 @@ Quantized = Callable[[Layer, int], Tensor]  # a layer's weight at a width
 
 def start(network: Network, images: int = IMAGES, seed: int = 0) -> Tensor:
     """Images from N(0, 1), [images, C, H, W]."""
-    return torch.randn(images, *network.example[0].shape[1:], generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(images, *network.example[0].shape[1:], generator=torch.Generator().manual_seed(seed))
+    return noise.to(network.example[0].device)
 
 
 def distilled(images: Tensor, network: Network, iterations: int = ITERATIONS) -> Tensor:
@@ -46,7 +47,8 @@ def distilled(images: Tensor, network: Network, iterations: int = ITERATIONS) ->
 def loss(images: Tensor, network: Network) -> Tensor:
     """Sum over BatchNorms of the squared distance of mean and deviation, of each image, from the running ones; mean."""
     read = {norm.input: norm for norm in network.norms}
-    terms = [distance(images, torch.zeros(images.shape[1]), torch.ones(images.shape[1]))]
+    channels = images.shape[1]
+    terms = [distance(images, images.new_zeros(channels), images.new_ones(channels))]
 
     def note(node: torch.fx.Node, value: Tensor) -> None:
         if node.name in read:

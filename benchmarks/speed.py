@@ -3,7 +3,8 @@
     python -m benchmarks.speed --data ../shared/data --networks resnet18_cifar10,mobilenet_v2
 
 The recipe (benchmarks/recipe.py) is timed for a few of its 500 iterations and of its full passes, and multiplied; with
---whole it is run to its end, so that the quality of its images can be measured as well. Writes docs/performance.md.
+--whole it is run to its end, so that the quality of its images can be measured as well. With --device cuda both compute
+on a GPU. Writes docs/performance.md.
 """
 
 from __future__ import annotations
@@ -60,6 +61,11 @@ class Subject:
     real: Tensor
     weight: Callable[[Layer, int], Tensor]  # rounded to nearest
 
+    @property
+    def device(self) -> torch.device:
+        """That all of it is on."""
+        return self.real.device
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.speed", description=(__doc__ or "").split("\n")[0])
@@ -67,41 +73,45 @@ def main() -> int:
     parser.add_argument("--networks", default="resnet18_cifar10,mobilenet_v2")
     parser.add_argument("--whole", action="store_true", help="run the recipe to its end")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--markdown-only", action="store_true", help="measure nothing, write the document again")
     asked = parser.parse_args()
     if not asked.markdown_only:
-        with devices.threads(asked.threads):
+        device = devices.resolve(asked.device)
+        with devices.threads(asked.threads), devices.computing(device):
             for name in asked.networks.split(","):
-                write(RESULTS / f"{name}.json", measured(name, asked.data, whole=asked.whole))
+                file = f"{name}.json" if device == devices.CPU else f"{name}_{device.type}.json"
+                write(RESULTS / file, measured(name, asked.data, device, whole=asked.whole))
                 write_document()
     write_document()
     return 0
 
 
-def subject_of(name: str, data: Path) -> Subject:
-    """Everything that is not to be timed."""
+def subject_of(name: str, data: Path, device: torch.device) -> Subject:
+    """Everything that is not to be timed, on a device."""
     model = load_model(f"{data}/networks/{name}.py:{name}")
     network = capture(model.module, torch.zeros(2, *model.picture().input_shape))
-    folded = fold(network)
-    real = calibration_pictures(data / PICTURES[NETWORKS[name]], model.picture(), 64, 0)
+    folded = fold(network).to(device)
+    real = calibration_pictures(data / PICTURES[NETWORKS[name]], model.picture(), 64, 0).to(device)
     weight = rounded_to_nearest(folded, WIDTHS)
-    return Subject(network, folded, natural_statistic(model.picture()), real, weight)
+    return Subject(network.to(device), folded, natural_statistic(model.picture()), real, weight)
 
 
-def measured(name: str, data: Path, *, whole: bool) -> dict[str, Any]:
+def measured(name: str, data: Path, device: torch.device, *, whole: bool) -> dict[str, Any]:
     """All stages of one network, ours and the recipe's, on the same number of images."""
-    subject = subject_of(name, data)
+    subject = subject_of(name, data, device)
     precision = devices.choose_precision(subject.network)[0]
     unit = statistics.median(32 * devices.step_seconds(subject.network, precision, 32) for _ in range(3))
-    images, ours = timed(lambda: ours_distilled(subject, precision))
+    images, ours = timed(lambda: ours_distilled(subject, precision), device)
     theirs, recipe_images = recipe_distilled(subject, whole=whole)
-    table_ours, seconds_ours = timed(lambda: ours_sensitivity(subject, images))
+    table_ours, seconds_ours = timed(lambda: ours_sensitivity(subject, images), device)
     seconds_theirs = recipe_sensitivity(subject, images)
     reference = ours_sensitivity(subject, subject.real[:32])
     found = {"ours": images} | ({} if recipe_images is None else {"recipe": recipe_images})
     return {
         "network": name,
         "cpu": devices.processor(),
+        "device": devices.name_of(device),
         "integer_instructions": devices.integer_instructions(),
         "threads": torch.get_num_threads(),
         "precision": f"{precision.name} {precision.layout}",
@@ -122,10 +132,12 @@ def measured(name: str, data: Path, *, whole: bool) -> dict[str, Any]:
     }
 
 
-def timed(function: Callable[[], T]) -> tuple[T, float]:
-    """What a function gives, and its seconds."""
+def timed(function: Callable[[], T], device: torch.device = devices.CPU) -> tuple[T, float]:
+    """What a function gives, and its seconds; device: that computes, whose work is waited for."""
+    devices.finish(device)
     begin = time.perf_counter()
     value = function()
+    devices.finish(device)
     return value, time.perf_counter() - begin
 
 
@@ -141,10 +153,10 @@ def recipe_distilled(subject: Subject, *, whole: bool) -> tuple[float, Tensor | 
     """Seconds of the recipe's iterations, and its images if it was run to its end."""
     begin = recipe.start(subject.network)
     if whole:
-        images, seconds = timed(lambda: recipe.distilled(begin, subject.network))
+        images, seconds = timed(lambda: recipe.distilled(begin, subject.network), subject.device)
         return seconds, images
     recipe.distilled(begin, subject.network, 1)
-    _, seconds = timed(lambda: recipe.distilled(begin, subject.network, TIMED_STEPS))
+    _, seconds = timed(lambda: recipe.distilled(begin, subject.network, TIMED_STEPS), subject.device)
     return seconds / TIMED_STEPS * recipe.ITERATIONS, None
 
 
@@ -165,7 +177,7 @@ def recipe_sensitivity(subject: Subject, images: Tensor) -> float:
     passes = []
     for layer in chosen:
         one_pass = partial(recipe.sensitivity, subject.folded, layer, 4, images, reference, subject.weight)
-        passes.append(timed(one_pass)[1])
+        passes.append(timed(one_pass, subject.device)[1])
     return statistics.median(passes) * len(layers) * len(WIDTHS)
 
 
@@ -206,15 +218,18 @@ def document(records: list[dict[str, Any]]) -> str:
     """Tables of times and of quality."""
     times, qualities = [], []
     for record in records:
+        name = record["network"] if computed_by_cpu(record) else f"{record['network']}, {record['device']}"
         for stage, seconds in record["seconds"].items():
             times.append([
-                record["network"], stage, f"{seconds['recipe']:.4g}", f"{seconds['ours']:.4g}",
+                name, stage, f"{seconds['recipe']:.4g}", f"{seconds['ours']:.4g}",
                 f"{seconds['recipe'] / seconds['ours']:.1f}", f"{seconds['ours'] / record['unit_seconds']:.1f}",
             ])  # fmt: skip
         for who, values in record["quality"].items():
-            qualities.append([record["network"], who, *(f"{value:.3f}" for value in values.values())])
+            qualities.append([name, who, *(f"{value:.3f}" for value in values.values())])
     machines = sorted({
         f"{each['cpu']}, {each['integer_instructions']}, {each['threads']} thread(s), {each['precision']}"
+        if computed_by_cpu(each)
+        else f"{each['device']}, {each['precision']}"
         for each in records
     })  # fmt: skip
     parts = [
@@ -227,6 +242,11 @@ def document(records: list[dict[str, Any]]) -> str:
         table(["network", "images", "statistics loss", "range error", "rank correlation", "confidence"], qualities),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def computed_by_cpu(record: dict[str, Any]) -> bool:
+    """Whether a record is of a processor; the earliest name no other device."""
+    return record.get("device", record["cpu"]) == record["cpu"]
 
 
 HEAD = """# Performance

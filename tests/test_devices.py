@@ -79,6 +79,32 @@ def test_a_tensor_takes_type_and_layout() -> None:
     assert Precision(torch.bfloat16).apply(torch.zeros(3, dtype=torch.int64)).dtype == torch.int64
 
 
+@pytest.mark.parametrize(
+    ("asked", "there", "limit", "place", "expected"),
+    [
+        ("cpu", True, None, 0, "cpu"),
+        ("auto", False, None, 0, "cpu"),
+        ("auto", True, None, 0, "cuda:0"),
+        ("auto", True, 4.0, 0, "cpu"),
+        ("cuda", True, None, 1, "cuda:1"),
+        ("cuda", True, None, 2, "cuda:0"),
+    ],
+)
+def test_a_device_is_the_gpu_where_there_is_one_and_of_several_each_process_has_its_own(
+    monkeypatch: pytest.MonkeyPatch, asked: str, there: bool, limit: float | None, place: int, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", str(place))
+    assert str(devices.resolve(asked, memory_limit=limit)) == expected
+
+
+def test_the_cpu_is_known_by_its_processor_and_has_always_finished() -> None:
+    with devices.computing(devices.CPU):
+        devices.finish(devices.CPU)
+    assert devices.name_of(devices.CPU) == processor()
+
+
 def test_threads_are_given_back_also_after_an_error() -> None:
     before = torch.get_num_threads()
     with pytest.raises(ZeroDivisionError), threads(before + 1):

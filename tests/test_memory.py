@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -104,6 +105,15 @@ def test_the_process_that_holds_most_decides_for_all(monkeypatch: pytest.MonkeyP
 
 def test_a_process_without_the_run_directory_uses_the_nearest_folder_above(tmp_path: Path) -> None:
     assert UNLIMITED.room(tmp_path).folder == UNLIMITED.room(tmp_path / "runs" / "net").folder == tmp_path
+
+
+def test_a_gpu_is_given_as_much_at_a_time_as_a_part_of_its_memory_holds() -> None:
+    prepared = prepare(loaded("plain"), Options(average_bits=4))
+    image = 4 * sum(math.prod(shape) for shape in prepared.network.shapes.values())
+    found = memory.on_gpu(prepared, 40 * image)
+    assert (found.chunk, found.probed, found.widened, found.batch_bytes) == (10, 10, 3, 10 * image)
+    assert memory.on_gpu(prepared, 1).chunk == memory.on_gpu(prepared, 1).widened == 1
+    assert memory.on_gpu(prepared, 10**12).chunk == memory.GPU_CHUNK
 
 
 def test_without_a_limit_nothing_is_decided() -> None:

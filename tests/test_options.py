@@ -80,6 +80,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seed": -1}, "--seed -1: give a whole number from 0 to 9223372036854775807."),
     ({"seed": 0.5}, "--seed 0.5: give a whole number from 0 to 9223372036854775807."),
     ({"device": "gpu"}, "--device gpu: choose auto, cpu or cuda."),
+    (
+        {"device": "cuda", "memory_limit": 4},
+        "--memory-limit bounds what a run takes on the CPU: choose --device cpu, or drop it.",
+    ),
     ({"threads": 0}, "--threads 0: give a whole number, at least 1."),
     (
         {"bit_operations": 1, "fastest": True},

@@ -10,13 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
 from tests.runs import QUICKLY
 from tests.test_many import SOURCE
 from zeroq.cli import main
-from zeroq.ranks import ALONE, Ranks, said_before, started
+from zeroq.numbers.values import IntegerWeight
+from zeroq.ranks import ALONE, Ranks, packed, said_before, started, unpacked
 from zeroq.run_directory import json_bytes, read_json
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
@@ -174,6 +176,13 @@ def test_what_cannot_be_done_is_said_once_and_ends_all(tmp_path: Path) -> None:
     assert done.returncode != 0 and done.stderr.count("zeroq: There is no model 'digits:none'") == 1
     codes = re.findall(r"exitcode +: (-?\d+)", done.stderr)
     assert codes and set(codes) <= {"2"} and not (tmp_path / "out").exists()
+
+
+def test_what_a_gpu_holds_is_told_others_for_their_own() -> None:
+    weight = IntegerWeight(torch.ones(2, 3, dtype=torch.int8), torch.ones(2), 4, "gptq")
+    (by_width,) = unpacked(packed([{4: weight}]), torch.device("meta"))
+    assert by_width[4].integers.device.type == by_width[4].scale.device.type == "meta"
+    assert (by_width[4].bits, by_width[4].integers.shape) == (4, (2, 3))
 
 
 def test_one_process_leads_itself() -> None:

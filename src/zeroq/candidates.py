@@ -47,6 +47,16 @@ class Images:
     unlike: Inputs | None = None  # noise, to judge what was fitted on
     most_rounded: int = EFFORTS["balanced"].rounded
 
+    def to(self, device: torch.device) -> Images:
+        """The same on a device."""
+
+        def moved(images: Inputs) -> Inputs:
+            return as_inputs([part.to(device) for part in as_tuple(images)])
+
+        beside = (None if images is None else moved(images) for images in (self.variants, self.unlike))
+        variants, unlike = beside
+        return replace(self, all=moved(self.all), variants=variants, unlike=unlike)
+
     @property
     def fitting(self) -> Inputs:
         count = count_images(self.all)

@@ -44,9 +44,14 @@ def conclude(
     plan: MemoryPlan = NO_LIMIT,
     latency_ms: float | None = None,
 ) -> dict[str, Any]:
-    """Write result.json and report.html; gives the result.  latency_ms: of the file, where it was measured."""
+    """Write result.json and report.html; gives the result.
+
+    prepared, images: on the device that computes.  latency_ms: of the file, where it was measured.
+    """
+    device = prepared.folded.example[0].device
     metadata = read_tensor_file(run.path / FILES["model"])[1]
     chunk = plan.amounts.chunk
+    reference = outputs(prepared.folded.run, images.held_out, chunk)
     outcome = Outcome(
         prepared=prepared,
         setting=selection.setting,
@@ -56,9 +61,8 @@ def conclude(
         fastest=run.decided("fastest") if prepared.options.fastest else None,
         quantized=network,
         onnx_bytes=(run.path / FILES["onnx"]).stat().st_size,
-        divergence=compare(
-            prepared.meaning, outputs(prepared.folded.run, images.held_out, chunk), network, images.held_out, chunk
-        ),
+        divergence=compare(prepared.meaning, reference, network.placed(device), images.held_out, chunk),
+        device=device.type,
         verification=verification,
         predicted_memory_mb=plan.peak_mb,
         latency_ms=latency_ms,

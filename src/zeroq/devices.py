@@ -1,4 +1,4 @@
-"""The machine: which precision and memory layout it computes fastest in, its threads, its processor."""
+"""The machine: its devices, which precision and memory layout they compute fastest in, its threads, its processor."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import zeroq.ranks as ranks
 from zeroq.errors import OptionError
 from zeroq.graph import Network, replay
 
+CPU = torch.device("cpu")
 PROBE_IMAGES, PROBE_STEPS = 4, 2
 HOPELESS, COSTLY = 4.0, 1.0  # a first step of one image so many times as long as the best, and of so many seconds
 
@@ -90,6 +92,8 @@ def step_seconds(network: Network, precision: Precision, images: int) -> float:
     tensors = {name: precision.apply(value) for name, value in network.tensors.items()}
     example = [value[:1].expand(images, *value.shape[1:]) for value in network.example]
     inputs = [precision.apply(value).clone().requires_grad_(value.is_floating_point()) for value in example]
+    device = network.example[0].device
+    finish(device)
     begin = time.perf_counter()
     result = replay(network.graph, tensors, dict(zip(network.inputs, inputs, strict=True)))["output"]
     leaves = [
@@ -98,7 +102,49 @@ def step_seconds(network: Network, precision: Precision, images: int) -> float:
     moved = [value for value in inputs if value.requires_grad]
     if leaves and moved:
         torch.autograd.grad(sum(leaf.float().sum() for leaf in leaves), moved, allow_unused=True)  # type: ignore[arg-type]
+    finish(device)
     return (time.perf_counter() - begin) / images
+
+
+def resolve(asked: str, *, memory_limit: float | None = None) -> torch.device:
+    """The device that is asked for, "auto", "cpu" or "cuda".
+
+    auto: CUDA where there is any, unless a limit of the process's memory is to be kept, which is of the CPU's. Of
+    several GPUs each process that torchrun starts takes its own.
+    """
+    if asked == "cpu" or (asked == "auto" and (memory_limit is not None or not torch.cuda.is_available())):
+        return CPU
+    return torch.device("cuda", ranks.place() % torch.cuda.device_count())
+
+
+def name_of(device: torch.device) -> str:
+    """The GPU's name, or the processor's."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a device has done what it was given; a GPU computes while the program goes on."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def computing(device: torch.device) -> Iterator[None]:
+    """Kernels of a GPU that compute in the 32 bits that are asked for, and alike in every run; on a CPU all do.
+
+    Products of TF32 keep 10 of the 23 bits of each factor, too few for moments of a layer's inputs.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32, convolutions.deterministic
+    try:
+        products.allow_tf32, convolutions.allow_tf32, convolutions.deterministic = False, False, True
+        with torch.cuda.device(device):
+            yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32, convolutions.deterministic = before
 
 
 @contextmanager

@@ -37,6 +37,7 @@ from zeroq.simulate import quantize_activations
 
 VERIFIED_IMAGES = 8  # that the file is compared with its simulation on
 LEAST_BATCH = 8  # images that are distilled together: statistics of fewer say little (docs/distillation.md)
+GPU_SHARE, GPU_CHUNK = 0.25, 64  # of a GPU's memory, for values at one time; images whose values these are, at most
 GB = 10**9
 
 aten = torch.ops.aten
@@ -144,12 +145,23 @@ def plan_of(prepared: Prepared, ranks: Ranks = ALONE) -> MemoryPlan:
 
     ranks: processes that share the run out, of which each keeps within the limit; every one is to ask.
     """
+    if ranks.device.type == "cuda":
+        return MemoryPlan(on_gpu(prepared, torch.cuda.get_device_properties(ranks.device).total_memory))
     if (limit := prepared.options.memory_limit) is None:
         return NO_LIMIT
     demand = demand_of(prepared)
     resident.trim()
     held, peak = (max(ranks.gathered([each])) for each in (resident.held(), resident.peak()))
     return plan_memory(demand, limit, held, peak)
+
+
+def on_gpu(prepared: Prepared, memory: int) -> Amounts:
+    """As much at a time as a part of a GPU's memory (bytes) holds: what it is given in small pieces, it waits for."""
+    room, network = memory * GPU_SHARE, prepared.network
+    image = 4 * sum(math.prod(shape) for shape in network.shapes.values())
+    chunk = min(GPU_CHUNK, max(1, int(room / image)))
+    widths = max(len(own) for own in (*prepared.plan.widths.values(), *prepared.plan.input_widths.values()))
+    return Amounts(batch_bytes=room, probed=chunk, chunk=chunk, widened=max(1, chunk // widths))
 
 
 def plan_memory(demand: Demand, limit: float, held: int, peak: int) -> MemoryPlan:

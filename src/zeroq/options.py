@@ -229,6 +229,8 @@ class Options:
         if not (_is_whole(self.seed) and 0 <= self.seed <= LARGEST_SEED):
             raise OptionError(f"--seed {self.seed}: give a whole number from 0 to {LARGEST_SEED}.")
         if self.device == "cuda":
+            if self.memory_limit is not None:
+                raise OptionError("--memory-limit bounds what a run takes on the CPU: choose --device cpu, or drop it.")
             import torch  # only here, so that options are checked without it
 
             if not torch.cuda.is_available():

@@ -47,6 +47,7 @@ class Outcome:
     fastest: Mapping[str, Any] | None = None  # what was measured and decided under --fastest
     predicted_memory_mb: float | None = None  # of the whole run, where a limit was asked for
     latency_ms: float | None = None  # of one image in the file, where it is bounded
+    device: str = "cpu"  # that computed
 
     @property
     def plan(self) -> LayerPlan:
@@ -62,7 +63,7 @@ class Outcome:
             "task": meaning.task,
             "seed": self.prepared.options.seed,
             "effort": self.prepared.options.effort,
-            "device": "cpu",
+            "device": self.device,
             "cpu": devices.processor(),
             "precision": self.precision,
             "float_bytes": 4 * sum(tensor.numel() for tensor in thaw(self.prepared.model.module).parameters()),

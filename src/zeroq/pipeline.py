@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,24 +107,28 @@ def quantize_model(
     holds, and writes what they have found; each gives the whole.
     """
     progress = on_progress or (lambda stage, done, total: None)
+    device = devices.resolve(options.device, memory_limit=options.memory_limit)
+    ranks = replace(ranks, device=device)
     run = RunDirectory(out, fresh=fresh)
     bounded = nullcontext if options.memory_limit is None else resident.returned
-    with run if ranks.leads else nullcontext(), devices.threads(options.threads), bounded():
+    with run if ranks.leads else nullcontext(), devices.threads(options.threads), bounded(), devices.computing(device):
         progress("capture", 0, 1)
         prepared = prepare(model, options)
         progress("capture", 1, 1)
         times = ranks.led(lambda _: latency.time_network(prepared, run, lambda *step: progress("latency", *step)))
         plan = plan_of(prepared, ranks)
         if ranks.leads:
-            run.describe(facts(prepared))
+            run.describe(facts(prepared, device))
             run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done
             latency.keep(prepared, run, times)
         prepared = latency.with_latencies(prepared, times)
         plan = ranks.led(lambda _: plan.kept(run, options.memory_limit))
-        stages = Stages(run, prepared, progress, plan.amounts, ranks)
+        stages = Stages(run, prepared, progress, plan.amounts, ranks, device)
         images = stages.distil()
-        ranges = stages.ranges(images)
-        candidates = Candidates(prepared, images, ranges, stages.step("candidates"), plan.amounts.room(out), ranks)
+        own = images.to(device)
+        ranges = stages.ranges(own)
+        room = plan.amounts.room(out)
+        candidates = Candidates(stages.computing, own, ranges, stages.step("candidates"), room, ranks)
         table = stages.sensitivity(candidates)
         selection = stages.allocate(candidates, table)
         setting = selection.setting
@@ -136,14 +140,14 @@ def quantize_model(
             file = stages.export(network, setting)
             verification = stages.verify(file, network, images)
             return conclude(
-                run, stages.prepared, images, table, selection, network, verification, plan, stages.latency(file)
+                run, stages.computing, own, table, selection, network, verification, plan, stages.latency(file)
             )
 
         result = ranks.led(written, lambda: stages.rounded(candidates, setting, weight_only))
     return Run(out, result)
 
 
-def facts(prepared: Prepared) -> dict[str, Any]:
+def facts(prepared: Prepared, device: torch.device = devices.CPU) -> dict[str, Any]:
     """What run.json says of the run as a whole."""
     model = prepared.model
     return {
@@ -168,4 +172,5 @@ def facts(prepared: Prepared) -> dict[str, Any]:
             "python": platform.python_version(),
         },
         "cpu": devices.processor(),
+        **({} if device.type != "cuda" else {"device_name": devices.name_of(device)}),
     }

@@ -59,6 +59,11 @@ class Prepared:
         """With the inputs' bits of a setting."""
         return replace(self, plan=self.plan.at(setting))
 
+    def to(self, device: torch.device) -> Prepared:
+        """With what is computed with on a device; the user's pictures, which become images, stay where they are."""
+        network, folded, trust = self.network.to(device), self.folded.to(device), self.trust.to(device)
+        return replace(self, network=network, folded=folded, trust=trust)
+
 
 def prepare(model: LoadedModel, options: Options) -> Prepared:
     """Capture, fold, and resolve what the options say of tasks, layers and pictures.

@@ -7,6 +7,7 @@ order: to methods of `Ranks` that say so, all of them must come.
 from __future__ import annotations
 
 import datetime
+import io
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from torch import Tensor
 PATIENCE = datetime.timedelta(days=7)  # until one waits no longer for the others, whose share may take long
 STORE_PATIENCE = datetime.timedelta(seconds=10)  # until nothing is heard of torchrun itself
 SUMMONS = "compute together"  # in place of a value
+CPU = torch.device("cpu")  # what processes exchange goes by way of it
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -40,6 +42,7 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    device: torch.device = CPU  # that the tensors of others are put on
 
     @property
     def leads(self) -> bool:
@@ -56,7 +59,12 @@ class Ranks:
             return list(items)
         shares: list[list[T]] = [[] for _ in range(self.size)]
         with peers():
-            distributed.all_gather_object(shares, list(items))
+            if self.device == CPU:
+                distributed.all_gather_object(shares, list(items))
+            else:
+                boxes = [b""] * self.size
+                distributed.all_gather_object(boxes, packed(items))
+                shares = [unpacked(box, self.device) for box in boxes]
         count = sum(map(len, shares))
         return [shares[index % self.size][index // self.size] for index in range(count)]
 
@@ -111,7 +119,7 @@ class Ranks:
         pieces: tensors of one type and of any shape; what is received is flat.  lengths: of what comes from each.
         """
         counts, size = [piece.numel() for piece in pieces], pieces[0].element_size()
-        sent, received = (pieces[0].new_empty(sum(each)) for each in (counts, lengths))
+        sent, received = (pieces[0].new_empty(sum(each), device=CPU) for each in (counts, lengths))
         for place, piece in zip(sent.split(counts), pieces, strict=True):
             place.view(piece.shape).copy_(piece)
         with peers():
@@ -119,10 +127,27 @@ class Ranks:
                 received.view(torch.uint8), sent.view(torch.uint8),  # of whatever type, as gloo knows few
                 [size * length for length in lengths], [size * count for count in counts],
             )  # fmt: skip
-        return received
+        return received.to(pieces[0].device)
 
 
 ALONE = Ranks()
+
+
+def packed(items: Sequence[Any]) -> bytes:
+    """Values with tensors of any device."""
+    box = io.BytesIO()
+    torch.save(list(items), box)
+    return box.getvalue()
+
+
+def unpacked(box: bytes, device: torch.device) -> list[Any]:
+    """The same with all tensors on a device."""
+    return cast(list[Any], torch.load(io.BytesIO(box), map_location=device, weights_only=False))
+
+
+def place() -> int:
+    """Which of the processes on this machine this one is, from 0 on."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def count() -> int:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 import onnx
@@ -57,6 +57,7 @@ class Stages:
     """One run's stages; call them in the order of pipeline.quantize_model.
 
     run: the directory, which of several processes the leading one alone has open.  ranks: those processes.
+    device: that computes. What goes to files and comes from them, and so what stages give, is on the CPU.
     """
 
     run: RunDirectory
@@ -64,6 +65,11 @@ class Stages:
     on_progress: Callable[[str, int, int], None]
     amounts: Amounts = UNLIMITED  # that are computed at a time
     ranks: Ranks = ALONE
+    device: torch.device = devices.CPU
+    computing: Prepared = field(init=False)  # the same as prepared, on the device
+
+    def __post_init__(self) -> None:
+        self.computing = self.prepared.to(self.device)
 
     def step(self, stage: str) -> Callable[[int, int], None]:
         """Progress of one stage."""
@@ -80,7 +86,7 @@ class Stages:
 
     def at(self, setting: BitSetting) -> Stages:
         """With the inputs' bits of a setting."""
-        return replace(self, prepared=self.prepared.at(setting))
+        return replace(self, prepared=self.prepared.at(setting)) if setting.inputs else self
 
     def distil(self) -> Images:
         """Distilled images, or the user's own pictures of --calibration."""
@@ -96,14 +102,16 @@ class Stages:
         source = "distilled" if iterations and guide_of(prepared.network) in guides else "neither"
 
         def compute() -> Inputs:
+            own = self.computing
             how: dict[str, Any] = {
                 "count": count, "iterations": iterations, "seed": options.seed, "precision": precision,
-                "trust": prepared.trust, "batch_bytes": self.amounts.batch_bytes, "ranks": self.ranks,
+                "trust": own.trust, "batch_bytes": self.amounts.batch_bytes, "ranks": self.ranks,
                 "on_step": self.step("distill"),
             }  # fmt: skip
             if prepared.model.example is None:
-                return distill(prepared.network, prepared.statistics[0], **how)
-            return as_inputs(distill_several(prepared.network, prepared.statistics, **how))
+                return distill(own.network, prepared.statistics[0], **how).cpu()
+            found = distill_several(own.network, prepared.statistics, **how)
+            return as_inputs([images.cpu() for images in found])
 
         statistics = [asdict(statistic) for statistic in prepared.statistics]
         key = {"count": count, "iterations": iterations, "seed": options.seed, "statistics": statistics}
@@ -139,7 +147,8 @@ class Stages:
             "graph": graph_to_data(self.prepared.network.graph),  # the same weights may stand in another network
             "input_shape": model.shapes,
             "preprocess": preprocess_dict(model.preprocessing),
-            "device": "cpu",
+            "device": self.device.type,
+            **({} if self.device.type != "cuda" else {"device_name": devices.name_of(self.device)}),
             "threads": options.threads,
         }
 
@@ -148,7 +157,7 @@ class Stages:
 
         def measure() -> dict[str, Any]:
             best, seconds = choose_precision(
-                self.prepared.network, self.prepared.options.precision, self.amounts.probed
+                self.computing.network, self.prepared.options.precision, self.amounts.probed
             )
             self.run.seconds |= {f"step {name}": round(value, 4) for name, value in seconds.items()}
             return {"dtype": best.name, "layout": best.layout}
@@ -158,8 +167,8 @@ class Stages:
         return Precision(DTYPES[decided["dtype"]], decided["layout"] == "channels-last")
 
     def ranges(self, images: Images) -> Ranges:
-        """Activation ranges."""
-        prepared, plan = self.prepared, self.prepared.plan
+        """Activation ranges; images: on the device."""
+        prepared, plan = self.computing, self.prepared.plan
         key = {
             "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
             "divergence": fingerprint_of(prepared.meaning),
@@ -173,7 +182,7 @@ class Stages:
 
     def sensitivity(self, candidates: Candidates) -> SensitivityTable | None:
         """Sensitivities of the layers that have a choice; None where none has."""
-        prepared, plan = self.prepared, self.prepared.plan
+        prepared, plan = self.computing, self.prepared.plan
         measure = prepared.options.sensitivity or DEFAULT_MEASURE
         open_layers = [layer.name for layer in plan.layers if len(plan.widths[layer.name]) > 1]
         widths = prepared.options.candidate_widths
@@ -255,7 +264,7 @@ class Stages:
 
         def measure() -> dict[str, Any]:
             start = time.perf_counter()
-            weights = weights_to_time(prepared, setting)
+            weights = weights_to_time(self.computing, setting)
 
             def file(names: tuple[str, ...]) -> bytes:
                 return self.onnx_bytes(candidates.network(weights, placement_with(prepared, names), names), setting)
@@ -278,7 +287,7 @@ class Stages:
             "rounding": dict.fromkeys(setting.bits, final.rounding), "finer_outputs": list(final.finer_outputs),
             **self.metadata(setting),
         }  # fmt: skip
-        return serialise(final.network, weight_widths(self.prepared.plan, setting), metadata)
+        return serialise(final.network.placed(devices.CPU), weight_widths(self.prepared.plan, setting), metadata)
 
     def round(
         self, setting: BitSetting, compute: Callable[[], bytes], weight_only: tuple[str, ...] = ()
@@ -310,7 +319,7 @@ class Stages:
     def onnx_bytes(self, network: QuantizedNetwork, setting: BitSetting) -> bytes:
         """The file of a network with a setting."""
         widths = weight_widths(self.prepared.plan, setting)
-        model = export_onnx(network, self.prepared.folded.example, widths, self.metadata(setting))
+        model = export_onnx(network.placed(devices.CPU), self.prepared.folded.example, widths, self.metadata(setting))
         return model.SerializeToString(deterministic=True)
 
     def export(self, network: QuantizedNetwork, setting: BitSetting) -> onnx.ModelProto:

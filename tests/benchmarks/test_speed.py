@@ -74,3 +74,5 @@ def test_the_document_says_how_many_times_as_fast() -> None:
     text = document([record])
     assert "| net | images | 155 | 10 | 15.5 | 20.0 |" in text
     assert "| net | ours | 1.000 | 0.200 | 0.900 | 0.500 |" in text and "- CPU, avx2, 1 thread(s)" in text
+    text = document([record, record | {"device": "GPU", "precision": "bf16 channels-last"}])
+    assert "| net, GPU | images | 155 | 10 | 15.5 | 20.0 |" in text and "- GPU, bf16 channels-last\n" in text

@@ -78,7 +78,7 @@ def by_hand(network: Network, graph: Any, tensors: dict[str, Tensor], images: Te
             value = replay(graph, tensors, {network.inputs[0]: chunk}, until=source.name)[source.name]
         moments.add(site, value)
     bias = tensors[layer.bias]  # type: ignore[index]
-    least = least_scales(bias, tensors[source.args[1].target].item(), layer.shape[0])
+    least = least_scales(bias, tensors[source.args[1].target].item(), tensors[layer.weight])
     hessian = moments.moments().hessian(centred=False)
     return round_weight(
         tensors[layer.weight], 3, hessian, groups=layer.groups, method="gptq", least_scale=least
@@ -101,7 +101,7 @@ def test_moments_of_a_shared_layer_are_of_all_its_sites() -> None:
     assert moments.fitted.weight + moments.checked.weight == IMAGES * (8 * 8 + 4 * 4)
     bias = tensors[head.bias]  # type: ignore[index]
     scales = [tensors[node.args[0].args[1].target].item() for node in positions.values()]  # type: ignore[union-attr]
-    least = torch.stack([least_scales(bias, scale, head.shape[0]) for scale in scales]).amax(0)
+    least = torch.stack([least_scales(bias, scale, tensors[head.weight]) for scale in scales]).amax(0)
     hessian = moments.moments().hessian(centred=False)
     assert same(both, round_weight(tensors[head.weight], 3, hessian, method="gptq", least_scale=least))
 

@@ -92,10 +92,10 @@ def test_channels_of_tiny_weights_and_large_biases_stay_within_32_bits() -> None
 
 def test_least_scales_leave_room_for_the_bias() -> None:
     bias = torch.tensor([5.0, 0.0, -3.0])
-    least = least_scales(bias, 1e-3, 3)
+    least = least_scales(bias, 1e-3, torch.zeros(3, 1))
     assert (bias.abs() / (least * 1e-3) <= MOST_BIAS * (1 + 1e-6)).all()
     assert (least > 0).all()
-    assert (least_scales(None, 1e-3, 2) > 0).all()
+    assert (least_scales(None, 1e-3, torch.zeros(2, 1)) > 0).all()
 
 
 def test_the_state_dict_is_all_that_the_network_knows() -> None:

@@ -115,7 +115,7 @@ def prepare_attention(
     wanted = {}
     for site in sites:
         *leading, _, keys = values[site.shares].shape
-        wanted[site.shares] = mixtures(math.prod(leading), keys, generator)
+        wanted[site.shares] = mixtures(math.prod(leading), keys, generator).to(images.device)
     return Attending(network, tensors, sites, wanted, statistic, precision, share)
 
 
@@ -149,9 +149,9 @@ def unevenness(patches: Tensor) -> Tensor:
     The density is that of a Gaussian kernel at POINTS places over [-1, 1], made to sum to 1; 0 would be an even one.
     """
     directions = torch.nn.functional.normalize(patches, dim=-1)
-    first, second = torch.triu_indices(patches.shape[1], patches.shape[1], 1)
+    first, second = torch.triu_indices(patches.shape[1], patches.shape[1], 1, device=patches.device)
     similarities = (directions @ directions.transpose(1, 2))[:, first, second]  # [N, pairs]
-    points = torch.linspace(-1, 1, POINTS)
+    points = torch.linspace(-1, 1, POINTS, device=patches.device)
     density = torch.exp(-0.5 * ((similarities[:, :, None] - points) / WIDTH).square()).sum(1) + 1e-12
     shares = density / density.sum(1, keepdim=True)
     return (math.log(POINTS) + (shares * shares.log()).sum(1)).mean()
@@ -180,6 +180,6 @@ def input_distance(images: Tensor, statistic: InputStatistic) -> Tensor:
     """((mean~ - mean)^2 + (deviation~ - deviation)^2) / deviation^2, mean over channels of images [N, C, ...]."""
     axes = [axis for axis in range(images.dim()) if axis != 1]
     variance, mean = torch.var_mean(images, axes, correction=0)
-    expected, deviation = torch.tensor(statistic.mean), torch.tensor(statistic.deviation)
+    expected, deviation = (torch.tensor(each, device=images.device) for each in (statistic.mean, statistic.deviation))
     found = torch.sqrt(variance + 1e-12)
     return (((mean - expected).square() + (found - deviation).square()) / deviation.square()).mean()

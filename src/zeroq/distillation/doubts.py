@@ -52,6 +52,10 @@ class Trust:
     believed: Mapping[str, Tensor]
     doubts: tuple[Doubt, ...]
 
+    def to(self, device: torch.device) -> Trust:
+        """The same on a device."""
+        return Trust({name: channels.to(device) for name, channels in self.believed.items()}, self.doubts)
+
 
 def examine(network: Network, statistics: InputStatistic | Sequence[InputStatistic], seed: int = 0) -> Trust:
     """Compare the running statistics of a network with those of pictures of natural spectrum, and with one another.

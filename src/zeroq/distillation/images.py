@@ -69,6 +69,7 @@ def distill(
         )
     generator = torch.Generator().manual_seed(seed)
     images = natural_noise((count, *network.example[0].shape[1:]), input_statistic, generator)
+    images = images.to(network.example[0].device)
     guide = guide_of(network)
     if guide == NOTHING or not iterations:
         return images

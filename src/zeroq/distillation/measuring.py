@@ -74,7 +74,7 @@ def moments_of_all(value: Tensor, share: Share) -> tuple[Tensor, Tensor]:
     if share.alone:
         return moments(value)
     own = share.own_channels(value)
-    found = torch.stack(moments(own), 1) if own.shape[1] else torch.zeros(0, 2)
+    found = torch.stack(moments(own), 1) if own.shape[1] else torch.zeros(0, 2, device=value.device)
     mean, variance = share.all_channels(found, value).unbind(1)
     return mean, variance
 

@@ -37,14 +37,19 @@ def starts(
 
 
 def start(example: Tensor, statistic: InputStatistic, count: int, generator: torch.Generator) -> Tensor:
-    """Noise of the statistic [count, ...]; entries of the example where it holds no fractions."""
+    """Noise of the statistic [count, ...]; entries of the example where it holds no fractions.
+
+    Drawn on the CPU, so that a seed gives the same on every device, and then moved to the example's.
+    """
     shape = (count, *example.shape[1:])
     if not example.is_floating_point():
         values = example.flatten()
-        return values[torch.randint(len(values), shape, generator=generator)]
+        return values[torch.randint(len(values), shape, generator=generator).to(values.device)]
     if example.dim() == 1:
-        return torch.randn(shape, generator=generator) * statistic.deviation[0] + statistic.mean[0]
-    return natural_noise(shape, statistic, generator)
+        noise = torch.randn(shape, generator=generator) * statistic.deviation[0] + statistic.mean[0]
+    else:
+        noise = natural_noise(shape, statistic, generator)
+    return noise.to(example.device)
 
 
 def pink(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -62,9 +67,9 @@ def shape_spectrum(values: Tensor, exponent: float) -> Tensor:
     if exponent == 0 or math.prod(sides) == 1:
         return values
     axes = list(range(2, values.dim()))
-    impulse = torch.zeros(1, 1, *sides)
+    impulse = torch.zeros(1, 1, *sides, device=values.device)
     impulse[(0,) * impulse.dim()] = 1
-    falloff = frequencies(sides) ** -exponent
+    falloff = frequencies(sides).to(values.device) ** -exponent
     gain = torch.fft.irfftn(torch.fft.rfftn(impulse, dim=axes) * falloff, s=sides, dim=axes).norm()
     return torch.fft.irfftn(torch.fft.rfftn(values, dim=axes) * (falloff / gain), s=sides, dim=axes)
 
@@ -78,4 +83,4 @@ def frequencies(sides: tuple[int, ...]) -> Tensor:
 
 def column(values: tuple[float, ...], like: Tensor) -> Tensor:
     """One number per channel in the shape that multiplies images [N, C, ...]."""
-    return torch.tensor(values).reshape(1, -1, *[1] * (like.dim() - 2))
+    return torch.tensor(values, device=like.device).reshape(1, -1, *[1] * (like.dim() - 2))

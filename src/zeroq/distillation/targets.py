@@ -69,8 +69,9 @@ def make_targets(network: Network, statistic: InputStatistic, trust: Trust, inde
     """
     places = entries(network)
     norms = [network.norms[sites[0]] for sites in places.values()]
-    means = [norm.mean.float() for norm in norms] + [torch.tensor(statistic.mean)]
-    variances = [norm.variance.float() for norm in norms] + [torch.tensor(statistic.deviation) ** 2]
+    device = network.example[index].device
+    means = [norm.mean.float() for norm in norms] + [torch.tensor(statistic.mean, device=device)]
+    variances = [norm.variance.float() for norm in norms] + [torch.tensor(statistic.deviation, device=device) ** 2]
     epsilons = [torch.full_like(norm.mean.float(), norm.epsilon) for norm in norms] + [INPUT_EPSILON * variances[-1]]
     believed = [trust.believed[name] for name in places] + [torch.ones_like(means[-1], dtype=torch.bool)]
     epsilon = torch.cat(epsilons)

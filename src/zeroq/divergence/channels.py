@@ -52,7 +52,7 @@ class ChannelErrors:
         pairs = list(zip(tensors_of(reference), tensors_of(outputs), strict=True))
         if not self.sums:
             self.sums, self.counts = (
-                [torch.zeros(3, by_channel(one).shape[-1]).double() for one, _ in pairs],
+                [torch.zeros(3, by_channel(one).shape[-1], device=one.device).double() for one, _ in pairs],
                 [0] * len(pairs),
             )
         for index, (one, other) in enumerate(pairs):

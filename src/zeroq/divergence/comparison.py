@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from zeroq.divergence.channels import ChannelErrors, tensors_of
 from zeroq.divergence.detections import DetectionAgreement
-from zeroq.divergence.meaning import Divergence, Meaning
+from zeroq.divergence.meaning import Divergence, Meaning, on_cpu
 from zeroq.divergence.scores import kl_divergence, same_class
 from zeroq.errors import ModelError
 
@@ -97,7 +97,7 @@ def checked(function: Divergence) -> Divergence:
 
     def divergence(reference: Any, outputs: Any) -> Tensor:
         images = len(pytree.tree_leaves(reference)[0])
-        values = function(reference, outputs)
+        values = function(on_cpu(reference), on_cpu(outputs))
         if not isinstance(values, Tensor) or values.shape != (images,):
             what = str(list(values.shape)) if isinstance(values, Tensor) else f"a {type(values).__name__}"
             raise ModelError(f"divergence gives {what} for {images} images: give a tensor [{images}].")

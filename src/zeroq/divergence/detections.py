@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from zeroq.divergence.meaning import Decode
+from zeroq.divergence.meaning import Decode, on_cpu
 from zeroq.errors import ModelError
 
 LEAST_SCORE, LEAST_OVERLAP = 0.3, 0.5
@@ -24,7 +24,7 @@ def detections_of(decode: Decode | None, outputs: Any) -> list[Tensor]:
         )
     images = len(pytree.tree_leaves(outputs)[0])
     with torch.inference_mode():
-        found = decode(outputs)
+        found = decode(on_cpu(outputs))
     if not isinstance(found, list | tuple) or len(found) != images:
         what = f"{len(found)} values" if isinstance(found, list | tuple) else f"a {type(found).__name__}"
         raise ModelError(f"decode gives {what} for {images} images: give a list with one tensor [k, 6] for each image.")

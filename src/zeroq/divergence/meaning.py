@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from zeroq.errors import OptionError
 
 TASKS = ("classification", "segmentation", "detection", "regression")
 Decode = Callable[[Any], Sequence[Tensor]]  # outputs to [k, 6] for each image: box, score, class
 Divergence = Callable[[Any, Any], Tensor]  # reference and outputs for N images to [N]
+
+
+def on_cpu(outputs: Any) -> Any:
+    """Outputs as a user's own functions get them, which need not know of other devices."""
+    return pytree.tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, outputs)
 
 
 @dataclass(frozen=True)

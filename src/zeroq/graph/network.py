@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from zeroq.graph.places import on_device
 from zeroq.graph.products import multiply_accumulates
 from zeroq.graph.replay import replay
 
@@ -103,6 +104,20 @@ class Network:
     def run(self, *inputs: Tensor) -> Any:
         """The network's output."""
         return replay(self.graph, self.tensors, self.feed(inputs))["output"]
+
+    def to(self, device: torch.device) -> Network:
+        """The same network, its tensors on a device; itself where they are."""
+        if self.example[0].device == device:
+            return self
+        return replace(
+            self,
+            graph=on_device(self.graph, device),
+            tensors={name: tensor.to(device) for name, tensor in self.tensors.items()},
+            example=tuple(value.to(device) for value in self.example),
+            norms=tuple(
+                replace(norm, mean=norm.mean.to(device), variance=norm.variance.to(device)) for norm in self.norms
+            ),
+        )
 
     def with_tensors(self, changed: Mapping[str, Tensor]) -> Network:
         """The same graph with some tensors replaced by others of the same shape."""

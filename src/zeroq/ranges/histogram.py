@@ -21,7 +21,7 @@ class Histogram:
     Powers of two, so that two bins of one histogram are one bin of the next, and histograms can be merged. Zeros are
     counted apart. Of an image with more than `SAMPLE` numbers every n-th is counted for n, with n sharing no factor
     with the value's axes; `low` and `high` are those of all numbers. Beside the counts stand sums of squared gradients,
-    where they are given.
+    where they are given. Both stay on the CPU, whatever device the values are on: they are small, and searched there.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -46,14 +46,14 @@ class Histogram:
         index = torch.floor(numbers * (BINS / 2 / self.reach)).long() + BINS // 2
         zeros = int((numbers == 0).sum())
         index = index.clamp_(max=BINS - 1)
-        counts = torch.bincount(index, minlength=BINS)
+        counts = torch.bincount(index, minlength=BINS).to(self.counts.device)
         counts[BINS // 2] -= zeros
         self.counts += step * counts
         self.zeros += step * zeros
         if gradient is not None:
             squares = sample(gradient)[1].double().square()
             squares = torch.where(numbers == 0, 0.0, squares.nan_to_num(0.0, 0.0, 0.0))
-            self.weights += step * torch.bincount(index, weights=squares, minlength=BINS)
+            self.weights += step * torch.bincount(index, weights=squares, minlength=BINS).to(self.weights.device)
 
     def grow(self, magnitude: float) -> None:
         """Double the reach until it holds a magnitude."""

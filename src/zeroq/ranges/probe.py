@@ -38,7 +38,7 @@ class Probe:
 
     def signs(self, like: Tensor) -> Tensor:
         """-1 and 1 by chance."""
-        return torch.randint(0, 2, like.shape, generator=self.generator).to(like.dtype) * 2 - 1
+        return torch.randint(0, 2, like.shape, generator=self.generator).to(like) * 2 - 1
 
     def of_scores(self, scores: Tensor) -> Tensor:
         """[N, K, ...] to one number."""

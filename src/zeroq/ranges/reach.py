@@ -29,6 +29,7 @@ def reach(site: fx.Node, weight: Tensor, value: Tensor) -> float:
         return float(filters.amax() * squares.sum(-1).amax().sqrt())
     operator: Any = site.target
     groups: Any = site.args[6] if len(site.args) > 6 else 1
-    sums = operator(squares, torch.ones(groups, *weight.shape[1:]), None, *site.args[3:6], *[groups][: groups > 1])
+    ones = squares.new_ones(groups, *weight.shape[1:])
+    sums = operator(squares, ones, None, *site.args[3:6], *[groups][: groups > 1])
     patches = sums.transpose(0, 1).flatten(1).amax(1).clamp(min=0).sqrt()  # [groups]
     return float((filters.reshape(groups, -1).amax(1) * patches).amax())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
@@ -38,20 +41,52 @@ def round_gptq(
     integers = columns.new_zeros(columns.shape[0], count + 1, columns.shape[2])  # the last: neighbour of an odd column
     error = torch.zeros_like(columns)
     neighbour = torch.cat([place, torch.full_like(place[:, :1], count)], dim=1).gather(1, order ^ 1)
-    every = torch.arange(len(filters))
+    fix, carry = fastest_for(carry)
     for stop in range(count, 0, -BLOCK):
         start = max(stop - BLOCK, 0)
         target = columns[:, start:stop] + carry[:, stop:, start:stop].transpose(1, 2) @ error[:, stop:]
-        for column in range(stop - 1, start - 1, -1):
-            share, missed = carry[:, column + 1 : stop, column, None], error[:, column + 1 : stop]
-            wanted = target[:, column - start] + (share.transpose(1, 2) @ missed).squeeze(1)
-            fixed = quantize(wanted, scale, 0, grid.low, grid.high)
-            if limited:
-                beside = integers[every, neighbour[:, column]]
-                fixed = torch.clamp(fixed, -PAIR_LIMIT - beside, PAIR_LIMIT - beside)
-            integers[:, column] = fixed
-            error[:, column] = columns[:, column] - fixed * scale
+        fix(target, columns, scale, carry, integers, error, neighbour, start, grid, PAIR_LIMIT if limited else None)
     return torch.take_along_dim(integers, place[..., None], dim=1).transpose(1, 2)
+
+
+def fix_columns(
+    target: Tensor,
+    columns: Tensor,
+    scale: Tensor,
+    carry: Tensor,
+    integers: Tensor,
+    error: Tensor,
+    neighbour: Tensor,
+    start: int,
+    grid: Grid,
+    limit: int | None,
+) -> None:
+    """Fix one block's columns from `start` on, the last one first: fills in their integers and errors.
+
+    target: what they should be, by the errors of the columns behind the block, [groups, columns of it, filters].
+    columns, error: [groups, columns, filters].  integers: with one column more, of zeros.
+    carry: [groups, columns, columns].  neighbour: of each column, [groups, columns].  limit: on pairs, None for none.
+    """
+    every = torch.arange(len(target), device=target.device)
+    stop = start + target.shape[1]
+    for column in range(stop - 1, start - 1, -1):
+        share, missed = carry[:, column + 1 : stop, column, None], error[:, column + 1 : stop]
+        wanted = target[:, column - start] + (share.transpose(1, 2) @ missed).squeeze(1)
+        fixed = quantize(wanted, scale, 0, grid.low, grid.high)
+        if limit is not None:
+            beside = integers[every, neighbour[:, column]]
+            fixed = torch.clamp(fixed, -limit - beside, limit - beside)
+        integers[:, column] = fixed
+        error[:, column] = columns[:, column] - fixed * scale
+
+
+def fastest_for(carry: Tensor) -> tuple[Callable[..., None], Tensor]:
+    """`fix_columns`, or on a GPU with Triton one kernel that does the same, and the shares in the layout for it."""
+    if not carry.is_cuda or find_spec("triton") is None:
+        return fix_columns, carry
+    from zeroq.rounding.columns_cuda import fix_columns as fix_together
+
+    return fix_together, carry.contiguous()
 
 
 def carried_share(hessian: Tensor, order: Tensor) -> Tensor:
@@ -60,7 +95,7 @@ def carried_share(hessian: Tensor, order: Tensor) -> Tensor:
     Columns that no input ever reaches have the damping alone: they round to nearest and carry nothing. A Hessian that
     the damping does not make positive is damped ten times as much, at most twice.
     """
-    every = torch.arange(len(hessian))[:, None, None]
+    every = torch.arange(len(hessian), device=hessian.device)[:, None, None]
     matrix = hessian[every, order[:, :, None], order[:, None, :]]
     mean = torch.diagonal(matrix, dim1=1, dim2=2).mean(1)
     mean = torch.where(mean > 0, mean, 1.0)

@@ -108,7 +108,7 @@ def problem_of(walk: Walk, float_walk: Walk | None, layer: Layer, *, correct: bo
             filters = corrected(to_filters(weight.float(), layer.groups), *taken.halves(), moments)
             target = from_filters(filters, layer.shape)
     least = torch.stack([
-        least_scales(bias, input_scale(walk, site), layer.shape[0])
+        least_scales(bias, input_scale(walk, site), weight)
         for site, bias in zip(layer.sites, biases, strict=True)
     ]).amax(0)  # fmt: skip
     return Problem(layer, weight, target, moments, means, least)
@@ -116,7 +116,7 @@ def problem_of(walk: Walk, float_walk: Walk | None, layer: Layer, *, correct: bo
 
 def taken_in(walk: Walk, float_walk: Walk | None, layer: Layer) -> MomentSum:
     """Of a layer's inputs over all images and sites, and of its outputs in floating point; the walk stops before it."""
-    total = MomentSum(layer, outputs=float_walk is not None)
+    total = MomentSum(layer, outputs=float_walk is not None, device=walk.tensors[layer.weight].device)
     walk.to(walk.source(layer.sites[0]))
     if float_walk is not None:
         float_walk.to(layer.sites[0])

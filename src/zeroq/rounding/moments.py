@@ -14,7 +14,8 @@ from torch.nn import functional
 from zeroq.graph import Layer
 
 ROWS_PER_IMAGE = 64, 128  # at least and at most; between them as many as a filter has columns
-PATCHES = 1 << 20  # numbers in the patches that exist at a time, or as many as the sum has: what the cache takes best
+# Numbers in the patches that exist at a time, or as many as the sum has: on a CPU what the cache takes best.
+PATCHES, GPU_PATCHES = 1 << 20, 1 << 26
 BLOCK = 512  # columns: blocks below the diagonal are not computed
 FOLDS = 3  # one image of so many checks what is fitted on the others
 
@@ -48,11 +49,11 @@ class Sums:
     weight: float = 0.0
 
     @classmethod
-    def empty(cls, groups: int, filters: int, columns: int) -> Sums:
+    def empty(cls, groups: int, filters: int, columns: int, device: torch.device | str = "cpu") -> Sums:
         """Before the first row."""
         return cls(
-            torch.zeros(groups, columns), torch.zeros(groups, columns, columns),
-            torch.zeros(groups, filters), torch.zeros(groups, filters, columns),
+            torch.zeros(groups, columns, device=device), torch.zeros(groups, columns, columns, device=device),
+            torch.zeros(groups, filters, device=device), torch.zeros(groups, filters, columns, device=device),
         )  # fmt: skip
 
     def __add__(self, other: Sums) -> Sums:
@@ -94,14 +95,21 @@ class MomentSum:
     apart, so that what is fitted on the others can be checked on it.
     """
 
-    def __init__(self, layer: Layer, rows_per_image: int | None = None, *, outputs: bool = True) -> None:
-        """outputs: whether any are wanted; otherwise there is no room for products with them."""
+    def __init__(
+        self,
+        layer: Layer,
+        rows_per_image: int | None = None,
+        *,
+        outputs: bool = True,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """outputs: whether any are wanted; otherwise there is no room for products with them.  device: of all."""
         self.layer = layer
         self.columns = math.prod(layer.shape[1:])
         least, most = ROWS_PER_IMAGE
         self.rows_per_image = rows_per_image or max(least, min(self.columns, most))
         self.filters = layer.shape[0] // layer.groups if outputs else 0
-        self.fitted, self.checked = (Sums.empty(layer.groups, self.filters, self.columns) for _ in range(2))
+        self.fitted, self.checked = (Sums.empty(layer.groups, self.filters, self.columns, device) for _ in range(2))
         self.shift: tuple[Tensor, Tensor] | None = None
         self.images: dict[str, int] = {}
         self.generator = torch.Generator().manual_seed(0)
@@ -117,9 +125,7 @@ class MomentSum:
             self.add_windows(windows, wanted, first)
             first += len(windows)
 
-    def chunked(
-        self, node: fx.Node, inputs: Tensor, outputs: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def chunked(self, node: fx.Node, inputs: Tensor, outputs: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Some images at a time: [N, *positions, *kernel, channels], and what is wanted, [N, *positions, out]."""
         linear = self.layer.operator == "linear"
         if linear:
@@ -141,7 +147,8 @@ class MomentSum:
     def images_at_a_time(self, positions: int) -> int:
         """How many images' patches fit into the bound on memory."""
         columns = self.columns * self.layer.groups
-        return max(1, max(PATCHES, self.columns * columns) // (min(positions, self.rows_per_image) * columns))
+        least = PATCHES if self.fitted.inputs.device.type == "cpu" else GPU_PATCHES
+        return max(1, max(least, self.columns * columns) // (min(positions, self.rows_per_image) * columns))
 
     def add_windows(self, windows: Tensor, outputs: Tensor | None, first: int) -> None:
         """Take in [N, *positions, *kernel, channels], a view that need not exist in memory, from image `first` on."""
@@ -151,7 +158,7 @@ class MomentSum:
         taken = min(total, self.rows_per_image)
         chosen = torch.stack([self.choose(total, taken) for _ in range(images)])  # [images, taken]
         image = torch.arange(images)[:, None].expand_as(chosen)
-        index = (image, *torch.unravel_index(chosen, counts))
+        index = tuple(each.to(windows.device) for each in (image, *torch.unravel_index(chosen, counts)))
         rows = windows[index].reshape(images * taken, -1, groups, windows.shape[-1] // groups)
         rows = rows.permute(2, 0, 1, 3).flatten(2).contiguous()  # products of groups are slow on any other layout
         wanted = None if outputs is None else outputs[index].reshape(images * taken, groups, -1).transpose(0, 1)
@@ -161,13 +168,14 @@ class MomentSum:
         checking = (torch.arange(first, first + images) % FOLDS == FOLDS - 1).repeat_interleave(taken)
         for sums, mask in ((self.fitted, ~checking), (self.checked, checking)):
             if mask.any():
-                part = rows if mask.all() else rows[:, mask]
-                sums.add(part, None if wanted is None else wanted[:, mask], total / taken)
+                among = mask.nonzero().flatten().to(rows.device)
+                part = rows if mask.all() else rows[:, among]
+                sums.add(part, None if wanted is None else wanted[:, among], total / taken)
 
     def shifts(self, rows: Tensor, outputs: Tensor | None) -> tuple[Tensor, Tensor]:
         """What is taken off inputs and outputs, the means of the first rows."""
         if self.shift is None:
-            nothing = torch.zeros(self.layer.groups, self.filters)
+            nothing = rows.new_zeros(self.layer.groups, self.filters)
             self.shift = rows.mean(1), nothing if outputs is None else outputs.mean(1)
         return self.shift
 

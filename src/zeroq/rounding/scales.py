@@ -12,7 +12,7 @@ COARSE, FINE = 12, 6  # candidates of the two passes
 LEAST_FACTOR = {2: 0.12, 3: 0.25, 4: 0.4, 5: 0.5, 6: 0.6, 7: 0.7, 8: 0.8}  # of the scale that clips nothing
 LEAST_RELATIVE = 1e-6  # of a layer's largest scale: dead channels get this one
 ENLARGEMENT = 1.01
-CHUNK = 1 << 16  # weights at a time: what stays in the cache
+CHUNK = 1 << 16  # weights at a time on a CPU: what stays in the cache
 
 
 def search_scales(
@@ -27,7 +27,7 @@ def search_scales(
     rows = filters.flatten(0, 1)
     weights = None if importance is None else importance[:, None].expand_as(filters).reshape(rows.shape)
     widest = torch.maximum(rows.amax(1) / grid.high, rows.amin(1) / grid.low)
-    height = max(1, CHUNK // rows.shape[1])
+    height = max(1, CHUNK // rows.shape[1]) if rows.device.type == "cpu" else len(rows)
     scale = torch.cat(
         [
             search_rows(
@@ -82,7 +82,7 @@ def enlarge_saturating(rows: Tensor, scale: Tensor, grid: Grid) -> Tensor:
     themselves down loses half of all answers.
     """
     scale = scale.clone()
-    pending = torch.arange(len(rows))
+    pending = torch.arange(len(rows), device=rows.device)
     while len(pending):
         integers = quantize(rows[pending], scale[pending, None], 0, grid.low, grid.high)
         pending = pending[saturating(integers) > 0]

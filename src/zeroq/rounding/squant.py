@@ -56,7 +56,7 @@ def steps(errors: Tensor, down: Tensor, up: Tensor) -> Tensor:
     sign = total.sign()
     movable = torch.where(sign > 0, up, down) & (errors * sign > 0)
     order = torch.where(movable, errors.abs(), 0.0).argsort(dim=-1, descending=True, stable=True)
-    first = torch.arange(errors.shape[-1]) < torch.round(total.abs())  # by falling error
+    first = torch.arange(errors.shape[-1], device=errors.device) < torch.round(total.abs())  # by falling error
     return torch.zeros_like(errors).scatter(-1, order, first.to(errors.dtype)) * movable * sign
 
 

@@ -10,6 +10,7 @@ Values stay numbers in steps of their scale, as in the exported graph, so that e
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -118,7 +119,10 @@ def integer_sums(
     largest = magnitudes if bias is None else magnitudes + bias.abs()
     kind = torch.float32 if int(largest.max()) < EXACT else torch.float64
     integers = steps_of(values, value_scale).to(kind)
-    sums: Tensor = operator(integers, weight.to(kind), None if bias is None else bias.to(kind), *settings)
+    # On a GPU cuDNN may choose kernels (Winograd, Fourier) that compute with fractions; PyTorch's own do not.
+    own_kernels = nullcontext() if values.device.type == "cpu" else torch.backends.cudnn.flags(enabled=False)
+    with own_kernels:
+        sums: Tensor = operator(integers, weight.to(kind), None if bias is None else bias.to(kind), *settings)
     return sums.float()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from zeroq.graph.fold import remove_unused
 from zeroq.graph.network import Layer, Network
+from zeroq.graph.places import on_device
 from zeroq.graph.replay import replay
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE, WEIGHT_ONLY
 from zeroq.numbers.values import ActivationRange, IntegerWeight, Ranges
@@ -43,6 +44,14 @@ class QuantizedNetwork(nn.Module):
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by the names that the graph uses."""
         return dict(self.graph_module.state_dict())
+
+    def placed(self, device: torch.device) -> QuantizedNetwork:
+        """The same network on a device, the parameters of its quantizers on the CPU; itself where it is."""
+        own = self.tensors()
+        moved = {name: tensor.to(device if tensor.dim() else "cpu") for name, tensor in own.items()}
+        if all(moved[name] is tensor for name, tensor in own.items()):
+            return self
+        return QuantizedNetwork(on_device(self.graph, device), moved, self.quantizers)
 
     def forward(self, *inputs: Tensor) -> Any:
         """The network's output, every value rounded as the file rounds it."""
@@ -102,6 +111,8 @@ def insert(
 ) -> fx.Node:
     """A quantizer behind a node, its parameters stored once for all that share them.
 
+    They are single numbers and stay on the CPU: kernels of any device take them as arguments, and whoever asks for one
+    need not wait for the device.
     moved: the value was quantized alike before it was moved, so that nothing needs clipping below 8 bits.
     """
     key = f"activations.{name.replace('/', '_at_')}"  # apart from the names of the network's own modules
@@ -203,10 +214,10 @@ def constant(graph: fx.Graph, before: fx.Node, integers: str, scale: str, operat
         return graph.call_function(operator, arguments)
 
 
-def least_scales(bias: Tensor | None, input_scale: float, channels: int) -> Tensor:
-    """Smallest weight scale per channel for which the bias fits its int32, float32 [channels].
+def least_scales(bias: Tensor | None, input_scale: float, weight: Tensor) -> Tensor:
+    """Smallest weight scale per output channel for which the bias fits its int32, float32 [channels].
 
     A dead channel (weights of 1e-9, a bias of 5) would overflow otherwise: onnxruntime's own quantizer has done so.
     """
-    least = torch.full((channels,), 1e-12)
+    least = torch.full((len(weight),), 1e-12, device=weight.device)
     return least if bias is None else torch.maximum(least, bias.abs() / (input_scale * MOST_BIAS))
