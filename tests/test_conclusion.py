@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.runs import shared_run
+import zeroq
+from tests.networks import NETWORKS, example_of
+from tests.runs import QUICK, shared_run
 from zeroq.conclusion import page, pictures, to_pixels, write_report
 from zeroq.errors import RunError
 from zeroq.preprocessing import Preprocessing, apply_pixels
@@ -77,3 +79,12 @@ def test_a_damaged_picture_file_is_named(copied: Path) -> None:
     shutil.copy(copied / "run.json", copied / "distilled.safetensors")
     with pytest.raises(RunError, match="distilled.safetensors"):
         write_report(copied)
+
+
+def test_a_network_of_inputs_that_are_no_pictures_has_a_report(tmp_path: Path) -> None:
+    preprocess = {"size": (8, 8), "mean": (0.5,) * 5, "std": (0.2,) * 5}
+    run = zeroq.quantize(
+        NETWORKS["five_channels"](), example_of("five_channels"), name="five", preprocess=preprocess, **QUICK
+    )
+    page = (run.save(tmp_path / "five") / "report.html").read_text()
+    assert "run the file beside this page on your own inputs" in page

@@ -104,8 +104,7 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         "--weight-bits",
         type=numbers(int, "2,4,8"),
         metavar="2,4,8",
-        help="Candidates for each layer; one number means uniform.  "
-        "[default: 8, with a target 2,4,8, at --effort best 2,3,4,5,6,8]",
+        help="Candidates for each layer; one number means uniform.  [default: 8, with a target by effort]",
     ),
     click.option(
         "--activation-bits",

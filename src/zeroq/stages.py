@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any, TypeVar
 import onnx
 import onnxruntime
 import torch
-from torch import Tensor
 
 import zeroq.devices as devices
 from zeroq.candidates import METHOD, UNLIKE_IMAGES, Candidates, Images
@@ -41,7 +39,7 @@ from zeroq.sensitivity import Quantized, measure_sensitivity
 from zeroq.setting import weight_widths
 from zeroq.simulate import QuantizedNetwork
 from zeroq.simulate.placement import busiest
-from zeroq.stored import ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
+from zeroq.stored import fingerprint, ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
 from zeroq.version import __version__
 
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
@@ -349,8 +347,3 @@ class Stages:
     def latency(self, model: onnx.ModelProto) -> float | None:
         """Milliseconds of one image in the file on the machine at hand; None where they are not bounded."""
         return None if self.prepared.options.latency_ms is None else time_file(model, self.prepared)
-
-
-def fingerprint(images: Tensor) -> str:
-    """Which pictures these are."""
-    return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()
