@@ -4,5 +4,8 @@ from zeroq.rounding.filters import violating_pairs
 from zeroq.rounding.layers import Rounded, round_weights
 from zeroq.rounding.methods import METHODS, round_weight
 from zeroq.rounding.moments import MomentSum
+from zeroq.rounding.reconstruction import Pace, reconstruct
 
-__all__ = ["METHODS", "MomentSum", "Rounded", "round_weight", "round_weights", "violating_pairs"]
+__all__ = [
+    "METHODS", "MomentSum", "Pace", "Rounded", "reconstruct", "round_weight", "round_weights", "violating_pairs",
+]  # fmt: skip

@@ -19,6 +19,7 @@ from zeroq.simulate.arithmetic import with_integer_arithmetic
 from zeroq.simulate.placement import Placement, again, is_limit, is_passing
 
 UNCLIPPED = 255  # the highest integer of the stored type, uint8
+QUANTIZED = "_quantized"  # behind a value's name: the name of the node that quantizes it
 MOST_BIAS = 2**30  # int32 accumulators hold the bias and the products beside it
 
 
@@ -106,6 +107,11 @@ def is_quantizer(node: fx.Node) -> bool:
     return node.target == QUANTIZE_DEQUANTIZE
 
 
+def value_of(quantizer: str) -> str:
+    """The value that a node of `quantize_activations` quantizes, as the folded network calls it."""
+    return quantizer.removesuffix(QUANTIZED)
+
+
 def insert(
     graph: fx.Graph, tensors: dict[str, Tensor], source: fx.Node, name: str, range_: ActivationRange, *, moved: bool
 ) -> fx.Node:
@@ -125,7 +131,7 @@ def insert(
         "call_function",
         QUANTIZE_DEQUANTIZE,
         (source, scale, zero_point, UNCLIPPED if moved else range_.grid.high),
-        name=f"{source.name}_{'quantized' if '/' not in name else 'narrow'}",
+        name=f"{source.name}{QUANTIZED if '/' not in name else '_narrow'}",
     )
     zero_point.append(quantized)
     return quantized
