@@ -12,7 +12,7 @@ import torch
 import zeroq.candidates
 from tests.runs import QUICK, loaded, prepare_once
 from zeroq.candidates import ERRORS, MEANS, NOTHING, Candidates, Images, compare, outputs
-from zeroq.numbers.values import BitSetting, Ranges
+from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.preparation import Prepared
 from zeroq.ranges import observe
@@ -107,18 +107,6 @@ def test_corrections_differ(candidates: Candidates) -> None:
     for name in setting.bits:
         assert kinds[NOTHING][name].bias is None and kinds[MEANS][name].bias is not None
     assert any(not torch.equal(kinds[ERRORS][name].integers, kinds[MEANS][name].integers) for name in setting.bits)
-
-
-def test_what_is_learned_begins_with_settled_weights(candidates: Candidates) -> None:
-    setting = BitSetting({name: 8 if name == "head" else 3 for name in candidates.prepared.plan.widths})
-    settled, steps = candidates.settled(setting), list[tuple[int, int]]()
-    ranges, learned = candidates.reconstructed(settled, 2, lambda *done: steps.append(done))
-    assert ranges == candidates.ranges, "all have 8 bits"
-    assert learned.keys() == settled.keys() and learned["head"] is settled["head"]
-    assert steps[0] == (1, 6)
-    other = Ranges(dict(ranges.by_name))
-    assert candidates.with_ranges(other).ranges is other
-    assert candidates.with_ranges(other).settled(setting) is not settled
 
 
 def test_what_was_rounded_goes_with_its_run(prepared: Prepared) -> None:

@@ -21,18 +21,7 @@ from tests.runs import loaded, quick_run
 from zeroq.devices import Precision
 from zeroq.errors import OptionError
 from zeroq.graph.replay import replay
-from zeroq.memory import (
-    GB,
-    NO_LIMIT,
-    UNLIMITED,
-    Amounts,
-    Demand,
-    Reconstruction,
-    Rounding,
-    demand_of,
-    plan_memory,
-    predicted,
-)
+from zeroq.memory import GB, NO_LIMIT, UNLIMITED, Amounts, Demand, Rounding, demand_of, plan_memory, predicted
 from zeroq.options import Options
 from zeroq.preparation import prepare
 from zeroq.ranks import Ranks
@@ -112,19 +101,6 @@ def test_the_process_that_holds_most_decides_for_all(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("zeroq.resident.peak", lambda: HELD)
     assert memory.plan_of(prepared, Two()) == plan_memory(demand_of(prepared), 1000, 2 * HELD, 2 * HELD)
     assert memory.plan_of(prepared) == plan_memory(demand_of(prepared), 1000, HELD, HELD)
-
-
-def test_what_is_learned_block_by_block_is_predicted_at_the_best_effort() -> None:
-    """Of residual's blocks: the stem, the body and its sum, the head; maps of 8 channels of 8 x 8 between them."""
-    best, balanced = (
-        demand_of(prepare(loaded("residual"), Options(images=64, effort=effort))) for effort in ("best", "balanced")
-    )
-    assert balanced.blocks == ()
-    assert [block.live for block in best.blocks] == [4 * (3 * 64 + 8 * 64), 4 * 3 * 8 * 64, 4 * (2 * 8 * 64 + 4)]
-    large = replace(best, blocks=(Reconstruction(live=10**6, backward=10**7),))
-    kept, stored = (predicted(large, replace(UNLIMITED, kept=each), 0)["rounding"] for each in (None, 0))
-    assert kept - stored == (large.rounded + 16) * 10**6, "the values of all images, also of those held out"
-    assert stored > 32 * 10**7 + predicted(best, UNLIMITED, 0)["rounding"] / 2
 
 
 def test_a_process_without_the_run_directory_uses_the_nearest_folder_above(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges
 from zeroq.preparation import Prepared
 from zeroq.ranges import at_widths
 from zeroq.ranks import ALONE, Ranks
-from zeroq.rounding import Pace, Rounded, reconstruct, round_weights
+from zeroq.rounding import Rounded, round_weights
 from zeroq.sensitivity import Parameters, Quantized
 from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
 from zeroq.simulate.placement import quantizer_bits
@@ -151,23 +151,6 @@ class Candidates:
             graph, tensors, prepared.plan.layers, widths, joined(self.images.rounding, self.images.variants),
             portable=prepared.options.portable, room=self.room, **how,
         )  # fmt: skip
-
-    def with_ranges(self, ranges: Ranges) -> Candidates:
-        """With other activation ranges, for which nothing is rounded yet."""
-        return replace(self, ranges=ranges, _by_method={}, _settled={})
-
-    def reconstructed(self, weights: Weights, steps: int, on_step: OnStep) -> tuple[Ranges, Weights]:
-        """Weights that are learned block by block from settled ones, and the ranges that go with them.
-
-        steps: of each block.
-        """
-        prepared, images = self.prepared, self.images
-        found, ranges = reconstruct(
-            prepared.folded, prepared.placement, self.ranges, prepared.plan.input_bits, weights,
-            joined(images.rounding, images.variants), images.held_out, Pace(steps),
-            seed=prepared.options.seed, room=self.room, on_step=on_step,
-        )  # fmt: skip
-        return ranges, found
 
     def parameters(self, method: str) -> Quantized:
         """A layer's weight at a width and the bias that goes with it, as measure_sensitivity asks for them."""

@@ -12,18 +12,16 @@ class Effort:
     images, iterations: that are distilled, and steps of their optimisation.
     rounded: images that weights are rounded on, at most; their values are kept in memory (and as many variants').
     widths: that a layer's weights may have with a target, unless asked otherwise.
-    reconstruction: steps by which the integers of each block are learned; 0: they are not.
     """
 
     images: int
     iterations: int
     rounded: int
     widths: tuple[int, ...]
-    reconstruction: int
 
 
 EFFORTS = {  # distillation: 9, 37 and 148 units
-    "fast": Effort(32, 12, 64, (2, 4, 8), 0),
-    "balanced": Effort(64, 24, 64, (2, 4, 8), 0),
-    "best": Effort(256, 24, 192, (2, 3, 4, 5, 6, 8), 250),
+    "fast": Effort(32, 12, 64, (2, 4, 8)),
+    "balanced": Effort(64, 24, 64, (2, 4, 8)),
+    "best": Effort(256, 24, 192, (2, 3, 4, 5, 6, 8)),
 }

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from zeroq.allocate import budget_in_activation_bits
 from zeroq.candidates import ERRORS, MEANS, METHOD, NOTHING, Candidates, Weights
-from zeroq.effort import EFFORTS
 from zeroq.finer_outputs import LEAST, choose_finer
-from zeroq.numbers.values import BitSetting, Ranges
+from zeroq.numbers.values import BitSetting
 from zeroq.preparation import Prepared
 from zeroq.simulate import Placement, QuantizedNetwork, Quantizer
 from zeroq.simulate.idle import without_idle
@@ -25,9 +24,8 @@ class Final:
     """A quantized network, and what was decided about it last."""
 
     network: QuantizedNetwork
-    rounding: Mapping[str, str]  # by layer, how its weights were rounded, in words
+    rounding: str  # how its weights were rounded, in words
     finer_outputs: tuple[str, ...]  # layers whose outputs stay in floating point
-    ranges: Ranges
 
 
 def final_network(
@@ -39,38 +37,8 @@ def final_network(
     """
     tried = candidates.tried(setting, list(CORRECTED), on_step)
     correction = chosen_correction({each: misfit for each, (_, misfit) in tried.items()})
-    settled, misfit = tried[correction]
-    candidates, weights = reconstructed(candidates, settled, misfit, on_step)
-    network, finer = with_finer_outputs(candidates, weights, weight_only)
-    words = {name: CORRECTED[correction] + each.rounding.removeprefix(METHOD) for name, each in weights.items()}
-    return Final(network, words, finer, candidates.ranges)
-
-
-def reconstructed(
-    candidates: Candidates, weights: Weights, misfit: float, on_step: Callable[[int, int], None]
-) -> tuple[Candidates, Weights]:
-    """Weights learned block by block, and the ranges with them, where the whole network is clearly better by it.
-
-    It is if it diverges clearly less on held-out images, and its misfit is no larger. Most of the misfit of a network
-    of few bits is what noise gives: at W4A8 ResNet20 (CIFAR-100) came to 0.72 of it while it diverged more on held-out
-    images (1.20) and on pictures (1.14).
-    One process learns, as no block can begin before the one in front of it is done; every process is to ask.
-    misfit: of the weights as they are.
-    """
-    steps = EFFORTS[candidates.prepared.options.effort].reconstruction
-    if not steps:
-        return candidates, weights
-
-    def learn(steps: int) -> tuple[Ranges, Weights] | None:
-        """What is learned in so many steps; None where it is not better."""
-        ranges, found = candidates.reconstructed(weights, steps, on_step)
-        learned = candidates.with_ranges(ranges)
-        network, before = learned.network(found), candidates.divergence(candidates.network(weights))
-        better = learned.divergence(network) <= CLEARLY * before and learned.misfit(network) <= misfit
-        return (ranges, found) if better else None
-
-    (found,) = candidates.ranks.mapped(learn, [steps])
-    return (candidates, weights) if found is None else (candidates.with_ranges(found[0]), found[1])
+    network, finer = with_finer_outputs(candidates, tried[correction][0], weight_only)
+    return Final(network, CORRECTED[correction], finer)
 
 
 def chosen_correction(misfits: Mapping[str, float]) -> str:

@@ -32,11 +32,8 @@ from zeroq.preparation import Prepared, any_ranges
 from zeroq.ranges import GRADIENT_BYTES
 from zeroq.ranks import ALONE, Ranks
 from zeroq.rounding.moments import ROWS_PER_IMAGE
-from zeroq.rounding.reconstruction import BATCH, blocks_between
-from zeroq.rounding.task import AT_A_TIME
 from zeroq.run_directory import RunDirectory
 from zeroq.simulate import quantize_activations
-from zeroq.simulate.quantized_network import value_of
 
 VERIFIED_IMAGES = 8  # that the file is compared with its simulation on
 LEAST_BATCH = 8  # images that are distilled together: statistics of fewer say little (docs/distillation.md)
@@ -59,7 +56,6 @@ SECOND_MOMENTS = 9  # matrices [columns, columns] of a layer at once
 PATCHES, LEAST_PATCHES = 4, 4 << 20  # times the bytes of the patches that are taken at once, and as many at least
 TRIED = 5  # settings and corrections whose integers are kept
 EXPORTED, VERIFIED = 3.0, 3.0  # times the bytes of weights in floating point
-LEARNED = 6  # times the bytes of weights: what is learned of them, gradients, Adam's moments
 COMPARED = 6  # bytes for each quantized number that is compared
 
 
@@ -92,14 +88,6 @@ class Rounding:
 
 
 @dataclass(frozen=True)
-class Reconstruction:
-    """What learning one block needs, in bytes of one image."""
-
-    live: int  # values that are kept: what it is given, that in floating point, and what it should give
-    backward: int  # values that its backward pass keeps
-
-
-@dataclass(frozen=True)
 class Demand:
     """What a run needs, in bytes; of one image where it says so."""
 
@@ -117,7 +105,6 @@ class Demand:
     integers: int  # of one image: all quantized numbers, one byte each
     weights: int  # of the whole network, in floating point
     layers: tuple[Rounding, ...]  # in order of execution
-    blocks: tuple[Reconstruction, ...] = ()  # none where nothing is reconstructed
 
     @property
     def batch_images(self) -> int:
@@ -235,13 +222,6 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
             for before, layer in zip(need.layers[:1] + need.layers, need.layers, strict=False)
         )
     )  # fmt: skip
-    learned = need.rounded + max(need.images // HELD_OUT, 1)
-    learned_kept = learned if amounts.kept is None else min(learned, amounts.kept * chunk)
-    learning = max((
-        (need.rounded + learned) * need.pixels + LEARNED * need.weights + learned_kept * block.live
-        + min(BATCH, AT_A_TIME * chunk) * (block.live + block.backward + OPERATOR * need.largest)
-        for block in need.blocks
-    ), default=0.0)  # fmt: skip
     candidates = need.widths * integers if need.widths > 1 else 0
     settled = candidates + TRIED * integers + outputs
     exported = EXPORTER + EXPORTED * need.weights
@@ -260,7 +240,7 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
         ),
         "sensitivity": base + images + (candidates + max(rounding, measured) if need.widths > 1 else 0.0),
         "allocate": base + images + (settled + max(rounding, compared, exported) if need.widths > 1 else 0.0),
-        "rounding": base + images + settled + max(rounding, compared, learning),
+        "rounding": base + images + settled + max(rounding, compared),
         "export": base + images + settled + exported,
         "verify": base + EXPORTER + images + settled + VERIFIED * need.weights + amounts.verified * (
             COMPARED * need.integers + 2 * need.floating + EXACT_OPERATOR * need.largest
@@ -302,25 +282,7 @@ def demand_of(prepared: Prepared) -> Demand:
         integers=sum(quantized[name] for name in names) // 4,
         weights=sum(value.numel() * value.element_size() for value in network.tensors.values()),
         layers=tuple(rounding_of(layer, sources[layer.sites[0]], kept) for layer in prepared.plan.layers),
-        blocks=reconstructions(prepared, graph, quantized, floating) if effort.reconstruction else (),
     )
-
-
-def reconstructions(
-    prepared: Prepared, graph: fx.Graph, quantized: Mapping[str, int], floating: Mapping[str, int]
-) -> tuple[Reconstruction, ...]:
-    """Of every block of the quantized graph; quantized, floating: bytes of the values of one image, by node."""
-    place = {node.name: index for index, node in enumerate(graph.nodes)}
-    given = sum(floating[name] for name in prepared.folded.inputs)
-    found = []
-    for block in blocks_between(prepared.folded, graph, prepared.plan.layers):
-        low = -1 if block.start is None else place[block.start]
-        high = len(place) if block.end is None else place[block.end]
-        inside = sum(size for name, size in quantized.items() if low < place[name] <= high)
-        start = given if block.start is None else 2 * quantized[block.start]
-        end = floating["output"] if block.end is None else floating[value_of(block.end)]
-        found.append(Reconstruction(start + end, 2 * inside))
-    return tuple(found)
 
 
 def rounding_of(layer: Layer, source: str, kept: Sequence[Mapping[str, int]]) -> Rounding:

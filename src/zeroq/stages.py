@@ -282,12 +282,9 @@ class Stages:
         """
         final = final_network(candidates, setting, weight_only, self.step("rounding"))
         metadata = {
-            "rounding": {name: final.rounding[name] for name in setting.bits},
-            "finer_outputs": list(final.finer_outputs),
+            "rounding": dict.fromkeys(setting.bits, final.rounding), "finer_outputs": list(final.finer_outputs),
             **self.metadata(setting),
         }  # fmt: skip
-        if learned := {name: each for name, each in final.ranges.by_name.items() if each != candidates.ranges[name]}:
-            metadata["learned_ranges"] = {name: [each.low, each.high] for name, each in learned.items()}
         return serialise(final.network.placed(devices.CPU), weight_widths(self.prepared.plan, setting), metadata)
 
     def round(
@@ -295,8 +292,6 @@ class Stages:
     ) -> QuantizedNetwork:
         """The quantized network. compute: `rounded`; all else is for the leading process alone."""
         key = {"method": METHOD, "portable": self.prepared.options.portable, "says": self.metadata(setting)}
-        if steps := EFFORTS[self.prepared.options.effort].reconstruction:
-            key["reconstruction"] = steps
         return self.run.stage(
             "rounding", key | ({"weight_only": list(weight_only)} if weight_only else {}),
             [FILES["model"]], compute=compute,

@@ -1,0 +1,170 @@
+"""What block reconstruction (rounding.reconstruct) is worth behind the closed-form rounding:
+
+    python -m benchmarks.reconstruction --data ../shared/data
+
+The simulation on real pictures of both halves, before and after, beside what held-out distilled images say. Results go
+to benchmarks/results/reconstruction/; one whose options and method are unchanged is not measured again.
+docs/reconstruction.md is written anew after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.document import table
+from benchmarks.halves import CONFIRMATION, SELECTION, Half, halves, scores
+from benchmarks.measure import shared_run
+from benchmarks.process import read, write
+from benchmarks.rows import DISTILLED, ROOT, W4_EDGES_8, W4A4, Row, code_of, key_of, method_code
+from zeroq import devices
+from zeroq.accuracy import in_inference
+from zeroq.candidates import Candidates, joined
+from zeroq.divergence import kl_divergence
+from zeroq.final_network import CLEARLY, CORRECTED, chosen_correction
+from zeroq.models import load_model
+from zeroq.numbers.values import BitSetting
+from zeroq.pipeline import facts
+from zeroq.preparation import prepare
+from zeroq.rounding import Pace, reconstruct
+from zeroq.run_directory import RunDirectory
+from zeroq.stages import Stages
+
+RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "reconstruction", ROOT / "docs" / "reconstruction.md"
+SETTINGS = {W4_EDGES_8: "W4A8", W4A4: "W4A4"}  # by what the table calls them
+PICTURES = 300  # of each half, at most
+HEAD = """# Block reconstruction
+
+Written by `python -m benchmarks.reconstruction --data ../shared/data`; change nothing here by hand.
+
+`zeroq.rounding.reconstruct` learns integers, biases and activation steps of one block after another, by the squared
+error of what the block gives, from the closed-form rounding on (BRECQ, arXiv:2102.05426; QDrop, arXiv:2203.05740). A
+block is kept only where that error falls on held-out distilled images. Below, uniform settings with the first and the
+last layer at 8 bits, as `--effort balanced` rounds them, before and after {steps} steps of 32 images for each block.
+
+- *Held out*: divergence from float on distilled images that nothing was fitted to; *misfit*: that, and on noise.
+- *Divergence*, *top-1*: of the simulation, on up to {pictures} pictures of each half.
+- *Sign*: whether distilled images speak for it: held out at most {clearly:g} of before, and the misfit no larger.
+
+What the sign says and what pictures say differ so much that no effort uses it.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.reconstruction", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--networks", default="resnet20_cifar10,resnet20_cifar100,shufflenet_cifar10,mobilenet_v2")
+    parser.add_argument("--settings", default=",".join(SETTINGS))
+    parser.add_argument("--steps", type=int, default=150, help="of each block")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--markdown-only", action="store_true", help="measure nothing, write the document again")
+    asked = parser.parse_args()
+    rows = [(name, setting) for name in asked.networks.split(",") for setting in asked.settings.split(",")]
+    for name, setting in [] if asked.markdown_only else rows:
+        key, path = key_of([name, setting, asked.steps, method()]), RESULTS / f"{name}-{setting}.json"
+        if (known := read(path)) is not None and known["key"] == key:
+            print(f"{name} {setting}: still holds", flush=True)
+            continue
+        found = measured(Row(name, setting, DISTILLED), asked.data.resolve(), asked.steps, asked.threads)
+        write(path, {"network": name, "setting": setting, "key": key, "steps": asked.steps} | found)
+        write_document()
+        print(f"{name} {setting}: {found['seconds']:.0f} s", flush=True)
+    write_document()
+    return 0
+
+
+def method() -> list[str]:
+    """Of the program: that of the results of all, and that of reconstruction."""
+    return [method_code(), code_of(["rounding", "graph/blocks.py"])]
+
+
+def measured(row: Row, data: Path, steps: int, threads: int | None) -> dict[str, Any]:
+    """A network in a setting, rounded as `--effort balanced` does, and then reconstructed."""
+    model = load_model(f"{data / 'networks' / row.network}.py:{row.network}")
+    prepared = prepare(model, row.options(threads=threads))
+    with RunDirectory(shared_run(row)) as run, devices.threads(threads):
+        run.describe(facts(prepared))
+        stages = Stages(run, prepared, lambda stage, done, total: None)
+        images = stages.distil()
+        candidates = Candidates(prepared, images, stages.ranges(images), lambda done, total: None)
+        setting = BitSetting({layer.name: prepared.plan.widths[layer.name][0] for layer in prepared.plan.layers})
+        tried = candidates.tried(setting, list(CORRECTED), lambda done, total: None)
+        weights = tried[chosen_correction({name: misfit for name, (_, misfit) in tried.items()})][0]
+        pictures = halves(row.network, model, data)
+        expected = {half.role: some_scores(prepared.folded.run, half) for half in pictures}
+        begin = time.perf_counter()
+        learned, ranges = reconstruct(
+            prepared.folded, prepared.placement, candidates.ranges, prepared.plan.input_bits, weights,
+            joined(images.rounding, images.variants), images.held_out, Pace(steps),
+        )  # fmt: skip
+        seconds = time.perf_counter() - begin
+
+        def state(candidates: Candidates, weights: Any) -> dict[str, Any]:
+            network = candidates.network(weights)
+            sets = {half.role: beside_float(network, half, expected[half.role]) for half in pictures}
+            return {"held_out": candidates.divergence(network), "misfit": candidates.misfit(network), "sets": sets}
+
+        return {
+            "before": state(candidates, weights),
+            "after": state(replace(candidates, ranges=ranges), learned),
+            "seconds": round(seconds, 1),
+            "cpu": devices.processor(),
+        }
+
+
+def some_scores(network: Callable[..., Any], half: Half) -> Tensor:
+    """Of pictures spread evenly over a half."""
+    return scores(in_inference(network), half.data, places_of(half))  # type: ignore[arg-type]
+
+
+def places_of(half: Half) -> Any:
+    count = min(PICTURES, len(half.data))
+    return np.linspace(0, len(half.data) - 1, count).round().astype(np.intp)
+
+
+def beside_float(network: Callable[..., Any], half: Half, expected: Tensor) -> dict[str, Any]:
+    found = some_scores(network, half)
+    labels = torch.as_tensor(half.data.labels)[torch.from_numpy(places_of(half))]
+    right = (found.argmax(1) == labels).sum()
+    return {"images": len(labels), "top1": int(right), "divergence": float(kl_divergence(expected, found).mean())}
+
+
+def write_document() -> None:
+    """docs/reconstruction.md, from all results."""
+    DOCUMENT.write_text(document([read(path) for path in sorted(RESULTS.glob("*.json"))]), encoding="utf-8")
+
+
+def document(records: list[Any]) -> str:
+    """The page; a result of another program is marked."""
+    header = ["network", "setting", "held out", "misfit", "sign"]
+    header += [f"{word}, {role}" for role in (SELECTION, CONFIRMATION) for word in ("divergence", "top-1")]
+    rows = []
+    for record in records:
+        pair = record["before"], record["after"]
+        for_it = pair[1]["held_out"] <= CLEARLY * pair[0]["held_out"] and pair[1]["misfit"] <= pair[0]["misfit"]
+        key = key_of([record["network"], record["setting"], record["steps"], method()])
+        cells = [record["network"], SETTINGS[record["setting"]]]
+        cells += [f"{pair[0][name]:.3f} to {pair[1][name]:.3f}" for name in ("held_out", "misfit")]
+        cells.append(("for" if for_it else "against") + ("" if key == record["key"] else " `stale`"))
+        for role in (SELECTION, CONFIRMATION):
+            halves_of = [each["sets"][role] for each in pair]
+            cells.append(" to ".join(f"{each['divergence']:.3f}" for each in halves_of))
+            cells.append(" to ".join(f"{100 * each['top1'] / each['images']:.2f}" for each in halves_of))
+        rows.append(cells)
+    steps = ", ".join(str(count) for count in sorted({record["steps"] for record in records}))
+    cpu = "; ".join(sorted({record["cpu"] for record in records}))
+    head = HEAD.format(steps=steps, pictures=PICTURES, clearly=CLEARLY)
+    return "\n\n".join([head.strip(), f"Measured on {cpu}.", table(header, rows)]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
