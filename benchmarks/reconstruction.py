@@ -55,7 +55,7 @@ last layer at 8 bits, as `--effort balanced` rounds them, before and after {step
 - *Divergence*, *top-1*: of the simulation, on up to {pictures} pictures of each half.
 - *Sign*: whether distilled images speak for it: held out at most {clearly:g} of before, and the misfit no larger.
 
-What the sign says and what pictures say differ so much that no effort uses it.
+It is in no effort as long as no network shows a clear gain by it.
 """
 
 
