@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import Tensor
 from benchmarks.document import table
 from benchmarks.halves import CONFIRMATION, SELECTION, Half, halves, scores
 from benchmarks.measure import shared_run
-from benchmarks.process import read, write
+from benchmarks.process import read, renewed
 from benchmarks.rows import DISTILLED, ROOT, W4_EDGES_8, W4A4, Row, code_of, key_of, method_code
 from zeroq import devices
 from zeroq.accuracy import in_inference
@@ -70,16 +71,18 @@ def main() -> int:
     asked = parser.parse_args()
     rows = [(name, setting) for name in asked.networks.split(",") for setting in asked.settings.split(",")]
     for name, setting in [] if asked.markdown_only else rows:
-        key, path = key_of([name, setting, asked.steps, method()]), RESULTS / f"{name}-{setting}.json"
-        if (known := read(path)) is not None and known["key"] == key:
-            print(f"{name} {setting}: still holds", flush=True)
-            continue
-        found = measured(Row(name, setting, DISTILLED), asked.data.resolve(), asked.steps, asked.threads)
-        write(path, {"network": name, "setting": setting, "key": key, "steps": asked.steps} | found)
-        write_document()
-        print(f"{name} {setting}: {found['seconds']:.0f} s", flush=True)
+        row, facts = Row(name, setting, DISTILLED), {"network": name, "setting": setting, "steps": asked.steps}
+        renewed(
+            f"{name} {setting}", RESULTS / f"{name}-{setting}.json", facts | {"key": key(facts)},
+            partial(measured, row, asked.data.resolve(), asked.steps, asked.threads), write_document,
+        )  # fmt: skip
     write_document()
     return 0
+
+
+def key(facts: dict[str, Any]) -> str:
+    """Of everything that decides a result; facts: network, setting and steps of its row."""
+    return key_of([facts["network"], facts["setting"], facts["steps"], method()])
 
 
 def method() -> list[str]:
@@ -87,8 +90,8 @@ def method() -> list[str]:
     return [method_code(), code_of(["rounding", "graph/blocks.py"])]
 
 
-def measured(row: Row, data: Path, steps: int, threads: int | None) -> dict[str, Any]:
-    """A network in a setting, rounded as `--effort balanced` does, and then reconstructed."""
+def measured(row: Row, data: Path, steps: int, threads: int | None) -> tuple[dict[str, Any], None]:
+    """A network in a setting, rounded as `--effort balanced` does, and then reconstructed; no error."""
     model = load_model(f"{data / 'networks' / row.network}.py:{row.network}")
     prepared = prepare(model, row.options(threads=threads))
     with RunDirectory(shared_run(row)) as run, devices.threads(threads):
@@ -113,12 +116,13 @@ def measured(row: Row, data: Path, steps: int, threads: int | None) -> dict[str,
             sets = {half.role: beside_float(network, half, expected[half.role]) for half in pictures}
             return {"held_out": candidates.divergence(network), "misfit": candidates.misfit(network), "sets": sets}
 
-        return {
+        found = {
             "before": state(candidates, weights),
             "after": state(replace(candidates, ranges=ranges), learned),
             "seconds": round(seconds, 1),
             "cpu": devices.processor(),
         }
+        return found, None
 
 
 def some_scores(network: Callable[..., Any], half: Half) -> Tensor:
@@ -151,10 +155,9 @@ def document(records: list[Any]) -> str:
     for record in records:
         pair = record["before"], record["after"]
         for_it = pair[1]["held_out"] <= CLEARLY * pair[0]["held_out"] and pair[1]["misfit"] <= pair[0]["misfit"]
-        key = key_of([record["network"], record["setting"], record["steps"], method()])
         cells = [record["network"], SETTINGS[record["setting"]]]
         cells += [f"{pair[0][name]:.3f} to {pair[1][name]:.3f}" for name in ("held_out", "misfit")]
-        cells.append(("for" if for_it else "against") + ("" if key == record["key"] else " `stale`"))
+        cells.append(("for" if for_it else "against") + ("" if key(record) == record["key"] else " `stale`"))
         for role in (SELECTION, CONFIRMATION):
             halves_of = [each["sets"][role] for each in pair]
             cells.append(" to ".join(f"{each['divergence']:.3f}" for each in halves_of))

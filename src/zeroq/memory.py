@@ -160,8 +160,12 @@ def on_gpu(prepared: Prepared, memory: int) -> Amounts:
     room, network = memory * GPU_SHARE, prepared.network
     image = 4 * sum(math.prod(shape) for shape in network.shapes.values())
     chunk = min(GPU_CHUNK, max(1, int(room / image)))
-    widths = max(len(own) for own in (*prepared.plan.widths.values(), *prepared.plan.input_widths.values()))
-    return Amounts(batch_bytes=room, probed=chunk, chunk=chunk, widened=max(1, chunk // widths))
+    return Amounts(batch_bytes=room, probed=chunk, chunk=chunk, widened=max(1, chunk // most_widths(prepared)))
+
+
+def most_widths(prepared: Prepared) -> int:
+    """How many candidates a layer has at once, at most."""
+    return max(len(own) for own in (*prepared.plan.widths.values(), *prepared.plan.input_widths.values()))
 
 
 def plan_memory(demand: Demand, limit: float, held: int, peak: int) -> MemoryPlan:
@@ -270,7 +274,7 @@ def demand_of(prepared: Prepared) -> Demand:
     return Demand(
         images=images,
         rounded=rounded if prepared.pictures is not None else 2 * rounded,
-        widths=max(len(own) for own in (*prepared.plan.widths.values(), *prepared.plan.input_widths.values())),
+        widths=most_widths(prepared),
         pixels=sum(value[0].numel() * value.element_size() for value in network.example),
         values=sum(4 * math.prod(shape) for shape in network.shapes.values()) // shares,
         backward=sum(captured[name] for name in kept_backward(network)) // shares,

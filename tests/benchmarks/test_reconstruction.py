@@ -15,7 +15,7 @@ def state(held_out: float, misfit: float, top1: int) -> dict[str, Any]:
 
 
 def test_the_page_says_what_distilled_images_and_what_pictures_say() -> None:
-    record = {"network": "net", "setting": W4A4, "steps": 150, "key": "another", "cpu": "a processor"}
+    record = {"network": "net", "setting": W4A4, "steps": 150, "key": "another", "error": None, "cpu": "a processor"}
     better = record | {"before": state(0.1, 0.5, 150), "after": state(0.05, 0.5, 140)}
     noisy = record | {"before": state(0.1, 0.5, 150), "after": state(0.05, 0.6, 140)}
     lines = [line for line in document([better, noisy]).splitlines() if line.startswith("| net |")]

@@ -21,12 +21,7 @@ INTEGERS, BETWEEN, BARE = "integers", "between", "bare"
 CLIPPED, NARROWED = "clipped", "narrowed"  # INTEGERS of fewer than 8 bits: cut off, or quantized again
 NARROW_HIGH = 15  # of 4 bits; how long a Clip takes hangs on no bound
 SECONDS = 0.25  # for the models of one shape that are timed against one another
-VALUE_SCALE, WIDE_SCALE, WEIGHT_SCALE, RESULT_SCALE = (
-    0.02,
-    0.0012,
-    0.01,
-    0.05,
-)  # how long a kernel takes hangs on no value
+VALUE_SCALE, WIDE_SCALE, WEIGHT_SCALE, RESULT_SCALE = 0.02, 0.0012, 0.01, 0.05  # a kernel's time hangs on no value
 
 
 @dataclass(frozen=True)
