@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import torch
@@ -17,15 +18,25 @@ MOST_DAMPING = 1.0
 BLOCK = 128  # columns between two updates of all that are left
 
 
+@dataclass(frozen=True)
+class Elimination:
+    """Columns in the order in which they are fixed, the last one first: (w - q)^T H (w - q) as a sum of squares.
+
+    With H = L L^T and the columns sorted by rising diagonal, that is the sum over k of the squares of
+    sum_{j >= k} (w_j - q_j) L_jk.
+    """
+
+    order: Tensor  # columns by rising diagonal of H, [groups, columns]
+    carry: Tensor  # L_jk / L_kk, lower triangular, [groups, columns, columns]
+    pivots: Tensor  # L_kk^2, [groups, columns]
+
+
 def round_gptq(
     filters: Tensor, scale: Tensor, grid: Grid, hessian: Tensor | None, limited: bool, positions: int = 1
 ) -> Tensor:
     """Minimise (w - q)^T H (w - q) greedily, columns by falling diagonal of H (GPTQ, arXiv:2210.17323).
 
-    With H = L L^T and the columns sorted by rising diagonal, (w - q)^T H (w - q) is the sum over k of the squares of
-    sum_{j >= k} (w_j - q_j) L_jk; from the last column to the first, each q_k makes its own square as small as the
-    grid allows: q_k = round(w_k + sum_{j > k} (w_j - q_j) L_jk / L_kk). This is the paper's result (QuIP,
-    arXiv:2307.13304, theorem 6) without the inverse of H, at a third of the cost. One Hessian per convolution group.
+    One Hessian per convolution group.
 
     filters: [groups, filters, columns].  scale: [groups, filters].  hessian: [groups, columns, columns].
     limited: a column whose neighbour is already fixed stays within the limit on pairs.  positions: not used.
@@ -33,20 +44,35 @@ def round_gptq(
     Raises NumericalError where H is not positive, even when strongly damped.
     """
     assert hessian is not None, "GPTQ needs a Hessian"
+    return fixed(filters, scale, grid, elimination(hessian), limited=limited)[0]
+
+
+def fixed(
+    filters: Tensor, scale: Tensor, grid: Grid, columns: Elimination, *, limited: bool
+) -> tuple[Tensor, Tensor]:
+    """Integers, [groups, filters, columns], and the (w - q)^T H (w - q) that they leave, H damped, [groups, filters].
+
+    From the last column to the first, each q_k makes its own square as small as the grid allows:
+    q_k = round(w_k + sum_{j > k} (w_j - q_j) L_jk / L_kk). This is the paper's result (QuIP, arXiv:2307.13304,
+    theorem 6) without the inverse of H, at a third of the cost.
+    """
     count = filters.shape[2]
-    order = torch.argsort(torch.diagonal(hessian, dim1=1, dim2=2), dim=1, stable=True)  # [groups, columns]
+    order, carry = columns.order, columns.carry
     place = torch.argsort(order, dim=1)
-    carry = carried_share(hessian, order)
-    columns = torch.take_along_dim(filters.transpose(1, 2), order[..., None], dim=1)  # [groups, columns, filters]
-    integers = columns.new_zeros(columns.shape[0], count + 1, columns.shape[2])  # the last: neighbour of an odd column
-    error = torch.zeros_like(columns)
+    weights = torch.take_along_dim(filters.transpose(1, 2), order[..., None], dim=1)  # [groups, columns, filters]
+    integers = weights.new_zeros(weights.shape[0], count + 1, weights.shape[2])  # the last: neighbour of an odd column
+    error = torch.zeros_like(weights)
     neighbour = torch.cat([place, torch.full_like(place[:, :1], count)], dim=1).gather(1, order ^ 1)
-    fix, carry = fastest_for(carry)
+    left = torch.zeros_like(scale)
+    fix = fastest_for(carry)
     for stop in range(count, 0, -BLOCK):
         start = max(stop - BLOCK, 0)
-        target = columns[:, start:stop] + carry[:, stop:, start:stop].transpose(1, 2) @ error[:, stop:]
-        fix(target, columns, scale, carry, integers, error, neighbour, start, grid, PAIR_LIMIT if limited else None)
-    return torch.take_along_dim(integers, place[..., None], dim=1).transpose(1, 2)
+        own, share = weights[:, start:stop], carry[:, start:stop, start:stop].transpose(1, 2)
+        target = own + carry[:, stop:, start:stop].transpose(1, 2) @ error[:, stop:]
+        fix(target, weights, scale, carry, integers, error, neighbour, start, grid, PAIR_LIMIT if limited else None)
+        roots = target - own + share @ error[:, start:stop]
+        left += torch.einsum("gcf,gcf,gc->gf", roots, roots, columns.pivots[:, start:stop])
+    return torch.take_along_dim(integers, place[..., None], dim=1).transpose(1, 2), left
 
 
 def fix_columns(
@@ -80,21 +106,22 @@ def fix_columns(
         error[:, column] = columns[:, column] - fixed * scale
 
 
-def fastest_for(carry: Tensor) -> tuple[Callable[..., None], Tensor]:
-    """`fix_columns`, or on a GPU with Triton one kernel that does the same, and the shares in the layout for it."""
+def fastest_for(carry: Tensor) -> Callable[..., None]:
+    """`fix_columns`, or on a GPU with Triton one kernel that does the same."""
     if not carry.is_cuda or find_spec("triton") is None:
-        return fix_columns, carry
+        return fix_columns
     from zeroq.rounding.columns_cuda import fix_columns as fix_together
 
-    return fix_together, carry.contiguous()
+    return fix_together
 
 
-def carried_share(hessian: Tensor, order: Tensor) -> Tensor:
-    """L_jk / L_kk of the damped Hessian in that order of columns, [groups, columns, columns], lower triangular.
+def elimination(hessian: Tensor) -> Elimination:
+    """Of the damped Hessian, [groups, columns, columns].
 
     Columns that no input ever reaches have the damping alone: they round to nearest and carry nothing. A Hessian that
     the damping does not make positive is damped ten times as much, at most twice.
     """
+    order = torch.argsort(torch.diagonal(hessian, dim1=1, dim2=2), dim=1, stable=True)
     every = torch.arange(len(hessian), device=hessian.device)[:, None, None]
     matrix = hessian[every, order[:, :, None], order[:, None, :]]
     mean = torch.diagonal(matrix, dim1=1, dim2=2).mean(1)
@@ -107,7 +134,9 @@ def carried_share(hessian: Tensor, order: Tensor) -> Tensor:
         added += step
         lower, failed = torch.linalg.cholesky_ex(matrix)
         if not failed.any():
-            return lower.div_(torch.diagonal(lower, dim1=1, dim2=2)[:, None, :].clone())
+            pivots = torch.diagonal(lower, dim1=1, dim2=2).clone()
+            carry = lower.div_(pivots[:, None, :])
+            return Elimination(order, carry.contiguous() if carry.is_cuda else carry, pivots.square())
         if damping >= MOST_DAMPING:
             raise NumericalError(
                 "The second moments of a layer's inputs are not positive, so they cannot guide its rounding."

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from zeroq.errors import NumericalError
-from zeroq.numbers.grid import Grid
+from zeroq.numbers.grid import MOST_BITS, Grid
 from zeroq.numbers.values import IntegerWeight
 from zeroq.rounding.filters import from_filters, is_limited, to_filters
 from zeroq.rounding.gptq import DAMPING, round_gptq
+from zeroq.rounding.joint import round_jointly
 from zeroq.rounding.nearest import round_nearest
 from zeroq.rounding.scales import search_scales
 from zeroq.rounding.squant import round_squant
@@ -50,7 +51,10 @@ def round_weight(
     limited = portable and is_limited(shape, groups, bits)
     least = None if least_scale is None else least_scale.float().reshape(filters.shape[:2])
     scale = search_scales(filters, grid, None if hessian is None else importance(hessian), limited=limited, least=least)
-    integers = METHODS[method](filters, scale, grid, hessian, limited, math.prod(shape[2:]))
+    if method == "gptq" and bits < MOST_BITS and hessian is not None:
+        scale, integers = round_jointly(filters, scale, grid, hessian, least)
+    else:
+        integers = METHODS[method](filters, scale, grid, hessian, limited, math.prod(shape[2:]))
     scale = ordinary_where_zero(scale, integers)
     return IntegerWeight(from_filters(integers, shape).to(torch.int8), scale.flatten(), bits, method)
 
