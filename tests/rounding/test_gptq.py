@@ -10,7 +10,7 @@ from tests.oracles.obq import least_error, round_by_inverse
 from zeroq.errors import NumericalError
 from zeroq.numbers.grid import Grid
 from zeroq.rounding.filters import saturating
-from zeroq.rounding.gptq import round_gptq
+from zeroq.rounding.gptq import elimination, round_gptq
 from zeroq.rounding.nearest import round_nearest
 from zeroq.rounding.scales import search_scales
 
@@ -43,7 +43,7 @@ def test_equals_optimal_brain_quantization_by_explicit_inverse(
         Grid(bits, signed=True),
     )
     scale = torch.full((groups, count), 3.0 / grid.high)
-    integers = round_gptq(filters, scale, grid, hessian, limited=False)
+    integers = round_gptq(filters, scale, grid, elimination(hessian), limited=False)
     for group, matrix in enumerate(damped(hessian)):
         for row in range(count):
             expected = round_by_inverse(
@@ -62,7 +62,7 @@ def test_lies_between_the_best_of_all_integers_and_nearest_on_average() -> None:
         missed = (filters.double() - integers.double() * 0.5)[:, 0]
         return torch.einsum("nc,ncd,nd->n", missed, matrices, missed)
 
-    ours = errors(round_gptq(filters, scale, grid, hessian, limited=False))
+    ours = errors(round_gptq(filters, scale, grid, elimination(hessian), limited=False))
     nearest = errors(round_nearest(filters, scale, grid, hessian, limited=False))
     best = torch.tensor(
         [
@@ -82,7 +82,7 @@ def test_dead_and_linearly_dependent_columns_round_without_complaint() -> None:
     hessian[:, 5, 5] = hessian[:, 4, 4]
     filters, grid = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0)), Grid(4, signed=True)
     scale = torch.full((1, 3), 0.4)
-    integers = round_gptq(filters, scale, grid, hessian, limited=False)
+    integers = round_gptq(filters, scale, grid, elimination(hessian), limited=False)
     nearest = round_nearest(filters, scale, grid, None, limited=False)
     assert torch.equal(integers[..., 3], nearest[..., 3])
 
@@ -90,16 +90,16 @@ def test_dead_and_linearly_dependent_columns_round_without_complaint() -> None:
 def test_no_input_at_all_is_rounding_to_nearest() -> None:
     filters, grid = torch.randn(2, 3, 7, generator=torch.Generator().manual_seed(0)), Grid(4, signed=True)
     scale = torch.full((2, 3), 0.3)
-    integers = round_gptq(filters, scale, grid, torch.zeros(2, 7, 7), limited=True)
+    integers = round_gptq(filters, scale, grid, elimination(torch.zeros(2, 7, 7)), limited=True)
     assert torch.equal(integers, round_nearest(filters, scale, grid, None, limited=True))
 
 
 def test_an_indefinite_hessian_is_damped_more_and_in_the_end_refused() -> None:
     slightly = torch.tensor([[[1.0, 1.05], [1.05, 1.0]]])
     filters, scale, grid = torch.ones(1, 1, 2), torch.full((1, 1), 0.3), Grid(4, signed=True)
-    assert torch.isfinite(round_gptq(filters, scale, grid, slightly, limited=False)).all()
+    assert torch.isfinite(round_gptq(filters, scale, grid, elimination(slightly), limited=False)).all()
     with pytest.raises(NumericalError, match="The second moments of a layer's inputs are not positive, so they cannot"):
-        round_gptq(filters, scale, grid, torch.tensor([[[1.0, 9.0], [9.0, 1.0]]]), limited=False)
+        round_gptq(filters, scale, grid, elimination(torch.tensor([[[1.0, 9.0], [9.0, 1.0]]])), limited=False)
 
 
 @pytest.mark.parametrize("columns", [8, 27, 150])
@@ -108,7 +108,7 @@ def test_the_limit_on_pairs_is_held_where_carried_errors_would_break_it(columns:
     filters = 1 + 0.02 * torch.randn(2, 30, columns, generator=torch.Generator().manual_seed(0))
     scale = search_scales(filters, grid, limited=True)
     assert not saturating(round_nearest(filters, scale, grid, None, limited=True)).any()
-    free = round_gptq(filters, scale, grid, hessian, limited=False)
-    held = round_gptq(filters, scale, grid, hessian, limited=True)
+    free = round_gptq(filters, scale, grid, elimination(hessian), limited=False)
+    held = round_gptq(filters, scale, grid, elimination(hessian), limited=True)
     assert saturating(free).any() and not saturating(held).any()
     assert (held - free).abs().max() < 20  # a neighbour gives way, and what it misses is carried on

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zeroq.errors import NumericalError
-from zeroq.numbers.grid import Grid, quantize
+from zeroq.numbers.grid import Grid
 from zeroq.rounding.filters import PAIR_LIMIT
 
 DAMPING = 0.01  # of the mean diagonal
@@ -32,19 +32,16 @@ class Elimination:
 
 
 def round_gptq(
-    filters: Tensor, scale: Tensor, grid: Grid, hessian: Tensor | None, limited: bool, positions: int = 1
+    filters: Tensor, scale: Tensor, grid: Grid, columns: Elimination | None, limited: bool, positions: int = 1
 ) -> Tensor:
     """Minimise (w - q)^T H (w - q) greedily, columns by falling diagonal of H (GPTQ, arXiv:2210.17323).
 
-    One Hessian per convolution group.
-
-    filters: [groups, filters, columns].  scale: [groups, filters].  hessian: [groups, columns, columns].
+    filters: [groups, filters, columns].  scale: [groups, filters].  columns: by H, one for each convolution group.
     limited: a column whose neighbour is already fixed stays within the limit on pairs.  positions: not used.
     Gives integers as floating point, [groups, filters, columns].
-    Raises NumericalError where H is not positive, even when strongly damped.
     """
-    assert hessian is not None, "GPTQ needs a Hessian"
-    return fixed(filters, scale, grid, elimination(hessian), limited=limited)[0]
+    assert columns is not None, "GPTQ needs a Hessian"
+    return fixed(filters, scale, grid, columns, limited=limited)[0]
 
 
 def fixed(
@@ -98,12 +95,12 @@ def fix_columns(
     for column in range(stop - 1, start - 1, -1):
         share, missed = carry[:, column + 1 : stop, column, None], error[:, column + 1 : stop]
         wanted = target[:, column - start] + (share.transpose(1, 2) @ missed).squeeze(1)
-        fixed = quantize(wanted, scale, 0, grid.low, grid.high)
+        fixed = wanted.div_(scale).round_().clamp_(grid.low, grid.high)  # numbers.grid.quantize in place
         if limit is not None:
             beside = integers[every, neighbour[:, column]]
             fixed = torch.clamp(fixed, -limit - beside, limit - beside)
         integers[:, column] = fixed
-        error[:, column] = columns[:, column] - fixed * scale
+        torch.sub(columns[:, column], fixed.mul_(scale), out=error[:, column])
 
 
 def fastest_for(carry: Tensor) -> Callable[..., None]:
@@ -116,7 +113,7 @@ def fastest_for(carry: Tensor) -> Callable[..., None]:
 
 
 def elimination(hessian: Tensor) -> Elimination:
-    """Of the damped Hessian, [groups, columns, columns].
+    """Of the damped Hessian, [groups, columns, columns]. Raises NumericalError where it is not positive even so.
 
     Columns that no input ever reaches have the damping alone: they round to nearest and carry nothing. A Hessian that
     the damping does not make positive is damped ten times as much, at most twice.

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from zeroq.numbers.grid import Grid
-from zeroq.rounding.gptq import Elimination, elimination, fixed
+from zeroq.rounding.gptq import Elimination, fixed
 
-# Of the scale that is best where each weight is rounded by itself. At 2 bits carried errors want a larger one: a third
-# of the error of ResNet18 (CIFAR-10) goes with it, on real pictures as well; at 4 bits a twelfth, a fifth of depthwise
-# layers', where it is a filter's luck.
+# Factors of the scale that is best where each weight is rounded by itself. At 2 bits carried errors want a larger one:
+# a third of ResNet18's error (CIFAR-10) goes with it, on real pictures as well; at 4 bits a twelfth, or a fifth of
+# depthwise layers', by the luck of a filter.
 COARSE = (1.0, 0.8, 0.9, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
 FINE = tuple(step / 70 for step in (-6, -4, -2, 2, 4, 6))  # added to a filter's best: all between two coarse ones
-SCOUTS = 16  # filters of each group: a factor that is best for none of them is not tried on the others
-TOGETHER = 1 << 18  # weights, each at several scales: small layers take as long for many as for one
+SCOUTED = tuple(step / 20 for step in range(16, 33))
+SCOUTS = 16  # filters of each group
+WORK = 1 << 30  # products of weights and columns: where one factor takes as many, two are tried on all filters
+LEAST_TRIED = 2
+TOGETHER = 1 << 21  # weights, each at several scales: small layers take as long for many as for one
 
 
 @dataclass(frozen=True)
@@ -29,57 +32,82 @@ class Solution:
     error: Tensor  # [groups, filters]
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Filters to be rounded at some scale."""
+
+    filters: Tensor  # [groups, filters, columns]
+    scale: Tensor  # [groups, filters]
+    least: Tensor | None  # that a scale may be, likewise
+    grid: Grid
+    columns: Elimination
+
+    def solutions(self, factors: Iterable[Tensor]) -> Iterator[Solution]:
+        """At each factor of the scale, several at a time where a layer is small."""
+        every = list(factors)
+        count = max(1, TOGETHER // self.filters.numel())
+        for start in range(0, len(every), count):
+            part = every[start : start + count]
+            scales = torch.cat([self.at(factor) for factor in part], 1)
+            found = fixed(self.filters.repeat(1, len(part), 1), scales, self.grid, self.columns, limited=False)
+            yield from map(Solution, part, *(each.chunk(len(part), 1) for each in found))
+
+    def at(self, factor: Tensor) -> Tensor:
+        """The scale times a factor, not below the least."""
+        scale = self.scale * factor
+        return scale if self.least is None else torch.maximum(scale, self.least)
+
+    def same(self, factor: float) -> Tensor:
+        """One factor for all filters."""
+        return torch.full_like(self.scale, factor)
+
+    def some(self) -> Problem:
+        """At most `SCOUTS` filters of each group, evenly spread."""
+        among = slice(None, None, -(-self.filters.shape[1] // SCOUTS))
+        least = None if self.least is None else self.least[:, among]
+        return Problem(self.filters[:, among], self.scale[:, among], least, self.grid, self.columns)
+
+
 def round_jointly(
-    filters: Tensor, scale: Tensor, grid: Grid, hessian: Tensor, least: Tensor | None = None
+    filters: Tensor, scale: Tensor, grid: Grid, columns: Elimination, least: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The scale of each filter with which `round_gptq` leaves least of (w - q)^T H (w - q), and the integers.
+    """Scale of each filter with which GPTQ leaves least of (w - q)^T H (w - q), and the integers.
 
-    Never worse than at the scale given, which is tried first; then a search on a grid of factors of it and a finer one
-    around each filter's best.
+    A search over factors of the scale given, that one among them, then a finer one around each filter's best. Where a
+    layer takes long, a few of its filters say which few factors serve all.
 
-    filters: [groups, filters, columns].  scale: [groups, filters].  hessian: [groups, columns, columns].
+    filters: [groups, filters, columns].  scale: [groups, filters].  columns: by H, one for each group.
     least: [groups, filters], a bound from below on scales.
     Gives scales and integers as floating point, [groups, filters] and [groups, filters, columns].
     """
-    columns = elimination(hessian)
-
-    def best(filters: Tensor, scale: Tensor, least: Tensor | None, factors: Sequence[Tensor]) -> Solution:
-        """Of one factor for all filters or one for each, whichever leaves least; of equals the first."""
-        found: Solution | None = None
-        for fresh in solutions(filters, scale, grid, columns, least, factors):
-            found = fresh if found is None else better(found, fresh)
-        assert found is not None, "there is a factor"
-        return found
-
-    coarse = [torch.full_like(scale, factor) for factor in COARSE]
-    stride = -(-filters.shape[1] // SCOUTS)
-    if stride > 1:
-        among = slice(None, None, stride)
-        scouted = best(
-            filters[:, among], scale[:, among], None if least is None else least[:, among],
-            [factor[:, among] for factor in coarse],
-        )  # fmt: skip
-        coarse = coarse[:1] + [factor for factor in coarse[1:] if (scouted.factor == factor[0, 0]).any()]
-    first = best(filters, scale, least, coarse)
-    found = better(first, best(filters, scale, least, [first.factor + offset for offset in FINE]))
-    return bounded(scale * found.factor, least), found.integers
+    problem = Problem(filters, scale, least, grid, columns)
+    tried = WORK * LEAST_TRIED // (filters.numel() * filters.shape[2])
+    if tried < len(COARSE) + len(FINE) and filters.shape[1] > SCOUTS:
+        factors = few_for_all(problem.some(), max(tried, LEAST_TRIED))
+        found = best(problem.solutions(map(problem.same, factors)))
+    else:
+        first = best(problem.solutions(map(problem.same, COARSE)))
+        found = better(first, best(problem.solutions(first.factor + offset for offset in FINE)))
+    return problem.at(found.factor), found.integers
 
 
-def solutions(
-    filters: Tensor, scale: Tensor, grid: Grid, columns: Elimination, least: Tensor | None, factors: Sequence[Tensor]
-) -> Iterator[Solution]:
-    """At each factor of the scale, several at a time where a layer is small."""
-    count = max(1, TOGETHER // filters.numel())
-    for start in range(0, len(factors), count):
-        part = factors[start : start + count]
-        scales = torch.cat([bounded(scale * factor, least) for factor in part], 1)
-        integers, error = fixed(filters.repeat(1, len(part), 1), scales, grid, columns, limited=False)
-        yield from map(Solution, part, integers.chunk(len(part), 1), error.chunk(len(part), 1))
+def few_for_all(problem: Problem, count: int) -> list[float]:
+    """The factors that together leave least, each filter at the best of them: one after another, greedily."""
+    errors = torch.stack([each.error.flatten() for each in problem.solutions(map(problem.same, SCOUTED))])
+    chosen: list[int] = []
+    left = torch.full_like(errors[0], torch.inf)
+    for _ in range(count):
+        chosen.append(int(torch.minimum(errors, left).sum(1).argmin()))
+        left = torch.minimum(left, errors[chosen[-1]])
+    return [SCOUTED[place] for place in dict.fromkeys(chosen)]
 
 
-def bounded(scale: Tensor, least: Tensor | None) -> Tensor:
-    """Not below the least."""
-    return scale if least is None else torch.maximum(scale, least)
+def best(solutions: Iterator[Solution]) -> Solution:
+    """Of each filter the one that leaves least, the first of equals."""
+    found = next(solutions)
+    for fresh in solutions:
+        found = better(found, fresh)
+    return found
 
 
 def better(one: Solution, other: Solution) -> Solution:

@@ -16,7 +16,7 @@ from zeroq.numbers.grid import MOST_BITS
 from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import IntegerWeight
 from zeroq.rounding.filters import from_filters, to_filters
-from zeroq.rounding.methods import round_weight
+from zeroq.rounding.methods import round_widths
 from zeroq.rounding.moments import Moments, MomentSum
 from zeroq.rounding.targets import corrected
 from zeroq.simulate.quantized_network import least_scales
@@ -60,9 +60,7 @@ def round_weights(
     lossy = any(min(own) < MOST_BITS for own in widths.values())
     for index, layer in enumerate(ordered):
         problem = problem_of(walk, float_walk, layer, correct=correct, lossy=lossy)
-        rounded[layer.name] = {
-            bits: problem.solved(bits, method=method, portable=portable) for bits in widths[layer.name]
-        }
+        rounded[layer.name] = problem.solved(widths[layer.name], method=method, portable=portable)
         if settle:
             settle_in(walk, layer, rounded[layer.name][widths[layer.name][0]])
         if on_step is not None:
@@ -81,15 +79,19 @@ class Problem:
     means: Tensor | None  # of the outputs, which a bias is to keep, float32 [out]; None where the bias is left alone
     least_scale: Tensor  # [out]
 
-    def solved(self, bits: int, *, method: str, portable: bool) -> IntegerWeight:
-        """Integers of one width, with the bias that keeps the means."""
-        found = round_weight(
-            self.target, bits, self.moments.hessian(centred=self.means is not None), groups=self.layer.groups,
+    def solved(self, widths: tuple[int, ...], *, method: str, portable: bool) -> dict[int, IntegerWeight]:
+        """Integers of each width, with the bias that keeps the means."""
+        found = round_widths(
+            self.target, widths, self.moments.hessian(centred=self.means is not None), groups=self.layer.groups,
             method=method, portable=portable, least_scale=self.least_scale, name=self.layer.name,
         )  # fmt: skip
+        return {bits: self.with_bias(weight) for bits, weight in found.items()}
+
+    def with_bias(self, weight: IntegerWeight) -> IntegerWeight:
+        """And the bias that keeps the means, where it is to."""
         if self.means is None:
-            return found
-        return replace(found, bias=self.means - mean_product(found.dequantized(), self.moments, self.layer.groups))
+            return weight
+        return replace(weight, bias=self.means - mean_product(weight.dequantized(), self.moments, self.layer.groups))
 
 
 def problem_of(walk: Walk, float_walk: Walk | None, layer: Layer, *, correct: bool, lossy: bool) -> Problem:

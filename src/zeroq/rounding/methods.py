@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,20 +13,25 @@ from zeroq.errors import NumericalError
 from zeroq.numbers.grid import MOST_BITS, Grid
 from zeroq.numbers.values import IntegerWeight
 from zeroq.rounding.filters import from_filters, is_limited, to_filters
-from zeroq.rounding.gptq import DAMPING, round_gptq
+from zeroq.rounding.gptq import DAMPING, Elimination, elimination, round_gptq
 from zeroq.rounding.joint import round_jointly
 from zeroq.rounding.nearest import round_nearest
 from zeroq.rounding.scales import search_scales
 from zeroq.rounding.squant import round_squant
 
-Method = Callable[[Tensor, Tensor, Grid, Tensor | None, bool, int], Tensor]
+Method = Callable[[Tensor, Tensor, Grid, Elimination | None, bool, int], Tensor]
 
 METHODS: dict[str, Method] = {"nearest": round_nearest, "gptq": round_gptq, "squant": round_squant}
 
 
-def round_weight(
+def round_weight(weight: Tensor, bits: int, hessian: Tensor | None, **how: Any) -> IntegerWeight:
+    """Integers of one width; as `round_widths`."""
+    return round_widths(weight, (bits,), hessian, **how)[bits]
+
+
+def round_widths(
     weight: Tensor,
-    bits: int,
+    widths: Sequence[int],
     hessian: Tensor | None,
     *,
     groups: int = 1,
@@ -33,8 +39,10 @@ def round_weight(
     portable: bool = True,
     least_scale: Tensor | None = None,
     name: str = "",
-) -> IntegerWeight:
-    """Integers of `bits` and one scale per output channel, scales first, then the integers by the method.
+) -> dict[int, IntegerWeight]:
+    """Integers of each width and one scale per output channel: scales first, then the integers by the method.
+
+    Below 8 bits "gptq" finds both together.
 
     weight: [out, in / groups, *kernel].  hessian: 2 E[a a^T] of the layer's inputs, [groups, columns, columns], columns
     as (*kernel, input channel), or None (squared errors then weigh alike; "gptq" needs it).
@@ -46,17 +54,21 @@ def round_weight(
         raise NumericalError(f"The weight of layer {name!r} holds NaN or infinity: quantize a network that computes.")
     if hessian is not None and not torch.isfinite(hessian).all():
         raise NumericalError(f"The inputs of layer {name!r} hold NaN or infinity: quantize a network that computes.")
-    shape, grid = tuple(weight.shape), Grid(bits, signed=True)
-    filters = to_filters(weight.detach().float(), groups)
-    limited = portable and is_limited(shape, groups, bits)
+    shape, filters = tuple(weight.shape), to_filters(weight.detach().float(), groups)
     least = None if least_scale is None else least_scale.float().reshape(filters.shape[:2])
-    scale = search_scales(filters, grid, None if hessian is None else importance(hessian), limited=limited, least=least)
-    if method == "gptq" and bits < MOST_BITS and hessian is not None:
-        scale, integers = round_jointly(filters, scale, grid, hessian, least)
-    else:
-        integers = METHODS[method](filters, scale, grid, hessian, limited, math.prod(shape[2:]))
-    scale = ordinary_where_zero(scale, integers)
-    return IntegerWeight(from_filters(integers, shape).to(torch.int8), scale.flatten(), bits, method)
+    weights = None if hessian is None else importance(hessian)
+    columns = elimination(hessian) if method == "gptq" and hessian is not None else None
+    rounded = {}
+    for bits in widths:
+        grid, limited = Grid(bits, signed=True), portable and is_limited(shape, groups, bits)
+        scale = search_scales(filters, grid, weights, limited=limited, least=least)
+        if columns is not None and bits < MOST_BITS:
+            scale, integers = round_jointly(filters, scale, grid, columns, least)
+        else:
+            integers = METHODS[method](filters, scale, grid, columns, limited, math.prod(shape[2:]))
+        scale = ordinary_where_zero(scale, integers)
+        rounded[bits] = IntegerWeight(from_filters(integers, shape).to(torch.int8), scale.flatten(), bits, method)
+    return rounded
 
 
 def ordinary_where_zero(scale: Tensor, integers: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from zeroq.numbers.grid import Grid, quantize
 
 
 def round_nearest(
-    filters: Tensor, scale: Tensor, grid: Grid, hessian: Tensor | None, limited: bool, positions: int = 1
+    filters: Tensor, scale: Tensor, grid: Grid, columns: object, limited: bool, positions: int = 1
 ) -> Tensor:
     """q = clamp(round(w / s)); scales that hold to the limit on pairs make integers that do.
 
-    filters: [groups, filters, columns].  scale: [groups, filters].  hessian, limited, positions: not used.
+    filters: [groups, filters, columns].  scale: [groups, filters].  columns, limited, positions: not used.
     Gives integers as floating point, [groups, filters, columns].
     """
     return quantize(filters, scale[..., None], 0, grid.low, grid.high)

@@ -10,7 +10,7 @@ from zeroq.rounding.filters import PAIR_LIMIT
 
 
 def round_squant(
-    filters: Tensor, scale: Tensor, grid: Grid, hessian: Tensor | None, limited: bool, positions: int = 1
+    filters: Tensor, scale: Tensor, grid: Grid, columns: object, limited: bool, positions: int = 1
 ) -> Tensor:
     """Make sums of errors small: of each kernel, then of each output channel (SQuant, arXiv:2202.07471).
 
@@ -23,7 +23,7 @@ def round_squant(
     where its filter did not need it), and no filter's by more than half, where the grid leaves room.
     Linear layers and 1 x 1 convolutions have kernels of one weight.
 
-    filters: [groups, filters, columns].  scale: [groups, filters].  hessian: not used.
+    filters: [groups, filters, columns].  scale: [groups, filters].  columns: not used.
     limited: weights of pairs that could come beyond the limit stay at the nearest.
     positions: of a kernel; columns are (*kernel, input channel).
     Gives integers as floating point, [groups, filters, columns].
