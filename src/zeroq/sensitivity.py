@@ -17,6 +17,7 @@ from zeroq.numbers.values import SensitivityTable
 
 CHUNK = 8  # images at a time; a layer's candidates make as many batches of it
 SCORES = Meaning("classification")
+MEASURED = 4  # bits: what more of them do is so small that it grows with the square of a layer's errors
 
 Change = Callable[[fx.Node, Tensor], Tensor]  # what a site reads, changed
 # A weight, and the bias that goes with it (None: the layer's own), and perhaps what becomes of the layer's input.
@@ -30,6 +31,7 @@ def measure_sensitivity(
     widths: Sequence[int],
     quantized: Quantized,
     *,
+    derived: Sequence[int] = (),
     layers: Sequence[str] | None = None,
     measure: str = "kl",
     meaning: Meaning = SCORES,
@@ -44,11 +46,15 @@ def measure_sensitivity(
     images: [N, C, H, W], of several inputs a tuple.
     quantized: asked once for each chunk of images, so it should look up rather than compute; what it gives decides
     what is measured (the paper: rounded to nearest), and `measure` is the name of that.
+    derived: widths that no network is run at. Theirs is the divergence at the widest of the others, times the share of
+    its squared error that the output of the layer itself has at theirs: to second order in small errors that is so.
     layers: names of those to measure, by default all.  on_step: (done, total).
     Raises NumericalError, with layer and width, where an output is NaN or infinite.
     """
     chosen = [layer for layer in network.layers if layers is None or layer.name in layers]
-    compared = {layer.name: [Comparison(meaning, agreement=False) for _ in widths] for layer in chosen}
+    run = [width for width in widths if width not in derived]
+    compared = {layer.name: [Comparison(meaning, agreement=False) for _ in run] for layer in chosen}
+    squares = {layer.name: torch.zeros(1 + len(derived), dtype=torch.float64) for layer in chosen}
     parts = chunks(images, chunk)
     follow = follows_batch(network)
     with torch.inference_mode():
@@ -57,14 +63,29 @@ def measure_sensitivity(
             check_finite(reference, "The network itself gives")
             walk = Walk(network, network.feed(part), follow)
             for done, layer in enumerate(chosen):
-                candidates = [quantized(layer, width) for width in widths]
+                candidates = [quantized(layer, width) for width in run]
                 for column, output in enumerate(walk.outputs(layer, candidates)):
-                    check_finite(output, f"With layer {layer.name!r} alone at {widths[column]} bits the network gives")
+                    check_finite(output, f"With layer {layer.name!r} alone at {run[column]} bits the network gives")
                     compared[layer.name][column].add(reference, output)
+                if derived:
+                    widest = candidates[run.index(max(run))]
+                    others = [widest, *(quantized(layer, width) for width in derived)]
+                    squares[layer.name] += walk.squared_errors(layer, others).cpu()
                 if on_step is not None:
                     on_step(index * len(chosen) + done + 1, len(parts) * len(chosen))
-    values = tuple(tuple(each.divergence for each in compared[layer.name]) for layer in chosen)
-    return SensitivityTable(measure, tuple(layer.name for layer in chosen), tuple(widths), values)
+    values = []
+    for layer in chosen:
+        found = {width: each.divergence for width, each in zip(run, compared[layer.name], strict=True)}
+        widest, *others = squares[layer.name].tolist()
+        for width, square in zip(derived, others, strict=True):
+            found[width] = found[max(run)] * square / widest if widest else 0.0
+        values.append(tuple(found[width] for width in widths))
+    return SensitivityTable(measure, tuple(layer.name for layer in chosen), tuple(widths), tuple(values))
+
+
+def derivable(widths: Sequence[int]) -> tuple[int, ...]:
+    """Those of more than 4 bits, but for the narrowest of all."""
+    return tuple(width for width in widths if width > max(MEASURED, min(widths)))
 
 
 def check_finite(output: Any, what: str) -> None:
@@ -141,6 +162,13 @@ class Walk:
             live = {name: self.stack(name, len(group)) for name in behind}
             output = self.onward(layer, group, live, [inputs] * len(group))
             yield from split(output, len(group))
+
+    def squared_errors(self, layer: Layer, candidates: list[Parameters]) -> Tensor:
+        """Of what the layer's first site gives with each of the weights, in front of which the walk stands, float64."""
+        node, inputs = self.network.node(layer.sites[0]), self.live[self.source(layer.sites[0])]
+        own = self.apply(node, inputs, (self.network.tensors[layer.weight], None))
+        errors = [self.apply(node, inputs, candidate) - own for candidate in candidates]
+        return torch.stack([error.square().sum(dtype=torch.float64) for error in errors])
 
     def onward(self, layer: Layer, weights: list[Parameters], live: dict[str, Any], inputs: list[Tensor]) -> Any:
         """The output from the layer's first site on; its inputs and each later site's, one for each weight."""
