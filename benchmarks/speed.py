@@ -69,6 +69,8 @@ def arguments() -> argparse.Namespace:
         if unknown := [word for word in getattr(asked, option) if word not in known]:
             parser.error(f"--{option} {unknown[0]}: choose from {', '.join(known)}.")
     if asked.peer is not None:
+        if not asked.peer.is_file():
+            parser.error(f"--peer {asked.peer} is no file: name the python of an environment that has the peer.")
         asked.parts.append(PEER)
     if devices.resolve(asked.device) != devices.CPU and set(asked.parts) & {STEP, PEER}:
         parser.error("A step's profile and --peer are of a CPU: leave them out, or name --device cpu.")

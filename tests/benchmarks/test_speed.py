@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -70,6 +71,7 @@ def test_bins_come_near_the_exact_frontier_and_never_below_it() -> None:
     [
         (["--networks", "resnet19"], "--networks resnet19: choose from resnet18, "),
         (["--parts", "stages,step,run"], "--parts run: choose from stages, step, runs."),
+        (["--peer", "nowhere/python"], "--peer nowhere/python is no file: name the python of an environment that"),
     ],
 )
 def test_a_word_that_is_not_known_is_refused(
@@ -82,7 +84,7 @@ def test_a_word_that_is_not_known_is_refused(
 
 
 def test_a_peer_is_one_part_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["speed", "--parts", "", "--peer", "python"])
+    monkeypatch.setattr("sys.argv", ["speed", "--parts", "", "--peer", sys.executable])
     assert arguments().parts == ["peer"]
     monkeypatch.setattr("sys.argv", ["speed"])
     assert arguments().parts == ["stages", "step"]
