@@ -19,7 +19,6 @@ from benchmarks.speed_limits import (
     gain_of,
     title,
 )
-from benchmarks.step_counts import KINDS
 
 
 def document(found: Mapping[str, Sequence[Record]]) -> str:
@@ -84,8 +83,7 @@ def step(records: Sequence[Record]) -> list[str]:
             f"{spent:.3f}", f"{spent / record['unit_seconds']:.2f}", f"{floor:.3f}", f"{spent / floor:.1f}",
             f"{peaks['multiply_accumulates'] / 1e9:.0f}", f"{peaks['bytes_moved'] / 1e9:.1f}",
         ])  # fmt: skip
-        for kind in KINDS:
-            part = record["parts"][kind]
+        for kind, part in record["parts"].items():
             if not part["share"] and not part["floor_seconds"]:
                 continue
             measured, least = part["share"] * spent, part["floor_seconds"]
