@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from benchmarks.halves import CONFIRMATION, Half, calibration, float_scores, halves, scores
 from benchmarks.rows import CACHE, Row, method_code
+from benchmarks.unit import precision_named, unit_seconds
 from zeroq import devices
 from zeroq.accuracy import in_inference
 from zeroq.divergence import agreement, kl_divergence
@@ -29,8 +29,6 @@ from zeroq.options import Options
 from zeroq.pipeline import Run, quantize_model
 from zeroq.run_directory import json_bytes, read_json
 
-UNIT_IMAGES = 32  # a unit of time: one pass forward and backward of so many pictures
-UNIT_REPEATS = 3
 SIMULATED = 300  # images of the confirmation half on which file and simulation are compared, at most
 KEPT = (  # entries of result.json
     *("version", "seed", "effort", "precision", "float_bytes", "weight_bytes", "other_bytes", "onnx_bytes"),
@@ -68,7 +66,8 @@ def measure(model: LoadedModel, options: Options, pictures: list[Half], out: Pat
         found = {half.role: scores(predict, half.data) for half in pictures}
         expected = {half.role: float_scores(model.name, model, half, cache) for half in pictures}
         confirmation = next(half for half in pictures if half.role == CONFIRMATION)
-        unit = unit_seconds(model, run.result["precision"])
+        example = torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0))
+        unit = unit_seconds(capture(model.module, example), precision_named(run.result["precision"]))
         return {
             **{name: run.result[name] for name in KEPT},
             "sets": {half.role: compared(half, expected[half.role], found[half.role]) for half in pictures},
@@ -120,16 +119,6 @@ def simulated(run: Run, half: Half, found: Tensor) -> dict[str, Any]:
     simulation = scores(in_inference(run.model), half.data, places)
     same = int((simulation.argmax(dim=1) == found[torch.from_numpy(places)].argmax(dim=1)).sum())
     return {"images": count, "same_class": same}
-
-
-def unit_seconds(model: LoadedModel, precision: str) -> float:
-    """One plain pass forward and backward in the run's precision, "bf16 channels-last" or the like; median."""
-    dtype, _, layout = precision.partition(" ")
-    chosen = devices.Precision(devices.DTYPES[dtype], layout != "channels-first")
-    network = capture(model.module, torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)))
-    devices.step_seconds(network, chosen, UNIT_IMAGES)  # the first pass allocates and chooses kernels
-    passes = [devices.step_seconds(network, chosen, UNIT_IMAGES) for _ in range(UNIT_REPEATS)]
-    return UNIT_IMAGES * statistics.median(passes)
 
 
 def layers_by_bits(result: dict[str, Any]) -> dict[str, int]:

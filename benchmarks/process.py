@@ -24,17 +24,24 @@ def measured(module: str, words: list[str], asked: argparse.Namespace) -> tuple[
 
 
 def run_apart(
-    module: str, words: list[str], time_limit: float, places: Mapping[str, Path] | None = None
+    module: str,
+    words: list[str],
+    time_limit: float,
+    places: Mapping[str, Path] | None = None,
+    python: Path | None = None,
 ) -> tuple[dict[str, Any], str | None]:
     """What `python -m MODULE WORDS --out FILE` wrote; nothing, and why, if it failed.
 
     time_limit: seconds.  places: paths that must not enter a result, by the words that stand for them.
+    python: of another environment, which finds this repository's modules.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-row-") as folder:
         out = Path(folder) / "row.json"
         hidden = {"TEMPORARY": Path(folder), **(places or {})}
-        command = [sys.executable, "-m", module, *words, "--out", str(out)]
+        command = [str(python or sys.executable), "-m", module, *words, "--out", str(out)]
         surroundings = os.environ | {"TMPDIR": folder}  # what a row that is ended leaves goes with this folder
+        if python is not None:
+            surroundings |= {"PYTHONPATH": str(ROOT / "src")}
         try:
             done = subprocess.run(
                 command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=time_limit

@@ -1,15 +1,16 @@
-"""The paper's recipe against its definition, and the page that holds both."""
+"""The paper's recipe against its definition, and what the command takes."""
 
 from __future__ import annotations
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from benchmarks import recipe
-from benchmarks.speed import document
+from benchmarks.speed import arguments
 from tests.networks import NETWORKS, example_of
 from zeroq.allocate import pareto_frontier
 from zeroq.divergence import kl_divergence
@@ -65,14 +66,25 @@ def test_bins_come_near_the_exact_frontier_and_never_below_it() -> None:
     assert found[-1] == pytest.approx(exact.costs[-1], abs=0.2)
 
 
-def test_the_document_says_how_many_times_as_fast() -> None:
-    values = {"statistics_loss": 1.0, "range_error": 0.2, "rank_correlation": 0.9, "confidence": 0.5}
-    record = {
-        "network": "net", "cpu": "CPU", "integer_instructions": "avx2", "threads": 1, "precision": "fp32 channels-last",
-        "unit_seconds": 0.5, "seconds": {"images": {"ours": 10.0, "recipe": 155.0}}, "quality": {"ours": values},
-    }  # fmt: skip
-    text = document([record])
-    assert "| net | images | 155 | 10 | 15.5 | 20.0 |" in text
-    assert "| net | ours | 1.000 | 0.200 | 0.900 | 0.500 |" in text and "- CPU, avx2, 1 thread(s)" in text
-    text = document([record, record | {"device": "GPU", "precision": "bf16 channels-last"}])
-    assert "| net, GPU | images | 155 | 10 | 15.5 | 20.0 |" in text and "- GPU, bf16 channels-last\n" in text
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--networks", "resnet19"], "--networks resnet19: choose from resnet18, "),
+        (["--parts", "stages,step,run"], "--parts run: choose from stages, step, runs."),
+        (["--peer", "nowhere/python"], "--peer nowhere/python is no file: name the python of an environment that"),
+    ],
+)
+def test_a_word_that_is_not_known_is_refused(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["speed", *words])
+    with pytest.raises(SystemExit, match="2"):
+        arguments()
+    assert message in capsys.readouterr().err
+
+
+def test_a_peer_is_one_part_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["speed", "--parts", "", "--peer", sys.executable])
+    assert arguments().parts == ["peer"]
+    monkeypatch.setattr("sys.argv", ["speed"])
+    assert arguments().parts == ["stages", "step"]

@@ -1,0 +1,69 @@
+"""One network quantized as `zeroq quantize --average-bits 4` does it, in a process of its own, in seconds and units:
+
+python -m benchmarks.run_row NETWORK --data FOLDER --out FILE.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.measure import layers_by_bits
+from benchmarks.peaks import peaks_by_stage
+from benchmarks.speed_subject import NETWORKS, find
+from benchmarks.unit import precision_named, unit_seconds
+from zeroq import devices, quantize
+from zeroq.graph import capture
+from zeroq.preprocessing import Preprocessing
+from zeroq.run_directory import json_bytes, read_json
+
+OPTIONS: dict[str, Any] = {"average_bits": 4, "effort": "balanced"}  # activations in 8 bits
+KEPT = ("version", "effort", "precision", "average_bits", "onnx_bytes", "float_bytes", "seconds")  # of result.json
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.run_row", description="See benchmarks.speed --parts runs.")
+    parser.add_argument("network", choices=NETWORKS)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    module, preprocessing = find(asked.network, asked.data)
+    with devices.threads(asked.threads):
+        found = measure(module, preprocessing, asked.network, {"device": asked.device, "threads": asked.threads})
+    asked.out.write_bytes(json_bytes(found))
+
+
+def measure(module: nn.Module, preprocessing: Preprocessing, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Quantize, and what the page says of it, as plain JSON; the unit is measured behind the run, on its device."""
+    shape = preprocessing.input_shape
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, peaks_by_stage() as peaks:
+        run = quantize(
+            module, torch.zeros(1, *shape), out=Path(folder) / "run", preprocess=preprocessing.to_dict(),
+            task="classification", name=name, **OPTIONS, **options,
+        )  # fmt: skip
+        versions = read_json(run.directory / "run.json")["versions"]
+    device = devices.resolve(options["device"])
+    with devices.computing(device):
+        network = capture(module, torch.zeros(2, *shape)).to(device)
+        unit = unit_seconds(network, precision_named(run.result["precision"]))
+    total = sum(spent or 0.0 for spent in run.result["seconds"].values())
+    return {
+        **{entry: run.result[entry] for entry in KEPT},
+        "layers_by_bits": layers_by_bits(run.result),
+        "total_seconds": round(total, 2),
+        "unit_seconds": round(unit, 4),
+        "units": round(total / unit, 1),
+        "peak_memory_mb": peaks,
+        "versions": versions,
+    }
+
+
+if __name__ == "__main__":
+    main()
