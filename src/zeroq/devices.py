@@ -117,6 +117,15 @@ def resolve(asked: str, *, memory_limit: float | None = None) -> torch.device:
     return torch.device("cuda", ranks.place() % torch.cuda.device_count())
 
 
+def ordered(values: Tensor) -> Tensor:
+    """Pictures [N, C, H, W] in the order in which networks run forward fastest on their device: all values follow.
+
+    On CPUs that is channels last, with AVX-512 as with AVX2: kernels of depthwise layers above all gain by it. It is
+    not measured, as runs are to give the same bytes.
+    """
+    return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 and not values.is_cuda else values
+
+
 def name_of(device: torch.device) -> str:
     """The GPU's name, or the processor's."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()

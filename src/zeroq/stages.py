@@ -190,8 +190,9 @@ class Stages:
         def compute() -> SensitivityTable | None:
             def measured(names: list[str], widths: Sequence[int], quantized: Quantized, stage: str) -> SensitivityTable:
                 own = measure_sensitivity(
-                    prepared.folded, candidates.images.held_out, widths, quantized, layers=self.ranks.own(names),
-                    derived=derivable(widths) if derives else (), measure=measure, meaning=prepared.meaning, chunk=self.amounts.widened, on_step=self.step(stage),
+                    prepared.folded, candidates.images.held_out, widths, quantized,
+                    derived=derivable(widths) if derives else (), layers=self.ranks.own(names), measure=measure,
+                    meaning=prepared.meaning, chunk=self.amounts.widened, on_step=self.step(stage),
                 )  # fmt: skip
                 return replace(own, layers=tuple(names), values=tuple(self.ranks.gathered(own.values)))
 
