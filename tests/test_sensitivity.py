@@ -12,7 +12,7 @@ from torch.nn import functional
 from zeroq.divergence import Meaning, kl_divergence
 from zeroq.errors import NumericalError
 from zeroq.graph import Layer, Network, capture, fold, replay
-from zeroq.sensitivity import Parameters, Quantized, follows_batch, measure_sensitivity
+from zeroq.sensitivity import Parameters, Quantized, derivable, follows_batch, measure_sensitivity
 
 
 class Branches(nn.Module):
@@ -215,6 +215,52 @@ def test_another_divergence_and_outputs_of_any_form() -> None:
         network, images, (2, 8), rounded_in(network), meaning=Meaning("regression", divergence=squared)
     )
     assert all(row[0] > row[1] > 0 for row in table.values)
+
+
+def test_what_follows_from_another_width_is_right_where_the_output_is_the_layers_own() -> None:
+    network = network_of(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten()))
+    images, asked = torch.randn(5, 3, 6, 6), []
+
+    def squared(reference: Tensor, output: Tensor) -> Tensor:
+        return (reference - output).square().mean(1)
+
+    how = {"meaning": Meaning("regression", divergence=squared), "chunk": 2}
+    measured = measure_sensitivity(network, images, (2, 3, 8), rounded_in(network), **how)
+    follows = measure_sensitivity(network, images, (2, 3, 8), rounded_in(network, asked), derived=(8,), **how)
+    assert follows.widths == (2, 3, 8) and follows.values[0][:2] == measured.values[0][:2]
+    assert follows.values[0][2] == pytest.approx(measured.values[0][2], rel=1e-3)
+    assert {width for _, width in asked} == {2, 3, 8}
+
+
+def test_what_follows_comes_near_what_is_measured_behind_other_layers() -> None:
+    network, widths = network_of(Branches()), (4, 6, 8)
+    images = torch.randn(32, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    measured = measure_sensitivity(network, images, widths, rounded_in(network))
+    follows = measure_sensitivity(network, images, widths, rounded_in(network), derived=(6, 8))
+    for own, other in zip(measured.values, follows.values, strict=True):
+        assert own[0] == pytest.approx(other[0], rel=1e-4)
+    sums = [[sum(column) for column in zip(*table.values, strict=True)] for table in (measured, follows)]
+    assert all(0.5 < one / two < 2 for one, two in zip(*sums, strict=True))
+
+
+def test_a_layer_that_no_width_changes_gives_zeros() -> None:
+    network = network_of(Branches())
+
+    def unchanged(layer: Layer, width: int) -> Parameters:
+        return network.tensors[layer.weight], None
+
+    table = measure_sensitivity(network, torch.randn(3, 3, 6, 6), (4, 8), unchanged, derived=(8,))
+    assert all(row[1] == 0 for row in table.values)
+
+
+@pytest.mark.parametrize(
+    ("widths", "expected"),
+    [((2, 4, 8), (8,)), ((2, 3, 4, 5, 6, 8), (5, 6, 8)), ((6, 8), (8,)), ((8,), ()), ((2, 3), ())],
+)
+def test_what_can_follow_has_more_than_four_bits_and_a_narrower_one(
+    widths: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    assert derivable(widths) == expected
 
 
 def test_a_layers_input_alone_can_be_what_is_disturbed() -> None:

@@ -56,12 +56,12 @@ def measure_sensitivity(
     compared = {layer.name: [Comparison(meaning, agreement=False) for _ in run] for layer in chosen}
     squares = {layer.name: torch.zeros(1 + len(derived), dtype=torch.float64) for layer in chosen}
     parts = chunks(images, chunk)
-    follow = follows_batch(network)
+    following = follows_batch(network)
     with torch.inference_mode():
         for index, part in enumerate(parts):
             reference = network.run(*part)
             check_finite(reference, "The network itself gives")
-            walk = Walk(network, network.feed(part), follow)
+            walk = Walk(network, network.feed(part), following)
             for done, layer in enumerate(chosen):
                 candidates = [quantized(layer, width) for width in run]
                 for column, output in enumerate(walk.outputs(layer, candidates)):
@@ -75,10 +75,10 @@ def measure_sensitivity(
                     on_step(index * len(chosen) + done + 1, len(parts) * len(chosen))
     values = []
     for layer in chosen:
-        found = {width: each.divergence for width, each in zip(run, compared[layer.name], strict=True)}
-        widest, *others = squares[layer.name].tolist()
-        for width, square in zip(derived, others, strict=True):
-            found[width] = found[max(run)] * square / widest if widest else 0.0
+        found = dict(zip(run, (each.divergence for each in compared[layer.name]), strict=True))
+        of_widest, *others = squares[layer.name].tolist()
+        share = [square / of_widest if of_widest else 0.0 for square in others]
+        found |= {width: found[max(run)] * each for width, each in zip(derived, share, strict=True)}
         values.append(tuple(found[width] for width in widths))
     return SensitivityTable(measure, tuple(layer.name for layer in chosen), tuple(widths), tuple(values))
 

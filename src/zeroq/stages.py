@@ -196,11 +196,9 @@ class Stages:
                 )  # fmt: skip
                 return replace(own, layers=tuple(names), values=tuple(self.ranks.gathered(own.values)))
 
-            inputs = None
-            if plan.input_widths:
-                inputs = measured(
-                    list(plan.input_widths), prepared.options.activation_widths, candidates.inputs, "inputs"
-                )
+            inputs, own = None, list(plan.input_widths or ())
+            if own:
+                inputs = measured(own, prepared.options.activation_widths, candidates.inputs, "inputs")
             if not open_layers:
                 return None if inputs is None else SensitivityTable(measure, (), (), (), inputs)
             return replace(

@@ -11,14 +11,16 @@ from torch import Tensor
 from zeroq.numbers.grid import Grid
 from zeroq.rounding.gptq import Elimination, fixed
 
-# Factors of the scale that is best where each weight is rounded by itself. At 2 bits carried errors want a larger one:
-# a third of ResNet18's error (CIFAR-10) goes with it, on real pictures as well; at 4 bits a twelfth, or a fifth of
-# depthwise layers', by the luck of a filter.
-COARSE = (1.0, 0.8, 0.9, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6)
-FINE = tuple(step / 70 for step in (-6, -4, -2, 2, 4, 6))  # added to a filter's best: all between two coarse ones
+# Factors of the scale that is best where each weight is rounded by itself. At 2 bits carried errors want a larger one;
+# at more the best is a filter's luck, which depthwise layers have most of.
+LEAST, MOST, STEP = 0.8, 1.6, 0.1
+FINEST = 8  # parts of a step
+FINE = 6  # factors between a filter's best and its neighbours
 SCOUTED = tuple(step / 20 for step in range(16, 33))
 SCOUTS = 16  # filters of each group
-WORK = 1 << 30  # products of weights and columns: where one factor takes as many, two are tried on all filters
+# Products of weights and columns: as many as the finer of the coarse factors may take, and as many as two factors may
+# take where only a few are tried on all filters.
+FINE_WORK, WORK = 1 << 26, 1 << 31
 LEAST_TRIED = 2
 TOGETHER = 1 << 21  # weights, each at several scales: small layers take as long for many as for one
 
@@ -73,22 +75,30 @@ def round_jointly(
 ) -> tuple[Tensor, Tensor]:
     """Scale of each filter with which GPTQ leaves least of (w - q)^T H (w - q), and the integers.
 
-    A search over factors of the scale given, that one among them, then a finer one around each filter's best. Where a
-    layer takes long, a few of its filters say which few factors serve all.
+    A search over factors of the scale given, 1 among them, then a finer one around each filter's best. Where a layer
+    takes long, a few of its filters say which few factors serve all.
 
     filters: [groups, filters, columns].  scale: [groups, filters].  columns: by H, one for each group.
     least: [groups, filters], a bound from below on scales.
     Gives scales and integers as floating point, [groups, filters] and [groups, filters, columns].
     """
     problem = Problem(filters, scale, least, grid, columns)
-    tried = WORK * LEAST_TRIED // (filters.numel() * filters.shape[2])
-    if tried < len(COARSE) + len(FINE) and filters.shape[1] > SCOUTS:
-        factors = few_for_all(problem.some(), max(tried, LEAST_TRIED))
+    work = filters.numel() * filters.shape[2]
+    coarse = coarse_factors(parts := min(max(FINE_WORK // (8 * work), 1), FINEST))
+    if WORK // work < len(coarse) + FINE and filters.shape[1] > SCOUTS:
+        factors = few_for_all(problem.some(), max(WORK // work, LEAST_TRIED))
         found = best(problem.solutions(map(problem.same, factors)))
     else:
-        first = best(problem.solutions(map(problem.same, COARSE)))
-        found = better(first, best(problem.solutions(first.factor + offset for offset in FINE)))
+        first = best(problem.solutions(map(problem.same, coarse)))
+        finer = [STEP / parts * (2 * index / (FINE + 1) - 1) for index in range(1, FINE + 1)]
+        found = better(first, best(problem.solutions(first.factor + offset for offset in finer)))
     return problem.at(found.factor), found.integers
+
+
+def coarse_factors(parts: int) -> list[float]:
+    """In steps of 0.1 or of a part of that, 1 first."""
+    count = round((MOST - LEAST) / STEP * parts)
+    return [1.0, *(factor for place in range(count + 1) if (factor := round(LEAST + place * STEP / parts, 6)) != 1)]
 
 
 def few_for_all(problem: Problem, count: int) -> list[float]:
