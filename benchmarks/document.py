@@ -71,6 +71,7 @@ def machine(records: Iterable[Record]) -> str:
 
     entries = {
         "processor": several(lambda r: f"{r['cpu']}, {r['integer_instructions']}"),
+        "quantized on": several(lambda r: str(r.get("gpu") or "the processor")),
         "threads": several(lambda r: str(r["threads"])),
         "precision of the distillation": several(lambda r: str(r["precision"])),
         "versions": several(lambda r: ", ".join(f"{name} {version}" for name, version in r["versions"].items())),

@@ -83,6 +83,7 @@ def measure(model: LoadedModel, options: Options, pictures: list[Half], out: Pat
             "weights_sha256": model.weights_sha256,
             "versions": read_json(out / "run.json")["versions"],
             "cpu": devices.processor(),
+            "gpu": devices.name_of(torch.device("cuda")) if run.result["device"] == "cuda" else None,
             "integer_instructions": devices.integer_instructions(),
             "threads": torch.get_num_threads(),
         }
