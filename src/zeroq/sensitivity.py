@@ -80,7 +80,8 @@ def measure_sensitivity(
         share = [square / of_widest if of_widest else 0.0 for square in others]
         found |= {width: found[max(run)] * each for width, each in zip(derived, share, strict=True)}
         values.append(tuple(found[width] for width in widths))
-    return SensitivityTable(measure, tuple(layer.name for layer in chosen), tuple(widths), tuple(values))
+    names = tuple(layer.name for layer in chosen)
+    return SensitivityTable(measure, names, tuple(widths), tuple(values), derived=tuple(derived))
 
 
 def derivable(widths: Sequence[int]) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ def ranges_from_json(data: Mapping[str, Any]) -> Ranges:
 def sensitivity_to_json(table: SensitivityTable | None, measure: str) -> dict[str, Any]:
     """Without a table (one width for each layer, nothing to choose) the layers are empty."""
     if table is None:
-        return {"measure": measure, "widths": [], "layers": {}}
+        return {"measure": measure, "widths": [], "derived": [], "layers": {}}
     stored = {"measure": table.measure, **rows_to_json(table)}
     return stored | ({} if table.inputs is None else {"inputs": rows_to_json(table.inputs)})
 
@@ -43,7 +43,7 @@ def sensitivity_to_json(table: SensitivityTable | None, measure: str) -> dict[st
 def rows_to_json(table: SensitivityTable) -> dict[str, Any]:
     rows = zip(table.layers, table.values, strict=True)
     layers = {name: {str(w): value for w, value in zip(table.widths, row, strict=True)} for name, row in rows}
-    return {"widths": list(table.widths), "layers": layers}
+    return {"widths": list(table.widths), "derived": list(table.derived), "layers": layers}
 
 
 def sensitivity_from_json(data: Mapping[str, Any]) -> SensitivityTable | None:
@@ -56,4 +56,4 @@ def sensitivity_from_json(data: Mapping[str, Any]) -> SensitivityTable | None:
 def table_from_rows(measure: str, data: Mapping[str, Any]) -> SensitivityTable:
     widths = tuple(data["widths"])
     values = tuple(tuple(row[str(width)] for width in widths) for row in data["layers"].values())
-    return SensitivityTable(measure, tuple(data["layers"]), widths, values)
+    return SensitivityTable(measure, tuple(data["layers"]), widths, values, derived=tuple(data.get("derived", ())))

@@ -14,7 +14,7 @@ import pytest
 from tests.report.records import mixed_record, uniform_record
 from zeroq.options import Options
 from zeroq.report import RunRecord, render
-from zeroq.report.page import checks, figures
+from zeroq.report.page import checks, figures, remarks
 from zeroq.report.words import SPACE
 
 SECTIONS = ["reached", "frontier", "layers", "ranges", "images", "time", "float", "warnings", "use", "again"]
@@ -188,3 +188,11 @@ def test_what_errors_of_values_count_by_is_said(weighed: bool) -> None:
     text = outline(render(replace(record, ranges={**record.ranges, "weighed": weighed}))).text
     assert ("Within it, errors count by what they do to the network's output" in text) == weighed
     assert ("Within it, all errors count alike" in text) != weighed
+
+
+def test_sensitivities_that_follow_from_others_are_said_to() -> None:
+    assert remarks({"measure": "rounded", "derived": [5, 8]}) == (
+        ", at 5 and 8 bits from the squared errors of the layer's output"
+    )
+    assert remarks({"measure": "kl", "derived": []}) == ", rounded to nearest"
+    assert remarks({"measure": "rounded"}) == ""  # of an older run

@@ -71,6 +71,7 @@ class SensitivityTable:
     widths: tuple[int, ...]
     values: tuple[tuple[float, ...], ...]
     inputs: SensitivityTable | None = None  # likewise of one layer's input alone, of layers whose input has a choice
+    derived: tuple[int, ...] = ()  # widths whose values follow from the others'
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.layers) or any(len(row) != len(self.widths) for row in self.values):

@@ -98,7 +98,7 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "depth": charts.depth_chart(result["layers"], record.sensitivity),
         "left_over": counted_in_part(record.frontier),
         "divergence": divergence_of(run),
-        "measure": divergence_of(run) + (", rounded to nearest" if record.sensitivity["measure"] == "kl" else ""),
+        "measure": divergence_of(run) + remarks(record.sensitivity),
         "ranges": charts.range_chart(record.ranges["quantizers"]),
         "weighed": record.ranges.get("weighed", False),
         "sheet": sheet,
@@ -113,6 +113,13 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         if takes_one_picture(run)
         else LINES_FOR_ARRAYS,
     }
+
+
+def remarks(sensitivity: Mapping[str, Any]) -> str:
+    """What is to be said of how sensitivities were measured."""
+    nearest = ", rounded to nearest" if sensitivity["measure"] == "kl" else ""
+    derived = " and ".join(f"{width}" for width in sensitivity.get("derived", ()))
+    return nearest + (f", at {derived} bits from the squared errors of the layer's output" if derived else "")
 
 
 def counted_in_part(frontier: Mapping[str, Any]) -> Mapping[str, float]:
