@@ -80,7 +80,7 @@ def program_of(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> Export
             value = values[node.name]
             nodes[node] = graph.create_node("call_function", target, arguments, named, name=names.of(target, value))
             nodes[node].meta["val"] = value
-    leaves = [nodes[leaf] for leaf in pytree.tree_leaves(next(reversed(network.graph.nodes)).args[0])]
+    leaves = [nodes[leaf] for leaf in pytree.tree_leaves(list(network.graph.nodes)[-1].args[0])]
     graph.output(tuple(leaves))
     outputs = [OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(leaf.name), None) for leaf in leaves]
     call = ModuleCallSignature([], [], pytree.tree_structure((example, {})), pytree.tree_structure(output))
