@@ -235,9 +235,10 @@ def compare(
     results: Iterator[NDArray[numpy.float32]],
     integers: Mapping[str, Integers],
     highs: Mapping[str, int],
-) -> Iterator[tuple[FusedOperator, NDArray[numpy.int16]]]:
+) -> Iterator[tuple[FusedOperator, Integers]]:
     """Difference in steps between each operator that writes integers and the simulation."""
     for operator, result in zip(operators, results, strict=True):
         if operator.writes is not None:
             clipped = numpy.minimum(restored(operator, result, integers), highs[operator.writes])  # type: ignore[arg-type]
-            yield operator, numpy.abs(clipped.astype(numpy.int16) - integers[operator.writes].astype(numpy.int16))
+            expected = integers[operator.writes]
+            yield operator, numpy.maximum(clipped, expected) - numpy.minimum(clipped, expected)

@@ -19,6 +19,7 @@ from onnxscript import opset18 as opset
 from onnxscript import optimizer, rewriter
 from torch import Tensor
 
+from zeroq.deploy.program import program_of
 from zeroq.errors import ModelError
 from zeroq.graph.network import LIMIT
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE, WEIGHT_ONLY
@@ -38,7 +39,7 @@ def translate(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> ModelPr
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                network.graph_module,
+                program_of(network, example) or network.graph_module,
                 example,
                 dynamo=True,
                 custom_translation_table=TRANSLATIONS,

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy
 import onnx
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 from onnx import ModelProto
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -64,11 +62,11 @@ def verify(
     """
     with torch.inference_mode():
         integers, highs, outputs = simulated(network, images)
+    stored = model.SerializeToString()
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "optimised.onnx"
-        open_session(model, threads, keep=kept)
+        open_session(stored, threads, keep=kept)
         optimised = onnx.load(kept)
-    stored = model.SerializeToString()
     start = time.perf_counter()
     session = open_session(stored, threads)
     load_seconds = time.perf_counter() - start
@@ -79,7 +77,7 @@ def verify(
     form = pytree.tree_structure(outputs)
     results, plain = (
         pytree.tree_unflatten(run(each, images), form)
-        for each in (session, open_session(model, threads, optimised=False))
+        for each in (session, open_session(stored, threads, optimised=False))
     )
     integer_nodes, float_nodes = count_nodes(optimised)
     return Verification(
@@ -108,7 +106,7 @@ def simulated(network: QuantizedNetwork, images: Inputs) -> tuple[dict[str, Inte
         if node.name in quantizers:
             _, *stored, high = quantizers[node.name].args
             scale, zero_point = (tensors[str(argument.target)] for argument in stored)
-            integers[node.name] = (torch.round(value / scale) + zero_point).to(torch.uint8).numpy()
+            integers[node.name] = (value / scale).round_().add_(zero_point).to(torch.uint8).numpy()
             highs[node.name] = int(high)
 
     names = [node.name for node in network.graph.nodes if node.op == "placeholder"]
@@ -123,7 +121,7 @@ def operator_steps(
     integers: Mapping[str, Integers],
     highs: Mapping[str, int],
     threads: int,
-) -> list[tuple[str, NDArray[numpy.int16]]]:
+) -> list[tuple[str, Integers]]:
     """Every fused operator run by itself on the simulation's integers: its title and the differences in steps."""
     if not operators:
         return []
@@ -132,7 +130,7 @@ def operator_steps(
     return [(operator.title, difference) for operator, difference in compare(operators, iter(results), integers, highs)]
 
 
-def refuse_differences(steps: list[tuple[str, NDArray[numpy.int16]]]) -> None:
+def refuse_differences(steps: list[tuple[str, Integers]]) -> None:
     """Raise for the first operator beyond the limits."""
     for title, difference in steps:
         share = float((difference > 0).mean())

@@ -12,6 +12,7 @@ COARSE, FINE = 12, 6  # candidates of the two passes
 LEAST_FACTOR = {2: 0.12, 3: 0.25, 4: 0.4, 5: 0.5, 6: 0.6, 7: 0.7, 8: 0.8}  # of the scale that clips nothing
 LEAST_RELATIVE = 1e-6  # of a layer's largest scale: dead channels get this one
 ENLARGEMENT = 1.01
+STEPS = 128  # of enlarged scales that are searched at once; they reach to 3.6 times a scale, and 2.5 times is enough
 CHUNK = 1 << 16  # weights at a time on a CPU: what stays in the cache
 
 
@@ -76,15 +77,40 @@ def better(
 
 
 def enlarge_saturating(rows: Tensor, scale: Tensor, grid: Grid) -> Tensor:
-    """Enlarge the scales of rows whose integers could saturate, until none could: at most 70 steps.
+    """Enlarge the scales of rows whose integers could saturate, step by step until none could.
 
     Measured on MobileNetV2: nothing lost against unlimited scales, while 7 bits lose a point and cutting the pairs
     themselves down loses half of all answers.
+    As a scale grows no magnitude does, so the first scale of a row that serves is found by halving: a GPU is waited for
+    three times a layer, rather than at each of some 90 steps.
     """
     scale = scale.clone()
     pending = torch.arange(len(rows), device=rows.device)
-    while len(pending):
-        integers = quantize(rows[pending], scale[pending, None], 0, grid.low, grid.high)
-        pending = pending[saturating(integers) > 0]
-        scale[pending] *= ENLARGEMENT
+    while len(pending := pending[can_saturate(rows[pending], scale[pending], grid)]):
+        enlarged = [scale[pending]]
+        for _ in range(STEPS):  # one after another, as each product is rounded
+            enlarged.append(enlarged[-1] * ENLARGEMENT)
+        steps = first_step(rows[pending], torch.stack(enlarged), grid)
+        scale[pending] = torch.stack(enlarged).gather(0, steps[None])[0]
+        pending = pending[steps == STEPS]  # of these the last was not looked at
     return scale
+
+
+def first_step(rows: Tensor, scales: Tensor, grid: Grid) -> Tensor:
+    """Index of the first of each row's growing scales [steps + 1, rows] at which its integers cannot saturate.
+
+    At the first they can; where they can at all before the last, that one is given. steps: a power of two.
+    """
+    steps = len(scales) - 1
+    found = torch.full((len(rows),), steps, device=rows.device)
+    width = steps
+    while width := width // 2:
+        earlier = found - width
+        served = ~can_saturate(rows, scales.gather(0, earlier[None])[0], grid)
+        found = torch.where(served, earlier, found)
+    return found
+
+
+def can_saturate(rows: Tensor, scale: Tensor, grid: Grid) -> Tensor:
+    """Whether pairs of each row's integers could, [rows]."""
+    return saturating(quantize(rows, scale[:, None], 0, grid.low, grid.high)) > 0

@@ -222,8 +222,8 @@ def rounded_with_zero_point(steps: Tensor, scale: Tensor, zero_point: Tensor, hi
 
 
 def fused_multiply_add(one: Tensor, other: Tensor, added: Tensor) -> Tensor:
-    """one * other + added, rounded once."""
-    return (one.double() * other.double() + added.double()).float()
+    """one * other + added, rounded once.  one: 32 bits wide.  other: a single number."""
+    return one.double().mul_(other.double()).add(added.double()).float()
 
 
 KERNELS: dict[Any, Any] = {
