@@ -1,0 +1,156 @@
+"""What scales that are found together with the integers leave of the error of GPTQ, on distilled and on real pictures:
+
+    python -m benchmarks.scales --data ../shared/data
+
+Layer by layer, each on the inputs that it has in floating point, weights fitted on distilled images. Results are kept
+in benchmarks/results/scales/; docs/scales.md is written anew after each network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.document import NOTHING, table
+from benchmarks.halves import CONFIRMATION, SELECTION
+from benchmarks.process import add_common, parsed, read, write
+from benchmarks.ranges import distilled, pictures_of
+from benchmarks.rows import CACHE, FAMILIES, ROOT, key_of, method_code
+from zeroq import devices
+from zeroq.graph import Layer, Network, capture, fold
+from zeroq.graph.walk import Walk
+from zeroq.models import load_model
+from zeroq.numbers.grid import Grid
+from zeroq.rounding import MomentSum
+from zeroq.rounding.filters import is_depthwise, to_filters
+from zeroq.rounding.gptq import elimination, fixed
+from zeroq.rounding.joint import round_jointly
+from zeroq.rounding.methods import importance
+from zeroq.rounding.scales import search_scales
+
+DOCUMENT = ROOT / "docs" / "scales.md"
+RESULTS = ROOT / "benchmarks" / "results" / "scales"
+BITS = (2, 3, 4, 6)
+IMAGES = 64
+DISTILLED = "distilled"
+WHO = (DISTILLED, SELECTION, CONFIRMATION)
+KINDS = {True: "depthwise", False: "others"}
+CHOICES = {"networks": list(FAMILIES)}
+HEAD = """# Scales
+
+Written by `python -m benchmarks.scales --data ../shared/data`; change nothing here by hand.
+
+Below 8 bits the scale of a filter is found together with its integers: GPTQ rounds the filter at many scales, and the
+one that leaves least is kept (`rounding/joint.py`). The scale that such a search starts from is the one that would be
+best if every weight were rounded by itself. Below stands what is left of that one's squared error of a layer's output
+(its variance, as the mean is kept by a bias): the geometric mean over layers, each on the inputs that it has in floating
+point. Weights are fitted on distilled images alone, and judged on these and on real pictures that no run has seen.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="benchmarks.scales", description=(__doc__ or "").split("\n")[0])
+    add_common(parser, CHOICES, 0.0)
+    asked = parsed(parser, CHOICES)
+    for name in () if asked.markdown_only else asked.networks:
+        file, key = RESULTS / f"{name}.json", key_for(name, method_code())
+        if (known := read(file)) is not None and known["key"] == key:
+            print(f"{name}: still holds", flush=True)
+            continue
+        with devices.threads(asked.threads), torch.inference_mode():
+            found = measured(name, asked.data)
+        write(file, {"network": name, "key": key, "cpu": devices.processor(), "left": found})
+        DOCUMENT.write_text(document(), encoding="utf-8")
+        print(f"{name}: {found}", flush=True)
+    DOCUMENT.write_text(document(), encoding="utf-8")
+    return 0
+
+
+def key_for(name: str, code: str) -> str:
+    """Of everything that decides a result; code: `method_code()`."""
+    return key_of([name, IMAGES, BITS, code])
+
+
+def measured(name: str, data: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """What is left, by bits, kind of layer and images."""
+    model = load_model(f"{data}/networks/{name}.py:{name}")
+    with torch.inference_mode(False):
+        images = distilled(model, CACHE / "runs" / method_code()[:12] / name)
+        network = fold(capture(model.module, torch.zeros(2, *model.picture().input_shape)))
+    inputs = {DISTILLED: images, **pictures_of(name, model, data)}
+    left: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for layer, hessians in layers_of(network, {who: each[:IMAGES] for who, each in inputs.items()}):
+        filters = to_filters(network.tensors[layer.weight].float(), layer.groups)
+        kind = KINDS[is_depthwise(layer.shape, layer.groups)]
+        for bits in BITS:
+            for who, share in shares(filters, Grid(bits, signed=True), hessians).items():
+                left.setdefault(str(bits), {}).setdefault(kind, {}).setdefault(who, []).append(share)
+    return {
+        bits: {kind: {who: geometric(values) for who, values in each.items()} for kind, each in kinds.items()}
+        for bits, kinds in left.items()
+    }
+
+
+def geometric(values: list[float]) -> float:
+    """Mean."""
+    return round(statistics.geometric_mean(values), 4)
+
+
+def layers_of(network: Network, inputs: Mapping[str, Tensor]) -> Iterator[tuple[Layer, dict[str, Tensor]]]:
+    """Each layer with its Hessians, centred, by the images that they are of."""
+    walks = {who: Walk.over(network.graph, network.tensors, devices.ordered(each)) for who, each in inputs.items()}
+    for layer in network.layers:
+        hessians = {}
+        for who, walk in walks.items():
+            total = MomentSum(layer, outputs=False)
+            walk.to(walk.source(layer.sites[0]))
+            for index in range(len(walk.live)):
+                for site, value in walk.ahead(index, layer.sites):
+                    total.add(walk.nodes[site], value, None)
+            hessians[who] = total.moments().hessian(centred=True)
+        yield layer, hessians
+
+
+def shares(filters: Tensor, grid: Grid, hessians: Mapping[str, Tensor]) -> dict[str, float]:
+    """Error with scales found together with the integers over that with scales found before, by images."""
+    own = hessians[DISTILLED]
+    columns = elimination(own)
+    before = search_scales(filters, grid, importance(own))
+    integers, _ = fixed(filters, before, grid, columns, limited=False)
+    after, better = round_jointly(filters, before, grid, columns)
+    errors = {
+        who: (error(filters - better * after[..., None], each), error(filters - integers * before[..., None], each))
+        for who, each in hessians.items()
+    }
+    return {who: joint / apart for who, (joint, apart) in errors.items() if joint > 0 and apart > 0}
+
+
+def error(missed: Tensor, hessian: Tensor) -> float:
+    """Sum of (w - q)^T H (w - q) over filters."""
+    return float(((missed @ hessian) * missed).double().sum())
+
+
+def document() -> str:
+    """The page, from all results there are."""
+    code = method_code()
+    found = {name: record for name in FAMILIES if (record := read(RESULTS / f"{name}.json")) is not None}
+    stale = {name for name, record in found.items() if record["key"] != key_for(name, code)}
+    parts = [HEAD, f"Processors: {', '.join(sorted({record['cpu'] for record in found.values()})) or NOTHING}."]
+    for bits in map(str, BITS):
+        lines = [
+            [f"{name}{' `stale`' if name in stale else ''}", kind, *(f"{values[who]:.3f}" for who in WHO)]
+            for name, record in found.items()
+            for kind, values in record["left"][bits].items()
+        ]
+        parts.append(f"## {bits} bits\n\n{table(['network', 'layers', *WHO], lines)}")
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
