@@ -49,8 +49,9 @@ Written by `python -m benchmarks.scales --data ../shared/data`; change nothing h
 Below 8 bits the scale of a filter is found together with its integers: GPTQ rounds the filter at many scales, and the
 one that leaves least is kept (`rounding/joint.py`). The scale that such a search starts from is the one that would be
 best if every weight were rounded by itself. Below stands what is left of that one's squared error of a layer's output
-(its variance, as the mean is kept by a bias): the geometric mean over layers, each on the inputs that it has in floating
-point. Weights are fitted on distilled images alone, and judged on these and on real pictures that no run has seen.
+(its variance, as the mean is kept by a bias): the geometric mean over layers, each on the inputs that it has in
+floating point. Weights are fitted on distilled images alone, and judged on these and on real pictures that no run has
+seen.
 """
 
 
