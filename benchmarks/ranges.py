@@ -69,7 +69,7 @@ def main() -> int:
             print(f"{name}: still holds", flush=True)
             continue
         with devices.threads(asked.threads):
-            found = measured(name, asked.data)
+            found = measured(name, asked.data, asked.threads)
         write(file, {"network": name, "key": key, "cpu": devices.processor()} | found)
         DOCUMENT.write_text(document(), encoding="utf-8")
         print(f"{name}: {found['bits']}", flush=True)
@@ -82,10 +82,10 @@ def key_for(name: str, code: str) -> str:
     return key_of([name, PICTURES, BITS, code])
 
 
-def measured(name: str, data: Path) -> dict[str, Any]:
+def measured(name: str, data: Path, threads: int | None) -> dict[str, Any]:
     """Divergence of both kinds for every width, by half."""
     model = load_model(f"{data}/networks/{name}.py:{name}")
-    images = distilled(model, CACHE / "runs" / method_code()[:12] / name)
+    images = distilled(model, CACHE / "runs" / method_code()[:12] / name, threads)
     pictures = pictures_of(name, model, data)
     found: dict[str, Any] = {}
     for bits in BITS:
@@ -99,9 +99,9 @@ def measured(name: str, data: Path) -> dict[str, Any]:
     return {"bits": found}
 
 
-def distilled(model: LoadedModel, out: Path) -> Tensor:
+def distilled(model: LoadedModel, out: Path, threads: int | None) -> Tensor:
     """The images of a run, which an earlier benchmark has left or which is made now."""
-    quantize_model(model, Options(), out)
+    quantize_model(model, Options.of(threads=threads), out)
     with RunDirectory(out) as run:
         return run.read_tensors("distilled.safetensors")["images"]
 

@@ -64,8 +64,8 @@ def main() -> int:
         if (known := read(file)) is not None and known["key"] == key:
             print(f"{name}: still holds", flush=True)
             continue
-        with devices.threads(asked.threads), torch.inference_mode():
-            found = measured(name, asked.data)
+        with devices.threads(asked.threads):
+            found = measured(name, asked.data, asked.threads)
         write(file, {"network": name, "key": key, "cpu": devices.processor(), "left": found})
         DOCUMENT.write_text(document(), encoding="utf-8")
         print(f"{name}: {found}", flush=True)
@@ -78,20 +78,20 @@ def key_for(name: str, code: str) -> str:
     return key_of([name, IMAGES, BITS, code])
 
 
-def measured(name: str, data: Path) -> dict[str, dict[str, dict[str, float]]]:
+def measured(name: str, data: Path, threads: int | None) -> dict[str, dict[str, dict[str, float]]]:
     """What is left, by bits, kind of layer and images."""
     model = load_model(f"{data}/networks/{name}.py:{name}")
-    with torch.inference_mode(False):
-        images = distilled(model, CACHE / "runs" / method_code()[:12] / name)
-        network = fold(capture(model.module, torch.zeros(2, *model.picture().input_shape)))
+    images = distilled(model, CACHE / "runs" / method_code()[:12] / name, threads)
+    network = fold(capture(model.module, torch.zeros(2, *model.picture().input_shape)))
     inputs = {DISTILLED: images, **pictures_of(name, model, data)}
     left: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for layer, hessians in layers_of(network, {who: each[:IMAGES] for who, each in inputs.items()}):
-        filters = to_filters(network.tensors[layer.weight].float(), layer.groups)
-        kind = KINDS[is_depthwise(layer.shape, layer.groups)]
-        for bits in BITS:
-            for who, share in shares(filters, Grid(bits, signed=True), hessians).items():
-                left.setdefault(str(bits), {}).setdefault(kind, {}).setdefault(who, []).append(share)
+    with torch.no_grad():
+        for layer, hessians in layers_of(network, {who: each[:IMAGES] for who, each in inputs.items()}):
+            filters = to_filters(network.tensors[layer.weight].float(), layer.groups)
+            kind = KINDS[is_depthwise(layer.shape, layer.groups)]
+            for bits in BITS:
+                for who, share in shares(filters, Grid(bits, signed=True), hessians).items():
+                    left.setdefault(str(bits), {}).setdefault(kind, {}).setdefault(who, []).append(share)
     return {
         bits: {kind: {who: geometric(values) for who, values in each.items()} for kind, each in kinds.items()}
         for bits, kinds in left.items()
