@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Layer, Network, capture, fold
 from zeroq.models import load_model
 from zeroq.preprocessing import Preprocessing
-from zeroq.sensitivity import measure_sensitivity
+from zeroq.sensitivity import derivable, measure_sensitivity
 
 UNTRAINED = ("resnet18", "mobilenetv2_w1", "resnet50")  # of the paper, 224 x 224, statistics of synthetic pictures
 NETWORKS = (*UNTRAINED, *TRAINED)
@@ -69,17 +69,18 @@ def subject_of(name: str, data: Path, device: torch.device = devices.CPU) -> Sub
     return Subject(network.to(device), folded, natural_statistic(preprocessing), real, weight)
 
 
-def sensitivities(subject: Subject, images: Tensor) -> list[list[float]]:
-    """[layers][widths], by our walk."""
+def sensitivities(subject: Subject, images: Tensor, derived: Sequence[int] = derivable(WIDTHS)) -> list[list[float]]:
+    """[layers][widths], by our walk; derived: widths that follow from others, as in a run."""
     found = measure_sensitivity(
-        subject.folded, images, WIDTHS, lambda layer, width: (subject.weight(layer, width), None)
-    )
+        subject.folded, devices.ordered(images), WIDTHS, lambda layer, width: (subject.weight(layer, width), None),
+        derived=derived,
+    )  # fmt: skip
     return [list(row) for row in found.values]
 
 
 def reference_of(subject: Subject) -> list[list[float]] | None:
-    """The sensitivities that real pictures tell; None without any."""
-    return None if subject.real is None else sensitivities(subject, subject.real[:COMPARED])
+    """The sensitivities that real pictures tell, all of them measured; None without any."""
+    return None if subject.real is None else sensitivities(subject, subject.real[:COMPARED], ())
 
 
 def quality(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.scaling import behind, document, picture
+from benchmarks.scaling import calculated_share, document, picture
 from zeroq.graph import capture, fold
 
 
@@ -21,10 +21,10 @@ def result(network: str, layers: int, passes: float, frontier: float) -> dict[st
     }  # fmt: skip
 
 
-def test_of_equal_layers_half_and_half_a_layer_is_behind() -> None:
+def test_of_equal_layers_half_and_half_a_layer_is_computed_for_two_of_three_widths() -> None:
     module = nn.Sequential(*(nn.Conv2d(4, 4, 1) for _ in range(5)))
     network = fold(capture(module.eval(), torch.zeros(2, 4, 3, 3)))
-    assert behind(network) == pytest.approx((5 + 4 + 3 + 2 + 1) / 25)
+    assert calculated_share(network) == pytest.approx((2 * (5 + 4 + 3 + 2 + 1) + 3 * 5) / (3 * 25))
 
 
 @pytest.mark.parametrize(("passes", "frontier", "limits"), [(40, 0.1, ("met", "met")), (80, 0.3, ("**missed**",) * 2)])
