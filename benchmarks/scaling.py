@@ -48,11 +48,11 @@ HEAD = """# Scaling
 Written by `python -m benchmarks.scaling`; change nothing here by hand.
 
 The paper's way to measure sensitivities is a full pass of the network for every layer and bit width. Here what comes
-before a layer is computed once for all of its widths, so that only what lies behind it is computed for each: about half
-of all passes. What more than 4 bits cost follows from the layer's own errors, without a pass. *Calculated* is that share
-of the multiply-accumulates; *measured* the share of the seconds that full passes in 32-bit floats take ({widths} bits,
-{images} pictures, one after another in one run), which as PyTorch has them lie channels first in memory, ours last. The
-frontier is exact.
+before a layer is computed once for all of its widths, so that only what lies behind it is computed for each: about
+half of all passes. What more than 4 bits cost follows from the layer's own errors, without a pass. *Calculated* is that
+share of the multiply-accumulates; *measured* the share of the seconds that full passes in 32-bit floats take ({widths}
+bits, {images} pictures, one after another in one run), which as PyTorch has them lie channels first in memory, ours
+last. The frontier is exact.
 """
 
 
