@@ -50,8 +50,9 @@ the others (`src/zeroq/distillation/doubts.py`).
 
 Top-1 of W8A8 in per cent, of the ONNX file in onnxruntime. Difference: distorted minus undistorted, both W8A8, on the
 same pictures, in points, with its paired 90 % interval. Limit: at most 1 point less, missed where the interval lies
-wholly beyond it. *Selection*: what the method was chosen on; *confirmation*: pictures of another source (ImageNet) or
-the odd places (CIFAR).
+wholly beyond it. *Divergence*: mean KL from float, undistorted and distorted; it tells a loss from the luck of a few
+pictures. *Selection*: what the method was chosen on; *confirmation*: pictures of another source (ImageNet) or the odd
+places (CIFAR).
 """
 
 
@@ -160,9 +161,10 @@ def document(records: list[dict[str, Any]]) -> str:
         for role in (SELECTION, CONFIRMATION):
             pair = against_row(before, record, role)
             cells += [top1(before, role, "float_top1"), top1(before, role), top1(record, role), interval(pair)]
+            cells.append(", ".join(f"{each['sets'][role]['mean_divergence']:.4f}" for each in (before, record)))
             held.append(not missed(pair, LEAST))
         rows.append([*cells, kept(all(held))])
-    of_role = ["float", "undistorted", "distorted", "difference"]
+    of_role = ["float", "undistorted", "distorted", "difference", "divergence"]
     header = ["network", "seed", "effort", "channels distorted", "left out", "left out undistorted"]
     header += [f"{word}, {role}" for role in (SELECTION, CONFIRMATION) for word in of_role]
     return "\n\n".join([HEAD.strip(), table([*header, "limit"], rows)]) + "\n"

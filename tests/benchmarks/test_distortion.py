@@ -44,7 +44,7 @@ def test_a_seed_distorts_again_alike() -> None:
 
 def result(seed: int | None, right: int) -> dict[str, object]:
     correct = np.arange(400) < right
-    half = {"images": 400, "float_top1": 300, "top1": right, "correct": to_hex(correct)}
+    half = {"images": 400, "float_top1": 300, "top1": right, "correct": to_hex(correct), "mean_divergence": 0.01}
     return {
         "network": "net", "seed": seed, "effort": "fast", "distorted_channels": 10, "left_out_channels": 7,
         "sets": {SELECTION: half, CONFIRMATION: half},
@@ -56,6 +56,7 @@ def test_the_page_judges_by_the_interval() -> None:
     lines = [line for line in page.splitlines() if line.startswith("| net |")]
     assert [line.split(" | ")[1] for line in lines] == ["0", "1"]
     assert lines[0].endswith("| met |") and "-0.75 [" in lines[0]
+    assert lines[0].count("| 0.0100, 0.0100 |") == 2
     assert lines[1].endswith("| **missed** |")
     assert "| net |" not in distortion.document([result(0, 297)])
 
