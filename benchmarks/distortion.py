@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ Top-1 of W8A8 in per cent, of the ONNX file in onnxruntime. Difference: distorte
 same pictures, in points, with its paired 90 % interval. Limit: at most 1 point less, missed where the interval lies
 wholly beyond it. *Divergence*: mean KL from float, undistorted and distorted; it tells a loss from the luck of a few
 pictures. *Selection*: what the method was chosen on; *confirmation*: pictures of another source (ImageNet) or the odd
-places (CIFAR).
+places (CIFAR). A result marked `stale` was measured with another version of the method.
 """
 
 
@@ -74,7 +75,7 @@ def main() -> int:
 def bring_up_to_date(name: str, seed: int | None, asked: argparse.Namespace) -> None:
     """Measure one case unless its result still holds."""
     options = Options.of(effort=asked.effort, threads=asked.threads)
-    key = key_of([name, seed, asked.effort, SHARE, DECADES, method_code()])
+    key = key_for(name, seed, asked.effort)
     path = RESULTS / f"{name}-{'clean' if seed is None else seed}.json"
     if (known := read(path)) is not None and known["key"] == key:
         print(f"{path.stem}: still holds", flush=True)
@@ -83,6 +84,11 @@ def bring_up_to_date(name: str, seed: int | None, asked: argparse.Namespace) -> 
     write(path, record)
     write_document()
     print(f"{path.stem}: {json.dumps({role: half['top1'] for role, half in record['sets'].items()})}", flush=True)
+
+
+def key_for(name: str, seed: int | None, effort: str) -> str:
+    """Of everything that decides a result."""
+    return key_of([name, seed, effort, SHARE, DECADES, method_code()])
 
 
 def measure(name: str, seed: int | None, data: Path, options: Options) -> dict[str, Any]:
@@ -144,18 +150,21 @@ def distort(module: nn.Module, seed: int) -> int:
 def write_document() -> None:
     """docs/distortion.md from all results there are."""
     records = [read_json(path) for path in sorted(RESULTS.glob("*.json"))]
-    DOCUMENT.write_text(document(records), encoding="utf-8")
+    keys = {record["key"] for record in records}
+    stale = keys - {key_for(record["network"], record["seed"], record["effort"]) for record in records}
+    DOCUMENT.write_text(document(records, stale), encoding="utf-8")
 
 
-def document(records: list[dict[str, Any]]) -> str:
-    """The page. A case without its undistorted network has no row."""
+def document(records: list[dict[str, Any]], stale: Collection[str] = ()) -> str:
+    """The page. A case without its undistorted network has no row.  stale: keys of results that no longer hold."""
     clean = {record["network"]: record for record in records if record["seed"] is None}
     rows = []
     for record in records:
         before = clean.get(record["network"])
         if record["seed"] is None or before is None:
             continue
-        cells = [record["network"], str(record["seed"]), record["effort"], f"{record['distorted_channels']}"]
+        mark = " `stale`" if record.get("key") in stale or before.get("key") in stale else ""
+        cells = [f"{record['network']}{mark}", str(record["seed"]), record["effort"], f"{record['distorted_channels']}"]
         cells += [f"{record['left_out_channels']}", f"{before['left_out_channels']}"]
         held = []
         for role in (SELECTION, CONFIRMATION):

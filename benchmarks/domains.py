@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ are in points on the same pictures, with their paired 90 % interval. W8A8 is the
 It pays only where the domain really differs. On pictures like those of the training (the row "none", and the weakest
 blur and contrast) statistics measured again gain nothing, and may be worse than the training's own: by 3 points for
 ResNet20, whose running statistics CIFAR-10's test pictures do not have, and by none for ResNet18. One batch of all
-pictures gives the same, so it is not the batches. Try it where the network is known to fail, on labelled pictures.
+pictures gives the same, so it is not the batches. Try it where the network is known to fail, on labelled pictures. A
+network marked `stale` was measured with another version of the method.
 """
 
 
@@ -71,8 +73,7 @@ def main() -> int:
 
 def bring_up_to_date(name: str, data: Path, options: Options) -> None:
     """Measure every case of a network that has no result of this method."""
-    own = [program(file.read_text(encoding="utf-8")) for file in sources(METHOD)]
-    path, key = RESULTS / f"{name}.json", key_of([name, options.effort, method_code(), own])
+    path, key = RESULTS / f"{name}.json", key_for(name, options.effort)
     fresh: dict[str, Any] = {"network": name, "effort": options.effort, "key": key, "cases": {}}
     known = read(path)
     record = known if known is not None and known["key"] == key else fresh
@@ -87,6 +88,12 @@ def bring_up_to_date(name: str, data: Path, options: Options) -> None:
         write(path, record)
         write_document()
         print(f"{name}, {title}: {summary(record['cases'][title])}", flush=True)
+
+
+def key_for(name: str, effort: str) -> str:
+    """Of everything that decides a result."""
+    own = [program(file.read_text(encoding="utf-8")) for file in sources(METHOD)]
+    return key_of([name, effort, method_code(), own])
 
 
 def measure(source: str, pixels: NDArray[np.uint8], labels: NDArray[np.int64], options: Options) -> dict[str, Any]:
@@ -126,18 +133,19 @@ def correct(predict: Any, model: LoadedModel, arrays: Any) -> NDArray[np.bool_]:
 def write_document() -> None:
     """docs/domains.md from all results there are."""
     records = [read_json(path) for path in sorted(RESULTS.glob("*.json"))]
-    DOCUMENT.write_text(document(records), encoding="utf-8")
+    stale = {each["network"] for each in records if each["key"] != key_for(each["network"], each["effort"])}
+    DOCUMENT.write_text(document(records, stale), encoding="utf-8")
 
 
-def document(records: list[dict[str, Any]]) -> str:
-    """The page."""
+def document(records: list[dict[str, Any]], stale: Collection[str] = ()) -> str:
+    """The page.  stale: networks whose results no longer hold."""
     parts = [HEAD.strip()]
     header = ["pictures", "severity", "float", "W8A8", "float, adapted", "W8A8, adapted", "gain in float"]
     header += ["gain in W8A8", "W8A8 to float, adapted"]
     for record in records:
         rows = [cells(title, case) for title, case in record["cases"].items()]
         images = next(iter(record["cases"].values()))
-        parts.append(f"## {record['network']}")
+        parts.append(f"## {record['network']}{' `stale`' if record['network'] in stale else ''}")
         parts.append(
             f"Measured on {images['measured_on']} pictures, reported on {images['images']} others; effort "
             f"{record['effort']}."

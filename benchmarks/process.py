@@ -76,11 +76,12 @@ def renewed(
 ) -> bool:
     """Measure a row unless its result still holds; whether there is a result now. A failed row is tried again.
 
-    facts: what the file says of the row beside what is measured, its "key" among them.  then: writes the document that
+    facts: what the file says of the row beside what is measured, its "key" among them; files of benchmarks that stop at
+    a failure may say nothing of an "error".  then: writes the document that
     the row is for.  summary: a line on a new result.
     """
     known = read(file)
-    if known is not None and known["key"] == facts["key"] and known["error"] is None:
+    if known is not None and known["key"] == facts["key"] and known.get("error") is None:
         print(f"{title}: still holds", flush=True)
         return True
     print(f"{title}: ", end="", flush=True)

@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from benchmarks.document import NOTHING, table
 from benchmarks.halves import CONFIRMATION, SELECTION, batches, halves
-from benchmarks.process import add_common, parsed, read, write
+from benchmarks.process import add_common, parsed, read, renewed
 from benchmarks.rows import CACHE, FAMILIES, ROOT, key_of, method_code
 from benchmarks.task_rows import NETWORKS as TASKS_OF
 from zeroq import devices
@@ -63,18 +64,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.ranges", description=(__doc__ or "").split("\n")[0])
     add_common(parser, CHOICES, 0.0)
     asked = parsed(parser, CHOICES)
-    for name in () if asked.markdown_only else asked.networks:
-        file, key = RESULTS / f"{name}.json", key_for(name, method_code())
-        if (known := read(file)) is not None and known["key"] == key:
-            print(f"{name}: still holds", flush=True)
-            continue
-        with devices.threads(asked.threads):
-            found = measured(name, asked.data, asked.threads)
-        write(file, {"network": name, "key": key, "cpu": devices.processor()} | found)
-        DOCUMENT.write_text(document(), encoding="utf-8")
-        print(f"{name}: {found['bits']}", flush=True)
-    DOCUMENT.write_text(document(), encoding="utf-8")
+    with devices.threads(asked.threads):
+        for name in () if asked.markdown_only else asked.networks:
+            facts = {"network": name, "key": key_for(name, method_code()), "cpu": devices.processor()}
+            one = partial(measured, name, asked.data, asked.threads)
+            renewed(name, RESULTS / f"{name}.json", facts, one, write_document, summary)
+    write_document()
     return 0
+
+
+def summary(record: dict[str, Any]) -> str:
+    """A line on what was measured."""
+    return str(record["bits"])
+
+
+def write_document() -> None:
+    """docs/ranges.md from all results there are."""
+    DOCUMENT.write_text(document(), encoding="utf-8")
 
 
 def key_for(name: str, code: str) -> str:
@@ -82,8 +88,8 @@ def key_for(name: str, code: str) -> str:
     return key_of([name, PICTURES, BITS, code])
 
 
-def measured(name: str, data: Path, threads: int | None) -> dict[str, Any]:
-    """Divergence of both kinds for every width, by half."""
+def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any], None]:
+    """Divergence of both kinds for every width, by half; a failure ends the command."""
     model = load_model(f"{data}/networks/{name}.py:{name}")
     images = distilled(model, CACHE / "runs" / method_code()[:12] / name, threads)
     pictures = pictures_of(name, model, data)
@@ -96,7 +102,7 @@ def measured(name: str, data: Path, threads: int | None) -> dict[str, Any]:
         for half, inputs in pictures.items():
             record[half] = {kind: divergence(prepared, ranges, inputs) for kind, (ranges, _) in kinds.items()}
         found[str(bits)] = record
-    return {"bits": found}
+    return {"bits": found}, None
 
 
 def distilled(model: LoadedModel, out: Path, threads: int | None) -> Tensor:

@@ -12,14 +12,16 @@ import argparse
 import statistics
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.document import NOTHING, table
 from benchmarks.halves import CONFIRMATION, SELECTION
-from benchmarks.process import add_common, parsed, read, write
+from benchmarks.process import add_common, parsed, read, renewed
 from benchmarks.ranges import distilled, pictures_of
 from benchmarks.rows import CACHE, FAMILIES, ROOT, key_of, method_code
 from zeroq import devices
@@ -27,10 +29,10 @@ from zeroq.graph import Layer, Network, capture, fold
 from zeroq.graph.walk import Walk
 from zeroq.models import load_model
 from zeroq.numbers.grid import Grid
-from zeroq.rounding import MomentSum
 from zeroq.rounding.filters import is_depthwise, to_filters
 from zeroq.rounding.gptq import elimination, fixed
 from zeroq.rounding.joint import round_jointly
+from zeroq.rounding.layers import taken_in
 from zeroq.rounding.methods import importance
 from zeroq.rounding.scales import search_scales
 
@@ -59,18 +61,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.scales", description=(__doc__ or "").split("\n")[0])
     add_common(parser, CHOICES, 0.0)
     asked = parsed(parser, CHOICES)
-    for name in () if asked.markdown_only else asked.networks:
-        file, key = RESULTS / f"{name}.json", key_for(name, method_code())
-        if (known := read(file)) is not None and known["key"] == key:
-            print(f"{name}: still holds", flush=True)
-            continue
-        with devices.threads(asked.threads):
-            found = measured(name, asked.data, asked.threads)
-        write(file, {"network": name, "key": key, "cpu": devices.processor(), "left": found})
-        DOCUMENT.write_text(document(), encoding="utf-8")
-        print(f"{name}: {found}", flush=True)
-    DOCUMENT.write_text(document(), encoding="utf-8")
+    with devices.threads(asked.threads):
+        for name in () if asked.markdown_only else asked.networks:
+            facts = {"network": name, "key": key_for(name, method_code()), "cpu": devices.processor()}
+            one = partial(measured, name, asked.data, asked.threads)
+            renewed(name, RESULTS / f"{name}.json", facts, one, write_document, summary)
+    write_document()
     return 0
+
+
+def summary(record: dict[str, Any]) -> str:
+    """A line on what was measured."""
+    return str(record["left"])
+
+
+def write_document() -> None:
+    """docs/scales.md from all results there are."""
+    DOCUMENT.write_text(document(), encoding="utf-8")
 
 
 def key_for(name: str, code: str) -> str:
@@ -78,8 +85,8 @@ def key_for(name: str, code: str) -> str:
     return key_of([name, IMAGES, BITS, code])
 
 
-def measured(name: str, data: Path, threads: int | None) -> dict[str, dict[str, dict[str, float]]]:
-    """What is left, by bits, kind of layer and images."""
+def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any], None]:
+    """What is left, by bits, kind of layer and images; a failure ends the command."""
     model = load_model(f"{data}/networks/{name}.py:{name}")
     images = distilled(model, CACHE / "runs" / method_code()[:12] / name, threads)
     network = fold(capture(model.module, torch.zeros(2, *model.picture().input_shape)))
@@ -92,10 +99,11 @@ def measured(name: str, data: Path, threads: int | None) -> dict[str, dict[str, 
             for bits in BITS:
                 for who, share in shares(filters, Grid(bits, signed=True), hessians).items():
                     left.setdefault(str(bits), {}).setdefault(kind, {}).setdefault(who, []).append(share)
-    return {
+    means = {
         bits: {kind: {who: geometric(values) for who, values in each.items()} for kind, each in kinds.items()}
         for bits, kinds in left.items()
     }
+    return {"left": means}, None
 
 
 def geometric(values: list[float]) -> float:
@@ -107,15 +115,8 @@ def layers_of(network: Network, inputs: Mapping[str, Tensor]) -> Iterator[tuple[
     """Each layer with its Hessians, centred, by the images that they are of."""
     walks = {who: Walk.over(network.graph, network.tensors, devices.ordered(each)) for who, each in inputs.items()}
     for layer in network.layers:
-        hessians = {}
-        for who, walk in walks.items():
-            total = MomentSum(layer, outputs=False)
-            walk.to(walk.source(layer.sites[0]))
-            for index in range(len(walk.live)):
-                for site, value in walk.ahead(index, layer.sites):
-                    total.add(walk.nodes[site], value, None)
-            hessians[who] = total.moments().hessian(centred=True)
-        yield layer, hessians
+        moments = {who: taken_in(walk, None, layer).moments() for who, walk in walks.items()}
+        yield layer, {who: each.hessian(centred=True) for who, each in moments.items()}
 
 
 def shares(filters: Tensor, grid: Grid, hessians: Mapping[str, Tensor]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import torch
 
 from benchmarks import scales
 from benchmarks.halves import CONFIRMATION, SELECTION
+from benchmarks.process import write
 from benchmarks.scales import DISTILLED, document, error, shares
 from tests.rounding.test_gptq import correlated_hessian
 from zeroq.numbers.grid import Grid
@@ -27,5 +28,5 @@ def test_less_is_left_on_the_images_that_weights_are_fitted_on() -> None:
 def test_the_page_names_what_no_longer_holds(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     left = {str(bits): {"others": {DISTILLED: 0.5, SELECTION: 0.6, CONFIRMATION: 0.7}} for bits in scales.BITS}
     monkeypatch.setattr(scales, "RESULTS", tmp_path)
-    scales.write(tmp_path / "etinynet.json", {"network": "etinynet", "key": "old", "cpu": "A", "left": left})
+    write(tmp_path / "etinynet.json", {"network": "etinynet", "key": "old", "cpu": "A", "left": left})
     assert "| etinynet `stale` | others | 0.500 | 0.600 | 0.700 |" in document()
