@@ -31,7 +31,7 @@ from zeroq import devices
 from zeroq.accuracy import in_inference
 from zeroq.candidates import Candidates, joined
 from zeroq.divergence import kl_divergence
-from zeroq.final_network import CLEARLY, CORRECTED, chosen_correction
+from zeroq.final_network import CORRECTED, chosen_correction
 from zeroq.models import load_model
 from zeroq.numbers.values import BitSetting
 from zeroq.pipeline import facts
@@ -43,6 +43,7 @@ from zeroq.stages import Stages
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "reconstruction", ROOT / "docs" / "reconstruction.md"
 SETTINGS = {W4_EDGES_8: "W4A8", W4A4: "W4A4"}  # by what the table calls them
 PICTURES = 300  # of each half, at most
+CLEARLY = 0.8  # of the divergence on held-out images, at most: what speaks for it
 HEAD = """# Block reconstruction
 
 Written by `python -m benchmarks.reconstruction --data ../shared/data`; change nothing here by hand.

@@ -18,11 +18,11 @@ from zeroq.simulate.outputs import output_quantizers
 @pytest.mark.parametrize(
     ("errors", "means", "nothing", "expected"),
     [
-        (0.5, 1.0, 2.0, ERRORS), (0.8, 1.0, 2.0, ERRORS), (0.85, 1.0, 2.0, MEANS), (3.0, 1.0, 2.0, MEANS),
-        (0.85, 1.0, 0.9, NOTHING), (0.5, 1.0, 0.4, NOTHING), (0.0, 0.0, 0.0, ERRORS),
+        (0.9, 1.0, 2.0, ERRORS), (1.1, 1.0, 2.0, MEANS), (1.1, 1.0, 0.9, NOTHING), (0.5, 1.0, 0.4, NOTHING),
+        (0.0, 0.0, 0.0, ERRORS), (1.0, 0.5, 0.5, MEANS),
     ],
 )  # fmt: skip
-def test_errors_are_corrected_where_that_is_clearly_better(
+def test_the_correction_is_that_of_the_least_misfit(
     errors: float, means: float, nothing: float, expected: str
 ) -> None:
     assert chosen_correction({ERRORS: errors, MEANS: means, NOTHING: nothing}) == expected

@@ -50,14 +50,12 @@ class Images:
 
     def to(self, device: torch.device) -> Images:
         """The same on a device, in the order in memory that networks run forward fastest in there."""
-
-        def moved(images: Inputs) -> Inputs:
-            return as_inputs([devices.ordered(part.to(device)) for part in as_tuple(images)])
-
-        variants = None if self.variants is None else moved(self.variants)
-        return replace(
-            self, all=moved(self.all), variants=variants, unlike=None if self.unlike is None else moved(self.unlike)
-        )
+        given = {"all": self.all, "variants": self.variants, "unlike": self.unlike}
+        moved: dict[str, Any] = {
+            name: as_inputs([devices.ordered(part.to(device)) for part in as_tuple(images)])
+            for name, images in given.items() if images is not None
+        }  # fmt: skip
+        return replace(self, **moved)
 
     @property
     def fitting(self) -> Inputs:

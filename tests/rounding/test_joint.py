@@ -12,7 +12,7 @@ from tests.rounding.test_gptq import correlated_hessian, damped
 from zeroq.numbers.grid import Grid
 from zeroq.rounding import joint
 from zeroq.rounding.gptq import elimination, fixed
-from zeroq.rounding.joint import LEAST, MOST, SCOUTED, STEP, Problem, coarse_factors, few_for_all, round_jointly
+from zeroq.rounding.joint import LEAST, MOST, SCOUTED, STEP, Filters, coarse_factors, few_for_all, round_jointly
 from zeroq.rounding.scales import search_scales
 
 
@@ -70,14 +70,14 @@ def test_where_a_layer_takes_long_a_few_factors_serve_all(monkeypatch: pytest.Mo
 
 def test_the_first_factor_for_all_is_the_best_alone_and_each_further_one_leaves_less() -> None:
     filters, scale, grid, hessian = case(1, 12, 30, 3)
-    problem = Problem(filters, scale, None, grid, elimination(hessian))
+    given = Filters(filters, scale, None, grid, elimination(hessian))
     errors = {
         factor: squares(
-            filters, scale * factor, fixed(filters, scale * factor, grid, problem.columns, limited=False)[0], hessian
+            filters, scale * factor, fixed(filters, scale * factor, grid, given.columns, limited=False)[0], hessian
         )
         for factor in SCOUTED
     }
-    chosen = few_for_all(problem, 3)
+    chosen = few_for_all(given, 3)
     assert chosen[0] == min(SCOUTED, key=lambda factor: float(errors[factor].sum()))
     second = min(SCOUTED, key=lambda factor: float(torch.minimum(errors[factor], errors[chosen[0]]).sum()))
     assert chosen[1] == second and len(set(chosen)) == 3

@@ -35,10 +35,10 @@ class Solution:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Filters to be rounded at some scale."""
+class Filters:
+    """What is to be rounded at some scale."""
 
-    filters: Tensor  # [groups, filters, columns]
+    weights: Tensor  # [groups, filters, columns]
     scale: Tensor  # [groups, filters]
     least: Tensor | None  # that a scale may be, likewise
     grid: Grid
@@ -47,11 +47,11 @@ class Problem:
     def solutions(self, factors: Iterable[Tensor]) -> Iterator[Solution]:
         """At each factor of the scale, several at a time where a layer is small."""
         every = list(factors)
-        count = max(1, TOGETHER // self.filters.numel())
+        count = max(1, TOGETHER // self.weights.numel())
         for start in range(0, len(every), count):
             part = every[start : start + count]
             scales = torch.cat([self.at(factor) for factor in part], 1)
-            found = fixed(self.filters.repeat(1, len(part), 1), scales, self.grid, self.columns, limited=False)
+            found = fixed(self.weights.repeat(1, len(part), 1), scales, self.grid, self.columns, limited=False)
             yield from map(Solution, part, *(each.chunk(len(part), 1) for each in found))
 
     def at(self, factor: Tensor) -> Tensor:
@@ -63,11 +63,11 @@ class Problem:
         """One factor for all filters."""
         return torch.full_like(self.scale, factor)
 
-    def some(self) -> Problem:
+    def some(self) -> Filters:
         """At most `SCOUTS` filters of each group, evenly spread."""
-        among = slice(None, None, -(-self.filters.shape[1] // SCOUTS))
+        among = slice(None, None, -(-self.weights.shape[1] // SCOUTS))
         least = None if self.least is None else self.least[:, among]
-        return Problem(self.filters[:, among], self.scale[:, among], least, self.grid, self.columns)
+        return Filters(self.weights[:, among], self.scale[:, among], least, self.grid, self.columns)
 
 
 def round_jointly(
@@ -82,17 +82,17 @@ def round_jointly(
     least: [groups, filters], a bound from below on scales.
     Gives scales and integers as floating point, [groups, filters] and [groups, filters, columns].
     """
-    problem = Problem(filters, scale, least, grid, columns)
+    given = Filters(filters, scale, least, grid, columns)
     work = filters.numel() * filters.shape[2]
     coarse = coarse_factors(parts := min(max(FINE_WORK // (8 * work), 1), FINEST))
     if WORK // work < len(coarse) + FINE and filters.shape[1] > SCOUTS:
-        factors = few_for_all(problem.some(), max(WORK // work, LEAST_TRIED))
-        found = best(problem.solutions(map(problem.same, factors)))
+        factors = few_for_all(given.some(), max(WORK // work, LEAST_TRIED))
+        found = best(given.solutions(map(given.same, factors)))
     else:
-        first = best(problem.solutions(map(problem.same, coarse)))
+        first = best(given.solutions(map(given.same, coarse)))
         finer = [STEP / parts * (2 * index / (FINE + 1) - 1) for index in range(1, FINE + 1)]
-        found = better(first, best(problem.solutions(first.factor + offset for offset in finer)))
-    return problem.at(found.factor), found.integers
+        found = better(first, best(given.solutions(first.factor + offset for offset in finer)))
+    return given.at(found.factor), found.integers
 
 
 def coarse_factors(parts: int) -> list[float]:
@@ -101,9 +101,9 @@ def coarse_factors(parts: int) -> list[float]:
     return [1.0, *(factor for place in range(count + 1) if (factor := round(LEAST + place * STEP / parts, 6)) != 1)]
 
 
-def few_for_all(problem: Problem, count: int) -> list[float]:
+def few_for_all(filters: Filters, count: int) -> list[float]:
     """The factors that together leave least, each filter at the best of them: one after another, greedily."""
-    errors = torch.stack([each.error.flatten() for each in problem.solutions(map(problem.same, SCOUTED))])
+    errors = torch.stack([each.error.flatten() for each in filters.solutions(map(filters.same, SCOUTED))])
     chosen: list[int] = []
     left = torch.full_like(errors[0], torch.inf)
     for _ in range(count):

@@ -58,7 +58,7 @@ class Task:
         end = self.block.end or OUTPUT
         given = replay(graph, tensors, inputs, after=self.block.start, until=end, batch=len(images))[end]
         name = OUTPUT if self.block.end is None else value_of(self.block.end)
-        wanted = [leaf for leaf in picked(self.wanted, name, images) if leaf.is_floating_point()]
+        wanted = numbers_in(picked(self.wanted, name, images))
         rows = zip(numbers_in(given), wanted, self.variances, strict=True)
         return torch.stack([(found - exact).square().mean() / variance for found, exact, variance in rows]).mean()
 
