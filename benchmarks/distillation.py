@@ -55,7 +55,8 @@ Written by `python -m benchmarks.distillation --data ../shared/data`; change not
 Images are optimised from noise of natural spectrum until the inputs of all BatchNorms have the statistics of training,
 over the whole batch (`src/zeroq/distillation/images.py`). Here is what their number, the steps and the variants that
 weights are rounded on beside them (`variants.py`) are worth, one changed at a time around what `--effort balanced`
-takes: 64 images, 24 steps, variants. *Real* pictures go the same way, without variants.
+takes: 64 images, 24 steps, variants. *Real* pictures go the same way, without variants. A result marked `stale` was
+measured with another version of the method.
 
 - *Loss*: distance from the BatchNorms' statistics, which the steps make small.
 - *Range error*: mean over layers of |log| of the 99.9 percentile of each layer's input over that on 64 real pictures.

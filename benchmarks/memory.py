@@ -55,7 +55,8 @@ Predictions are bounds from above. A limit beyond what a run takes without one s
 *measured* without a limit.
 
 The networks have no trained weights; weights are as initialised, running statistics those of synthetic pictures.
-They are quantized to {bits} bits on average, after {iterations} steps of distillation.
+They are quantized to {bits} bits on average, after {iterations} steps of distillation. A result marked `stale` was
+measured with another version of the method.
 """
 
 

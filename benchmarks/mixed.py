@@ -54,7 +54,8 @@ choice counts a sensitivity times exp(-{rate:g} b), b the share of the other lay
 
 Below, {settings} settings of at most {average:g} bits on average with activations in 8 bits, drawn around the frontier,
 are each rounded whole and their divergence measured on held-out distilled images: *correlation* of the sum of
-sensitivities with it, by the rate. The rate was chosen on the networks marked so; no picture is used.
+sensitivities with it, by the rate. The rate was chosen on the networks marked so; no picture is used. A result marked
+`stale` was measured with another version of the method.
 
 |  |  |
 | --- | --- |

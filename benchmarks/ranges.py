@@ -56,7 +56,8 @@ random probe (`ranges/probe.py`). A run takes the kind with which the network di
 
 Below, the divergence from floating point of networks whose activations alone are quantized, on real pictures that no
 run has seen: mean KL of class scores, of detectors the normalized squared error. Selection and confirmation halves as
-on the page of benchmarks; of detectors and segmenters even and odd places.
+on the page of benchmarks; of detectors and segmenters even and odd places. A result marked `stale` was measured with
+another version of the method.
 """
 
 

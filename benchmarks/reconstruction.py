@@ -57,7 +57,8 @@ last layer at 8 bits, as `--effort balanced` rounds them, before and after {step
 - *Divergence*, *top-1*: of the simulation, on up to {pictures} pictures of each half.
 - *Sign*: whether distilled images speak for it: held out at most {clearly:g} of before, and the misfit no larger.
 
-It is in no effort as long as no network shows a clear gain by it.
+It is in no effort as long as no network shows a clear gain by it. A result marked `stale` was measured with another
+version of the method.
 """
 
 

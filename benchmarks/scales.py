@@ -53,7 +53,7 @@ one that leaves least is kept (`rounding/joint.py`). The scale that such a searc
 best if every weight were rounded by itself. Below stands what is left of that one's squared error of a layer's output
 (its variance, as the mean is kept by a bias): the geometric mean over layers, each on the inputs that it has in
 floating point. Weights are fitted on distilled images alone, and judged on these and on real pictures that no run has
-seen.
+seen. A result marked `stale` was measured with another version of the method.
 """
 
 
