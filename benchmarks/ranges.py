@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.document import NOTHING, table
-from benchmarks.halves import CONFIRMATION, SELECTION, batches, halves
+from benchmarks.halves import CONFIRMATION, SELECTION, batches, halves, spread
 from benchmarks.process import add_common, parsed, read, renewed
 from benchmarks.rows import CACHE, FAMILIES, ROOT, key_of, method_code
 from benchmarks.task_rows import NETWORKS as TASKS_OF
@@ -116,7 +116,10 @@ def distilled(model: LoadedModel, out: Path, threads: int | None) -> Tensor:
 def pictures_of(name: str, model: LoadedModel, data: Path) -> dict[str, Tensor]:
     """Inputs of each half."""
     if name in FAMILIES:
-        return {half.role: first(batches(half.data, None)) for half in halves(name, model, data)}
+        return {
+            half.role: torch.cat(list(batches(half.data, spread(half.data, PICTURES))))
+            for half in halves(name, model, data)
+        }
     subject = model_subject(model, None)
     source = TASKS[subject.meaning.task].open(data / TASKS_OF[name], model.picture(), subject.meaning, subject.classes)
     every = first(inputs for inputs, _ in source.batches(1))

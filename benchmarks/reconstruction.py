@@ -18,12 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.document import table
-from benchmarks.halves import CONFIRMATION, SELECTION, Half, halves, scores
+from benchmarks.halves import CONFIRMATION, SELECTION, Half, halves, scores, spread
 from benchmarks.measure import shared_run
 from benchmarks.process import read, renewed
 from benchmarks.rows import DISTILLED, ROOT, W4_EDGES_8, W4A4, Row, code_of, key_of, method_code
@@ -129,17 +128,12 @@ def measured(row: Row, data: Path, steps: int, threads: int | None) -> tuple[dic
 
 def some_scores(network: Callable[..., Any], half: Half) -> Tensor:
     """Of pictures spread evenly over a half."""
-    return scores(in_inference(network), half.data, places_of(half))  # type: ignore[arg-type]
-
-
-def places_of(half: Half) -> Any:
-    count = min(PICTURES, len(half.data))
-    return np.linspace(0, len(half.data) - 1, count).round().astype(np.intp)
+    return scores(in_inference(network), half.data, spread(half.data, PICTURES))  # type: ignore[arg-type]
 
 
 def beside_float(network: Callable[..., Any], half: Half, expected: Tensor) -> dict[str, Any]:
     found = some_scores(network, half)
-    labels = torch.as_tensor(half.data.labels)[torch.from_numpy(places_of(half))]
+    labels = torch.as_tensor(half.data.labels)[torch.from_numpy(spread(half.data, PICTURES))]
     right = (found.argmax(1) == labels).sum()
     return {"images": len(labels), "top1": int(right), "divergence": float(kl_divergence(expected, found).mean())}
 
