@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Generic
 
 from benchmarks import limits
+from benchmarks.bootstrap import Difference
 from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.paired import PairedDifference
+from benchmarks.process import AnyRow
 from benchmarks.rows import DISTILLED, MIXED, NETWORKS, RANDOM, REAL, W4, W8, W8_NOT_PORTABLE, Row
 
 Record = Mapping[str, Any]
@@ -36,25 +38,25 @@ def document(found: Mapping[Row, Record], stale: Collection[Row]) -> str:
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-class Results:
+class Results(Generic[AnyRow]):
     """Rows that were measured."""
 
-    def __init__(self, records: Mapping[Row, Record], stale: frozenset[Row]) -> None:
+    def __init__(self, records: Mapping[AnyRow, Record], stale: frozenset[AnyRow]) -> None:
         self.records = records
         self.stale = stale
 
-    def cell(self, row: Row, text: Callable[[Record], str]) -> str:
+    def cell(self, row: AnyRow, text: Callable[[Record], str]) -> str:
         """What a row says, marked if it no longer holds."""
         if row not in self.records:
             return NOTHING
         return text(self.records[row]) + self.mark(row)
 
-    def mark(self, *rows: Row) -> str:
+    def mark(self, *rows: AnyRow) -> str:
         """What follows a value that is made of these rows."""
         return " `stale`" if self.stale.intersection(rows) else ""
 
-    def pair(self, first: Row, second: Row, role: str) -> PairedDifference | None:
-        """Second minus first; None where one is missing."""
+    def pair(self, first: AnyRow, second: AnyRow, role: str) -> PairedDifference | None:
+        """Second minus first, of classifiers; None where one is missing."""
         if first not in self.records or second not in self.records:
             return None
         return limits.against_row(self.records[first], self.records[second], role)
@@ -79,7 +81,7 @@ def machine(records: Iterable[Record]) -> str:
     return table(["", ""], [[name, value] for name, value in entries.items()])
 
 
-def accuracy_of_w8(results: Results) -> list[str]:
+def accuracy_of_w8(results: Results[Row]) -> list[str]:
     """Table 1."""
     rows = []
     for network in NETWORKS:
@@ -109,7 +111,7 @@ def versus_float(role: str) -> list[Callable[[Record], str]]:
     ]
 
 
-def mean_row(results: Results, setting: str, limit: float) -> list[list[str]]:
+def mean_row(results: Results[Row], setting: str, limit: float) -> list[list[str]]:
     """Means over the networks that were measured, and whether the limit of the confirmation half holds."""
     rows = shown(results, setting)
     records = [results.records[row] for row in rows]
@@ -124,7 +126,7 @@ def mean_row(results: Results, setting: str, limit: float) -> list[list[str]]:
     return [[f"mean of {len(records)}{results.mark(*rows)}", *cells, judged(differences, limit)]]
 
 
-def mixed(results: Results) -> list[str]:
+def mixed(results: Results[Row]) -> list[str]:
     """Table 2, once for each half."""
     parts = [
         "## 2. Mixed 2, 4, 8 bits at an average of 4, A8",
@@ -144,7 +146,7 @@ MIXED_HEADER = [
 ]  # fmt: skip
 
 
-def mixed_rows(results: Results, role: str) -> list[list[str]]:
+def mixed_rows(results: Results[Row], role: str) -> list[list[str]]:
     rows = []
     for network in NETWORKS:
         row, uniform = Row(network, MIXED, DISTILLED), Row(network, W4, DISTILLED)
@@ -167,7 +169,7 @@ def mixed_rows(results: Results, role: str) -> list[list[str]]:
     return rows
 
 
-def mixed_mean(results: Results, role: str) -> list[list[str]]:
+def mixed_mean(results: Results[Row], role: str) -> list[list[str]]:
     """Means over the networks of which mixed and uniform were measured; a column that lacks one of them has none."""
     pairs = {
         network: pair
@@ -194,7 +196,7 @@ def mixed_mean(results: Results, role: str) -> list[list[str]]:
     ]]  # fmt: skip
 
 
-def files(results: Results) -> list[str]:
+def files(results: Results[Row]) -> list[str]:
     """Table 3."""
     rows = []
     for row in shown(results, W8, W4, MIXED):
@@ -225,7 +227,7 @@ def files(results: Results) -> list[str]:
     ]
 
 
-def times(results: Results) -> list[str]:
+def times(results: Results[Row]) -> list[str]:
     """Table 4."""
     rows = []
     for row in shown(results, W8, MIXED):
@@ -245,7 +247,7 @@ def times(results: Results) -> list[str]:
     ]
 
 
-def portability(results: Results) -> list[str]:
+def portability(results: Results[Row]) -> list[str]:
     """Table 5."""
     rows = []
     for network in NETWORKS:
@@ -267,13 +269,13 @@ def portability(results: Results) -> list[str]:
     ]
 
 
-def failed(failures: Mapping[Row, str]) -> list[str]:
+def failed(failures: Mapping[AnyRow, str]) -> list[str]:
     if not failures:
         return []
     return ["## Rows that failed", table(["row", "why"], [[row.name, why] for row, why in failures.items()])]
 
 
-def shown(results: Results, *settings: str) -> list[Row]:
+def shown(results: Results[Row], *settings: str) -> list[Row]:
     """Measured rows of distilled images, network by network."""
     rows = [Row(network, setting, DISTILLED) for network in NETWORKS for setting in settings]
     return [row for row in rows if row in results.records]
@@ -293,7 +295,8 @@ def top1(record: Record, role: str, entry: str) -> str:
     return f"{share(record, role, entry):.2f}"
 
 
-def interval(pair: PairedDifference) -> str:
+def interval(pair: PairedDifference | Difference) -> str:
+    """In points, with its 90 % interval."""
     return f"{pair.difference:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}]"
 
 

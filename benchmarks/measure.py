@@ -19,6 +19,7 @@ from torch import Tensor
 from benchmarks.halves import CONFIRMATION, Half, calibration, float_scores, halves, scores
 from benchmarks.rows import CACHE, Row, method_code
 from benchmarks.unit import precision_named, unit_seconds
+from benchmarks.upkeep import Measurable
 from zeroq import devices
 from zeroq.accuracy import in_inference
 from zeroq.divergence import agreement, kl_divergence
@@ -58,7 +59,6 @@ def main() -> None:
 def measure(model: LoadedModel, options: Options, pictures: list[Half], out: Path, cache: Path) -> dict[str, Any]:
     """Quantize into the directory `out`, then everything that the tables say of it, as plain JSON."""
     run = quantize_model(model, options, out)  # nothing else before it: peak_memory_mb is of the whole process
-    total = sum(spent or 0.0 for spent in run.result["seconds"].values())
     with devices.threads(options.threads):
         begin = time.perf_counter()
         predict = onnx_predictor(out / "model.onnx", torch.get_num_threads())
@@ -68,28 +68,36 @@ def measure(model: LoadedModel, options: Options, pictures: list[Half], out: Pat
         confirmation = next(half for half in pictures if half.role == CONFIRMATION)
         example = torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0))
         unit = unit_seconds(capture(model.module, example), precision_named(run.result["precision"]))
+        told = told_by(run, model)
         return {
-            **{name: run.result[name] for name in KEPT},
+            **told,
             "sets": {half.role: compared(half, expected[half.role], found[half.role]) for half in pictures},
             "simulation": simulated(run, confirmation, found[CONFIRMATION]),
-            "layers": len(run.result["layers"]),
-            "layers_by_bits": layers_by_bits(run.result),
             "range_sources": range_sources(out),
-            "chosen": read_json(out / "frontier.json")["chosen"]["name"],
-            "total_seconds": round(total, 2),
             "unit_seconds": round(unit, 4),
-            "units": round(total / unit, 1),
+            "units": round(told["total_seconds"] / unit, 1),
             "load_seconds": round(load_seconds, 4),
-            "weights_sha256": model.weights_sha256,
-            "versions": read_json(out / "run.json")["versions"],
-            "cpu": devices.processor(),
-            "gpu": devices.name_of(torch.device("cuda")) if run.result["device"] == "cuda" else None,
-            "integer_instructions": devices.integer_instructions(),
-            "threads": torch.get_num_threads(),
         }
 
 
-def shared_run(row: Row) -> Path:
+def told_by(run: Run, model: LoadedModel) -> dict[str, Any]:
+    """What rows of every task keep of a run: its file, its layers, its seconds, and what it was made with."""
+    return {
+        **{name: run.result[name] for name in KEPT},
+        "layers": len(run.result["layers"]),
+        "layers_by_bits": layers_by_bits(run.result),
+        "chosen": read_json(run.directory / "frontier.json")["chosen"]["name"],
+        "total_seconds": round(sum(spent or 0.0 for spent in run.result["seconds"].values()), 2),
+        "weights_sha256": model.weights_sha256,
+        "versions": read_json(run.directory / "run.json")["versions"],
+        "cpu": devices.processor(),
+        "gpu": devices.name_of(torch.device("cuda")) if run.result["device"] == "cuda" else None,
+        "integer_instructions": devices.integer_instructions(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def shared_run(row: Measurable) -> Path:
     """One run directory for all settings of a network and an effort: these have the same distilled images.
 
     It keeps the seconds that these took.

@@ -99,6 +99,9 @@ class Kept(Protocol):
     """A row that has a file."""
 
     @property
+    def name(self) -> str: ...
+
+    @property
     def file(self) -> Path: ...
 
     def key(self, code: str) -> str: ...

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.rows import (
     DISTILLED,
@@ -44,10 +44,15 @@ class RecipeRow:
     network: str
     setting: str
     recipe: str
+    MEASURED_BY: ClassVar[str] = "benchmarks.recipe_measure"
 
     @property
     def name(self) -> str:
-        return f"{self.network}-{self.setting}-{self.recipe}"
+        return "-".join(self.facts.values())
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return asdict(self)
 
     @property
     def file(self) -> Path:

@@ -18,9 +18,10 @@ from typing import Any
 from benchmarks import limits
 from benchmarks.document import NOTHING, interval, share, table, top1
 from benchmarks.halves import CONFIRMATION, SELECTION
-from benchmarks.process import add_common, measured, parsed, renewed, results_of
+from benchmarks.process import add_common, parsed, results_of
 from benchmarks.recipe_rows import DFQ, PAPER, PARTS, RECIPE_SETTINGS, SQUANT, RecipeRow, all_rows, recipe_code
 from benchmarks.rows import NETWORKS, ROOT, Row, method_code
+from benchmarks.upkeep import measure_rows
 
 DOCUMENT = ROOT / "docs" / "recipes.md"
 TIME_LIMIT = 14400  # seconds for one row: the paper's images take 500 steps in 32 bits
@@ -58,22 +59,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.recipes", description=(__doc__ or "").split("\n")[0])
     add_common(parser, CHOICES, TIME_LIMIT)
     asked = parsed(parser, CHOICES)
-    chosen = [
-        row for row in all_rows()
-        if row.network in asked.networks and row.setting in asked.settings and row.recipe in asked.recipes
-    ]  # fmt: skip
-    failures = 0
-    for number, row in enumerate([] if asked.markdown_only else chosen, 1):
-        failures += not bring_up_to_date(row, f"{number}/{len(chosen)} {row.name}", asked)
-    write_document()
-    return 1 if failures else 0
-
-
-def bring_up_to_date(row: RecipeRow, title: str, asked: argparse.Namespace) -> bool:
-    """Measure a row unless its result still holds; whether there is a result now."""
-    words = [row.network, row.setting, row.recipe]
-    facts = dict(zip(("network", "setting", "recipe"), words, strict=True)) | {"key": row.key(recipe_code(row.recipe))}
-    return renewed(title, row.file, facts, lambda: measured("benchmarks.recipe_measure", words, asked), write_document)
+    rows = [row for row in all_rows() if row.recipe in asked.recipes]
+    return measure_rows(rows, asked, write_document, code=lambda row: recipe_code(row.recipe))
 
 
 def write_document() -> None:

@@ -6,9 +6,9 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from zeroq.options import Options
 
@@ -75,10 +75,15 @@ class Row:
     network: str
     setting: str
     images: str
+    MEASURED_BY: ClassVar[str] = "benchmarks.measure"
 
     @property
     def name(self) -> str:
-        return f"{self.network}-{self.setting}-{self.images}"
+        return "-".join(self.facts.values())
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return asdict(self)
 
     @property
     def file(self) -> Path:

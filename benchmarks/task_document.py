@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from benchmarks.document import counted, kept, machine, table
+from benchmarks.bootstrap import Difference
+from benchmarks.document import counted, failed, interval, kept, machine, table
 from benchmarks.rows import MIXED, W8
 from benchmarks.task_rows import NETWORKS, WITHOUT_LABELS, TaskRow
 
@@ -30,13 +31,11 @@ version of the method.
 def document(found: Mapping[TaskRow, Record], stale: Collection[TaskRow]) -> str:
     """found: what each row's file holds.  stale: rows whose result no longer holds."""
     good = {row: record for row, record in found.items() if record["error"] is None}
-    failed = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
+    failures = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
     parts = [HEAD, machine(good.values())]
     for setting, title in TITLES.items():
         parts += [f"## {title[0].upper()}{title[1:]}", accuracy(good, setting, stale)]
-    parts += ["## Files", files(good), *losses(good)]
-    if failed:
-        parts += ["## Rows that failed", table(["row", "why"], [[row.name, why] for row, why in failed.items()])]
+    parts += ["## Files", files(good), *losses(good), *failed(failures)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -47,15 +46,20 @@ def accuracy(found: Mapping[TaskRow, Record], setting: str, stale: Collection[Ta
         record = found[row]
         for half, scores in record["sets"].items():
             labelled = row.network not in WITHOUT_LABELS
-            difference = f"{scores['difference']:+.2f} [{scores['low']:+.2f}, {scores['high']:+.2f}]"
             lines.append([
                 row.network + (" `stale`" if row in stale else ""), record["metric"], f"{scores['pictures']} ({half})",
-                f"{100 * scores['float']:.2f}" if labelled else "–", f"{100 * scores['quantized']:.2f}", difference,
+                f"{100 * scores['float']:.2f}" if labelled else "–", f"{100 * scores['quantized']:.2f}",
+                interval(difference(scores)),
                 f"{100 * scores['agreement']:.2f}", f"{scores['mean_divergence']:.2g}",
                 kept(scores["high"] >= LIMIT) if setting == W8 and labelled and half == "all" else "–",
             ])  # fmt: skip
     header = ["network", "metric", "pictures", "float", "quantized", "difference", "agreement", "divergence", "limit"]
     return table(header, lines)
+
+
+def difference(scores: Mapping[str, Any]) -> Difference:
+    """Of some of a row's pictures, quantized minus float."""
+    return Difference(*(scores[name] for name in ("difference", "low", "high")))
 
 
 def files(found: Mapping[TaskRow, Record]) -> str:

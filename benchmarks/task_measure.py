@@ -1,4 +1,4 @@
-"""One row of benchmarks.tasks, in a process of its own:
+"""One row of a task other than classification, in a process of its own:
 
 python -m benchmarks.task_measure NETWORK SETTING --data FOLDER --out FILE.json
 """
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bootstrap import Figure, bootstrapped, f1, mean_average_precision, mean_overlap
-from benchmarks.measure import KEPT, layers_by_bits
-from benchmarks.rows import CACHE, MIXED, method_code
-from benchmarks.task_rows import NETWORKS, WITHOUT_LABELS, TaskRow
+from benchmarks.measure import shared_run, told_by
+from benchmarks.rows import MIXED
+from benchmarks.task_rows import METRICS, NETWORKS, TASK_SETTINGS, WITHOUT_LABELS, TaskRow
 from zeroq import devices
 from zeroq.accuracy import model_subject
 from zeroq.divergence import Comparison, Meaning
@@ -29,7 +29,7 @@ from zeroq.graph import capture, fold
 from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.operators import DEQUANTIZE
 from zeroq.pipeline import Run, quantize_model
-from zeroq.run_directory import json_bytes, read_json
+from zeroq.run_directory import json_bytes
 
 HALVES = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}  # places
 FLOAT, QUANTIZED, WEIGHTS = "float", "quantized", "weights"
@@ -46,15 +46,14 @@ def main() -> None:
     asked = parser.parse_args()
     row = TaskRow(asked.network, asked.setting)
     model = load_model(f"{asked.data / 'networks' / row.network}.py:{row.network}")
-    out = CACHE / "runs" / method_code()[:12] / row.network  # both settings have the same distilled images
-    run = quantize_model(model, row.options(threads=asked.threads), out)
+    run = quantize_model(model, row.options(threads=asked.threads), shared_run(row))
     with devices.threads(asked.threads):
         record = measure(row, model, run, asked.data)
     asked.out.write_bytes(json_bytes(record))
 
 
 def measure(row: TaskRow, model: LoadedModel, run: Run, folder: Path) -> dict[str, Any]:
-    """All that the tables say of a run, as plain JSON."""
+    """All that the tables say of a run, as plain JSON; where the loss arises for the settings of benchmarks.tasks."""
     subject = model_subject(model, None)
     data = TASKS[subject.meaning.task].open(
         folder / NETWORKS[row.network], model.picture(), subject.meaning, subject.classes
@@ -68,30 +67,19 @@ def measure(row: TaskRow, model: LoadedModel, run: Run, folder: Path) -> dict[st
     outputs = {name: answers(network, data) for name, network in networks.items()}
     figures = figures_of(row, subject.meaning, data, outputs)
     return {
-        **{name: run.result[name] for name in KEPT},
+        **told_by(run, model),
         "task": subject.meaning.task,
-        "metric": metric_of(row, subject.meaning.task),
+        "metric": METRICS[row.network],
         "sets": {
             half: compared(subject.meaning, figures, outputs, range(len(data))[rows]) for half, rows in HALVES.items()
         },
-        "outputs": by_output(outputs[FLOAT], outputs[QUANTIZED]),
-        "layers": len(run.result["layers"]),
-        "layers_by_bits": layers_by_bits(run.result),
-        "worst_layers": worst_layers(run.result),
-        "chosen": read_json(run.directory / "frontier.json")["chosen"]["name"],
-        "total_seconds": round(sum(spent or 0.0 for spent in run.result["seconds"].values()), 2),
-        "weights_sha256": model.weights_sha256,
-        "versions": read_json(run.directory / "run.json")["versions"],
-        "cpu": devices.processor(),
-        "integer_instructions": devices.integer_instructions(),
-        "threads": torch.get_num_threads(),
+        **(where_it_arises(run, outputs) if row.setting in TASK_SETTINGS else {}),
     }
 
 
-def metric_of(row: TaskRow, task: str) -> str:
-    if row.network in WITHOUT_LABELS:
-        return "F1 against float"
-    return {"detection": "mAP", "segmentation": "mIoU"}[task]
+def where_it_arises(run: Run, outputs: dict[str, list[Any]]) -> dict[str, Any]:
+    """Errors of each output of the network, and the layers that cost most."""
+    return {"outputs": by_output(outputs[FLOAT], outputs[QUANTIZED]), "worst_layers": worst_layers(run.result)}
 
 
 def answers(network: Predict, data: Data) -> list[Any]:

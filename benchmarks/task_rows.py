@@ -1,11 +1,11 @@
-"""What benchmarks.tasks measures: networks of other tasks than classification, each in two settings."""
+"""Networks of other tasks than classification: what benchmarks.tasks measures, and benchmarks.low_bits some of."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarks.rows import MIXED, ROOT, SETTINGS, W8, key_of, program, sources, switched_on
 from zeroq.options import Options
@@ -21,8 +21,9 @@ NETWORKS = {
     "retinaface_025": "coco_val_a",
     "espnet_camvid": "camvid_test_a",
 }
+METRICS = {"nanodet_m": "mAP", "fastestdet": "mAP", "retinaface_025": "F1 against float", "espnet_camvid": "mIoU"}
 WITHOUT_LABELS = ("retinaface_025",)  # no labelled faces: held to the float network's detections alone
-TASK_SETTINGS = (W8, MIXED)
+TASK_SETTINGS = (W8, MIXED)  # of benchmarks.tasks
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,15 @@ class TaskRow:
 
     network: str
     setting: str
+    MEASURED_BY: ClassVar[str] = "benchmarks.task_measure"
 
     @property
     def name(self) -> str:
-        return f"{self.network}-{self.setting}"
+        return "-".join(self.facts.values())
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return asdict(self)
 
     @property
     def file(self) -> Path:
@@ -49,7 +55,7 @@ class TaskRow:
 
 
 def all_rows() -> list[TaskRow]:
-    """In the order in which they are measured."""
+    """Of benchmarks.tasks, in the order in which they are measured."""
     return [TaskRow(network, setting) for setting in TASK_SETTINGS for network in NETWORKS]
 
 

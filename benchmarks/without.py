@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from benchmarks import limits
-from benchmarks.accuracy import TIME_LIMIT, measure_rows
 from benchmarks.document import (
     NOTHING,
     Record,
@@ -30,6 +29,7 @@ from benchmarks.document import (
 from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.process import add_common, parsed, results_of
 from benchmarks.rows import DISTILLED, RANDOM, REAL, ROOT, W4, W4A4, W8, WITHOUT_NORM, Row, method_code
+from benchmarks.upkeep import TIME_LIMIT, measure_rows
 
 DOCUMENT = ROOT / "docs" / "without-batchnorm.md"
 CHOICES = {"networks": list(WITHOUT_NORM), "settings": [W8, W4, W4A4]}
@@ -84,7 +84,7 @@ def document(found: Mapping[Row, Record], stale: Collection[Row]) -> str:
     return "\n\n".join(part.strip() for part in [*parts, *failed(failures)] if part) + "\n"
 
 
-def accuracy(results: Results) -> list[str]:
+def accuracy(results: Results[Row]) -> list[str]:
     """Each row against floating point, on both halves."""
     lines = []
     for row in ROWS:
@@ -102,7 +102,7 @@ def accuracy(results: Results) -> list[str]:
     ]
 
 
-def beside(results: Results) -> list[str]:
+def beside(results: Results[Row]) -> list[str]:
     """Our own images against random pixels and real pictures: top-1 of the same pictures, divergence from float."""
     lines = []
     for row in (row for row in ROWS if row.images == DISTILLED):
@@ -124,7 +124,7 @@ def divergence(record: Record) -> str:
     return f"{record['sets'][CONFIRMATION]['mean_divergence']:.5f}"
 
 
-def sources(results: Results) -> list[str]:
+def sources(results: Results[Row]) -> list[str]:
     """What the ranges come from, and what runs in integers."""
     lines = []
     for row in (row for row in ROWS if row.images == DISTILLED and row in results.records):

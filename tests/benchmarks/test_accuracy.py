@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import accuracy, rows
+from benchmarks import rows
 from benchmarks.document import document
 from benchmarks.halves import CONFIRMATION, SELECTION, calibration, even_and_odd, halves
 from benchmarks.limits import against_float, in_integers, size_kept
@@ -102,28 +102,6 @@ def line_of(text: str, title: str) -> list[str]:
 
 def test_document_without_results_says_so() -> None:
     assert "Nothing was measured yet." in document({}, set())
-
-
-def test_a_row_is_measured_once_until_the_method_changes(
-    record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rows, "RESULTS", tmp_path)
-    monkeypatch.setattr(accuracy, "DOCUMENT", tmp_path / "benchmarks.md")
-    outcomes: list[tuple[dict[str, Any], str | None]] = [({}, "no luck"), (record, None), (record, None)]
-    monkeypatch.setattr(accuracy, "measured", lambda module, words, asked: outcomes.pop(0))
-    code = "one"
-    monkeypatch.setattr(accuracy, "method_code", lambda: code)
-    row, asked = Row("resnet20_cifar10", MIXED, DISTILLED), argparse.Namespace()
-
-    assert not accuracy.bring_up_to_date(row, "row", asked)
-    assert "no luck" in (tmp_path / "benchmarks.md").read_text()
-    assert accuracy.bring_up_to_date(row, "row", asked)
-    assert accuracy.bring_up_to_date(row, "row", asked) and len(outcomes) == 1
-    code = "two"
-    accuracy.write_document()
-    assert STALE in (tmp_path / "benchmarks.md").read_text()
-    assert accuracy.bring_up_to_date(row, "row", asked) and not outcomes
-    assert STALE not in (tmp_path / "benchmarks.md").read_text()
 
 
 def test_a_failure_and_a_time_limit_are_results_without_paths(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Rows of any kind brought up to date, one after another: what the commands that measure rows have in common."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from benchmarks.process import Kept, measured, renewed
+from benchmarks.rows import method_code
+from zeroq.options import Options
+
+TIME_LIMIT = 5400  # seconds for one row
+
+
+class Measurable(Kept, Protocol):
+    """A row that is measured in a process of its own."""
+
+    MEASURED_BY: ClassVar[str]  # the module that does it
+
+    @property
+    def network(self) -> str: ...
+
+    @property
+    def setting(self) -> str: ...
+
+    def options(self, **further: Any) -> Options: ...
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What tells the row from all others of its kind: words of the module, in this order, and of the row's file."""
+
+
+AnyRow = TypeVar("AnyRow", bound=Measurable)
+
+
+def measure_rows(
+    rows: Iterable[AnyRow],
+    asked: argparse.Namespace,
+    refresh: Callable[[], None],
+    summary: Callable[[dict[str, Any]], str] | None = None,
+    code: Callable[[AnyRow], str] | None = None,
+) -> int:
+    """Measure those rows whose network and setting were asked for, unless their results still hold; the exit code.
+
+    A row that failed is tried again.
+    refresh: writes the document that the rows are for, after each and in the end.  summary: a line on a new result.
+    code: hash of the program that a row's result is of, by default that of the method.
+    """
+    chosen = [row for row in rows if row.network in asked.networks and row.setting in asked.settings]
+    failures = 0
+    for number, row in enumerate([] if asked.markdown_only else chosen, 1):
+        title, key = f"{number}/{len(chosen)} {row.name}", row.key(method_code() if code is None else code(row))
+        measure = partial(measured, row.MEASURED_BY, list(row.facts.values()), asked)
+        failures += not renewed(title, row.file, row.facts | {"key": key}, measure, refresh, summary)
+    refresh()
+    return 1 if failures else 0

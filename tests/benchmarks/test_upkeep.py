@@ -1,0 +1,71 @@
+"""Rows of every kind: measured once until the method changes, in processes of their own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import recipe_rows, rows, task_rows, upkeep
+from benchmarks.process import read, results_of
+from benchmarks.recipe_rows import DFQ, RecipeRow
+from benchmarks.rows import DISTILLED, MIXED, W8, Row
+from benchmarks.task_rows import TaskRow
+from benchmarks.upkeep import Measurable, measure_rows
+
+WORDS: dict[Measurable, list[str]] = {  # of the row's process
+    Row("etinynet", MIXED, DISTILLED): ["benchmarks.measure", "etinynet", MIXED, DISTILLED],
+    TaskRow("fastestdet", W8): ["benchmarks.task_measure", "fastestdet", W8],
+    RecipeRow("etinynet", W8, DFQ): ["benchmarks.recipe_measure", "etinynet", W8, DFQ],
+}
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (rows, task_rows, recipe_rows):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+
+
+def asked_for(row: Measurable, **further: Any) -> argparse.Namespace:
+    return argparse.Namespace(networks=[row.network], settings=[row.setting], **{"markdown_only": False} | further)
+
+
+@pytest.mark.parametrize("row", WORDS, ids=lambda row: row.name)
+def test_a_row_is_measured_once_until_the_method_changes(row: Measurable, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: list[tuple[dict[str, Any], str | None]] = [({}, "no luck"), ({"found": 1}, None), ({"found": 2}, None)]
+    calls: list[list[str]] = []
+
+    def measured(module: str, words: list[str], asked: argparse.Namespace) -> tuple[dict[str, Any], str | None]:
+        calls.append([module, *words])
+        return outcomes.pop(0)
+
+    documents: list[Any] = []
+    monkeypatch.setattr(upkeep, "measured", measured)
+    code = "one"
+    monkeypatch.setattr(upkeep, "method_code", lambda: code)
+
+    def measure(**further: Any) -> int:
+        return measure_rows([row], asked_for(row, **further), lambda: documents.append(read(row.file)))
+
+    assert measure(markdown_only=True) == 0 and documents == [None] and not calls
+    assert measure() == 1 and documents[-1]["error"] == "no luck"
+    assert measure() == 0 and measure() == 0 and len(outcomes) == 1
+    assert documents[-1] == row.facts | {"key": row.key("one"), "error": None, "found": 1}
+    assert results_of([row], "one")[1] == set() and results_of([row], "two")[1] == {row}
+    code = "two"
+    assert measure() == 0 and documents[-1]["found"] == 2
+    assert calls == [WORDS[row]] * 3
+
+
+def test_rows_that_were_not_asked_for_are_left_alone_and_the_code_may_be_a_row_s_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "measured", lambda module, words, asked: ({}, None))
+    row, third = (Row("etinynet", setting, DISTILLED) for setting in (W8, MIXED))
+    other = Row("mobilenet_v2", W8, DISTILLED)
+    assert measure_rows([other, row, third], asked_for(row), lambda: None, code=lambda row: row.network) == 0
+    record = read(row.file)
+    assert record is not None and record["key"] == row.key("etinynet")
+    assert not other.file.exists() and not third.file.exists()
