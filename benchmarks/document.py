@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Generic
 
 from benchmarks import limits
 from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.paired import PairedDifference
+from benchmarks.process import AnyRow
 from benchmarks.rows import DISTILLED, MIXED, NETWORKS, RANDOM, REAL, W4, W8, W8_NOT_PORTABLE, Row
 
 Record = Mapping[str, Any]
@@ -27,37 +28,43 @@ of the method.
 """
 
 
-def document(found: Mapping[Row, Record], stale: Collection[Row]) -> str:
-    """found: what each row's file holds.  stale: rows whose result no longer holds."""
-    results = Results({row: record for row, record in found.items() if record["error"] is None}, frozenset(stale))
-    failures = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
+def document(found: Mapping[Row, Record], stale: Collection[Row], further: Sequence[str] = ()) -> str:
+    """found: what each row's file holds.  stale: rows whose result no longer holds.  further: sections at the end."""
+    results, failures = succeeded(found, stale)
     parts = [HEAD, machine(results.records.values()), *accuracy_of_w8(results), *mixed(results), *files(results)]
-    parts += [*times(results), *portability(results), *failed(failures)]
+    parts += [*times(results), *portability(results), *further, *failed(failures)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
-class Results:
+class Results(Generic[AnyRow]):
     """Rows that were measured."""
 
-    def __init__(self, records: Mapping[Row, Record], stale: frozenset[Row]) -> None:
+    def __init__(self, records: Mapping[AnyRow, Record], stale: frozenset[AnyRow]) -> None:
         self.records = records
         self.stale = stale
 
-    def cell(self, row: Row, text: Callable[[Record], str]) -> str:
+    def cell(self, row: AnyRow, text: Callable[[Record], str]) -> str:
         """What a row says, marked if it no longer holds."""
         if row not in self.records:
             return NOTHING
         return text(self.records[row]) + self.mark(row)
 
-    def mark(self, *rows: Row) -> str:
+    def mark(self, *rows: AnyRow) -> str:
         """What follows a value that is made of these rows."""
         return " `stale`" if self.stale.intersection(rows) else ""
 
-    def pair(self, first: Row, second: Row, role: str) -> PairedDifference | None:
+    def pair(self, first: AnyRow, second: AnyRow, role: str) -> PairedDifference | None:
         """Second minus first; None where one is missing."""
         if first not in self.records or second not in self.records:
             return None
         return limits.against_row(self.records[first], self.records[second], role)
+
+
+def succeeded(found: Mapping[AnyRow, Record], stale: Collection[AnyRow]) -> tuple[Results[AnyRow], dict[AnyRow, str]]:
+    """The rows that were measured, and why the others failed; found, stale: as document() has them."""
+    records = {row: record for row, record in found.items() if record["error"] is None}
+    failures = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
+    return Results(records, frozenset(stale)), failures
 
 
 def machine(records: Iterable[Record]) -> str:
@@ -79,7 +86,7 @@ def machine(records: Iterable[Record]) -> str:
     return table(["", ""], [[name, value] for name, value in entries.items()])
 
 
-def accuracy_of_w8(results: Results) -> list[str]:
+def accuracy_of_w8(results: Results[Row]) -> list[str]:
     """Table 1."""
     rows = []
     for network in NETWORKS:
@@ -109,7 +116,7 @@ def versus_float(role: str) -> list[Callable[[Record], str]]:
     ]
 
 
-def mean_row(results: Results, setting: str, limit: float) -> list[list[str]]:
+def mean_row(results: Results[Row], setting: str, limit: float) -> list[list[str]]:
     """Means over the networks that were measured, and whether the limit of the confirmation half holds."""
     rows = shown(results, setting)
     records = [results.records[row] for row in rows]
@@ -124,7 +131,7 @@ def mean_row(results: Results, setting: str, limit: float) -> list[list[str]]:
     return [[f"mean of {len(records)}{results.mark(*rows)}", *cells, judged(differences, limit)]]
 
 
-def mixed(results: Results) -> list[str]:
+def mixed(results: Results[Row]) -> list[str]:
     """Table 2, once for each half."""
     parts = [
         "## 2. Mixed 2, 4, 8 bits at an average of 4, A8",
@@ -144,7 +151,7 @@ MIXED_HEADER = [
 ]  # fmt: skip
 
 
-def mixed_rows(results: Results, role: str) -> list[list[str]]:
+def mixed_rows(results: Results[Row], role: str) -> list[list[str]]:
     rows = []
     for network in NETWORKS:
         row, uniform = Row(network, MIXED, DISTILLED), Row(network, W4, DISTILLED)
@@ -167,7 +174,7 @@ def mixed_rows(results: Results, role: str) -> list[list[str]]:
     return rows
 
 
-def mixed_mean(results: Results, role: str) -> list[list[str]]:
+def mixed_mean(results: Results[Row], role: str) -> list[list[str]]:
     """Means over the networks of which mixed and uniform were measured; a column that lacks one of them has none."""
     pairs = {
         network: pair
@@ -194,7 +201,7 @@ def mixed_mean(results: Results, role: str) -> list[list[str]]:
     ]]  # fmt: skip
 
 
-def files(results: Results) -> list[str]:
+def files(results: Results[Row]) -> list[str]:
     """Table 3."""
     rows = []
     for row in shown(results, W8, W4, MIXED):
@@ -225,7 +232,7 @@ def files(results: Results) -> list[str]:
     ]
 
 
-def times(results: Results) -> list[str]:
+def times(results: Results[Row]) -> list[str]:
     """Table 4."""
     rows = []
     for row in shown(results, W8, MIXED):
@@ -245,7 +252,7 @@ def times(results: Results) -> list[str]:
     ]
 
 
-def portability(results: Results) -> list[str]:
+def portability(results: Results[Row]) -> list[str]:
     """Table 5."""
     rows = []
     for network in NETWORKS:
@@ -273,7 +280,7 @@ def failed(failures: Mapping[Row, str]) -> list[str]:
     return ["## Rows that failed", table(["row", "why"], [[row.name, why] for row, why in failures.items()])]
 
 
-def shown(results: Results, *settings: str) -> list[Row]:
+def shown(results: Results[Row], *settings: str) -> list[Row]:
     """Measured rows of distilled images, network by network."""
     rows = [Row(network, setting, DISTILLED) for network in NETWORKS for setting in settings]
     return [row for row in rows if row in results.records]

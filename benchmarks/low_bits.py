@@ -15,7 +15,19 @@ from collections.abc import Callable, Collection, Mapping
 
 from benchmarks import limits
 from benchmarks.accuracy import TIME_LIMIT, measure_rows
-from benchmarks.document import NOTHING, Record, Results, failed, interval, kept, machine, share, table, top1
+from benchmarks.document import (
+    NOTHING,
+    Record,
+    Results,
+    failed,
+    interval,
+    kept,
+    machine,
+    share,
+    succeeded,
+    table,
+    top1,
+)
 from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.process import add_common, parsed, results_of
 from benchmarks.rows import (
@@ -76,15 +88,14 @@ def write_document() -> None:
 
 def document(found: Mapping[Row, Record], stale: Collection[Row]) -> str:
     """found: what each row's file holds.  stale: rows whose result no longer holds."""
-    results = Results({row: record for row, record in found.items() if record["error"] is None}, frozenset(stale))
-    failures = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
+    results, failures = succeeded(found, stale)
     parts = [HEAD, machine(results.records.values()), *means(results)]
     for role in (CONFIRMATION, SELECTION):
         parts += [f"## Each network, {role}", table(["network", "float", *SETTINGS.values()], each(results, role))]
     return "\n\n".join(part.strip() for part in [*parts, *failed(failures)] if part) + "\n"
 
 
-def means(results: Results) -> list[str]:
+def means(results: Results[Row]) -> list[str]:
     """What the networks of a kind lose in the mean, and whether that is within the limit."""
     lines = []
     for group, most in GROUPS.items():
@@ -97,7 +108,7 @@ def means(results: Results) -> list[str]:
     ]
 
 
-def loss(results: Results, group: tuple[str, ...], setting: str, most: float | None) -> str:
+def loss(results: Results[Row], group: tuple[str, ...], setting: str, most: float | None) -> str:
     """A mean over all networks of a group; nothing as long as one is missing."""
     rows = [Row(network, setting, DISTILLED) for network in group]
     if not all(row in results.records for row in rows):
@@ -107,7 +118,7 @@ def loss(results: Results, group: tuple[str, ...], setting: str, most: float | N
     return f"{lost:.2f}{judged}{results.mark(*rows)}"
 
 
-def each(results: Results, role: str) -> list[list[str]]:
+def each(results: Results[Row], role: str) -> list[list[str]]:
     """One line for each network: top-1 of float, then of every setting with its difference."""
     lines = []
     for group in GROUPS:

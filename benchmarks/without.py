@@ -24,6 +24,7 @@ from benchmarks.document import (
     kept,
     machine,
     near_float,
+    succeeded,
     table,
     versus_float,
 )
@@ -78,13 +79,12 @@ def write_document() -> None:
 
 def document(found: Mapping[Row, Record], stale: Collection[Row]) -> str:
     """found: what each row's file holds.  stale: rows whose result no longer holds."""
-    results = Results({row: record for row, record in found.items() if record["error"] is None}, frozenset(stale))
-    failures = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
+    results, failures = succeeded(found, stale)
     parts = [HEAD, machine(results.records.values()), *accuracy(results), *beside(results), *sources(results)]
     return "\n\n".join(part.strip() for part in [*parts, *failed(failures)] if part) + "\n"
 
 
-def accuracy(results: Results) -> list[str]:
+def accuracy(results: Results[Row]) -> list[str]:
     """Each row against floating point, on both halves."""
     lines = []
     for row in ROWS:
@@ -102,7 +102,7 @@ def accuracy(results: Results) -> list[str]:
     ]
 
 
-def beside(results: Results) -> list[str]:
+def beside(results: Results[Row]) -> list[str]:
     """Our own images against random pixels and real pictures: top-1 of the same pictures, divergence from float."""
     lines = []
     for row in (row for row in ROWS if row.images == DISTILLED):
@@ -124,7 +124,7 @@ def divergence(record: Record) -> str:
     return f"{record['sets'][CONFIRMATION]['mean_divergence']:.5f}"
 
 
-def sources(results: Results) -> list[str]:
+def sources(results: Results[Row]) -> list[str]:
     """What the ranges come from, and what runs in integers."""
     lines = []
     for row in (row for row in ROWS if row.images == DISTILLED and row in results.records):
