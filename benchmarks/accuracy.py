@@ -53,10 +53,10 @@ def measure_rows(rows: Iterable[Row], asked: argparse.Namespace, refresh: Callab
 
     refresh: writes the document that the rows are for, after each and in the end.
     """
-    return each(rows, asked, refresh, lambda row, title: bring_up_to_date(row, title, asked, refresh))
+    return renew_rows(rows, asked, refresh, lambda row, title: bring_up_to_date(row, title, asked, refresh))
 
 
-def each(
+def renew_rows(
     rows: Iterable[AnyRow],
     asked: argparse.Namespace,
     refresh: Callable[[], None],
@@ -87,19 +87,19 @@ def bring_up_to_date(
 
 def measure_peer(rows: Iterable[PeerRow], asked: argparse.Namespace) -> int:
     """measure_rows() for those of the toolkit, in the environment that was named."""
-    return each(rows, asked, write_document, lambda row, title: bring_peer_up_to_date(row, title, asked))
+    return renew_rows(rows, asked, write_document, lambda row, title: bring_peer_up_to_date(row, title, asked))
 
 
 def bring_peer_up_to_date(row: PeerRow, title: str, asked: argparse.Namespace) -> bool:
     """Measure a row of the toolkit unless its result still holds; whether there is a result now."""
-    asked_of = {"iterations": row.iterations, "threads": asked.threads}
+    options = {"iterations": row.iterations, "threads": asked.threads}
     facts = {
         "network": row.network, "setting": row.setting, "images": peer_rows.IMAGES, "iterations": row.iterations,
         "key": row.key(peer_code()),
     }  # fmt: skip
     return renewed(
         f"{title}, toolkit", row.file, facts,
-        lambda: run_in(asked.peer, "benchmarks.peer.measure", [row.network, row.setting], asked.data, **asked_of),
+        lambda: run_in(asked.peer, "benchmarks.peer.measure", [row.network, row.setting], asked.data, **options),
         write_document,
     )  # fmt: skip
 

@@ -11,12 +11,12 @@ from benchmarks.peer.rows import IMAGES, PEER_SETTINGS, PeerRow
 from benchmarks.peer.toolkit import ITERATIONS
 from benchmarks.rows import Row
 
-TEXT = """Sony's model-compression-toolkit ({versions}), in an environment of its own and with its own
-settings: {images} images from its data generation, as many as ours, of {iterations} iterations each unless the last
-table says fewer, then its post-training quantization on these for its default target platform. Weights have a symmetric
-scale for each channel there, at average 4 with 2, 4 or 8 bits by its own choice within the bytes of 4 bits on average;
-activations and the output have 8 bits and ranges that are powers of two. *Toolkit* is its PyTorch module, which
-simulates integers, *ours* the file of the same setting above; all answer the same pictures."""
+TEXT = """Sony's model-compression-toolkit in an environment of its own and with its own settings: {images} images from
+its data generation, as many as ours, of {iterations} iterations each unless the last table says fewer, then its
+post-training quantization on these for its default target platform. Weights have a symmetric scale for each channel
+there, at average 4 with 2, 4 or 8 bits by its own choice within the bytes of 4 bits on average; activations and the
+output have 8 bits and ranges that are powers of two. *Toolkit* is its PyTorch module, which simulates integers, *ours*
+the file of the same setting above; all answer the same pictures. Versions: {versions}."""
 
 
 def section(ours: Results[Row], found: Mapping[PeerRow, Record], stale: Collection[PeerRow]) -> list[str]:
@@ -32,13 +32,15 @@ def section(ours: Results[Row], found: Mapping[PeerRow, Record], stale: Collecti
     )
     parts = [
         "## Beside model-compression-toolkit",
-        TEXT.format(versions="; ".join(versions) or "not run yet", images=IMAGES, iterations=ITERATIONS),
+        TEXT.format(versions="; ".join(versions) or "none yet", images=IMAGES, iterations=ITERATIONS),
     ]
     for role in (CONFIRMATION, SELECTION):
         header = ["network", "setting", "float", "ours", "to float", "toolkit", "to float", "ours minus toolkit"]
         rows = [compared_row(ours, peers, row, role) for row in peers.records]
         parts += [f"### {role.capitalize()}, beside the toolkit", table(header, rows)]
-    parts += ["### What the toolkit took", table(COST_HEADER, [cost_row(ours, peers, row) for row in peers.records])]
+    header = ["network", "setting", "average bits, ours", "layers at 2, 4, 8"]
+    header += ["average bits, toolkit", "layers at 2, 4, 8", "iterations of its images"]
+    parts += ["### Bits chosen", table(header, [bits_row(ours, peers, row) for row in peers.records])]
     if failures:
         parts.append(table(["toolkit's row that failed", "why"], [[row.name, why] for row, why in failures.items()]))
     return parts
@@ -58,22 +60,14 @@ def compared_row(ours: Results[Row], peers: Results[PeerRow], row: PeerRow, role
     ]  # fmt: skip
 
 
-COST_HEADER = [
-    "network", "setting", "average bits, ours", "toolkit", "its layers at 2, 4, 8", "its iterations",
-    "seconds, ours", "its images", "its quantization",
-]  # fmt: skip
-
-
-def cost_row(ours: Results[Row], peers: Results[PeerRow], row: PeerRow) -> list[str]:
-    """One line: bits, iterations, seconds."""
-    record = peers.records[row]
+def bits_row(ours: Results[Row], peers: Results[PeerRow], row: PeerRow) -> list[str]:
+    """One line: bits of both, and of how many iterations the toolkit's images are."""
     few = "" if row.iterations == ITERATIONS else f" of {ITERATIONS}"
-    return [
-        row.network, PEER_SETTINGS[row.setting],
-        ours.cell(row.ours, average), peers.cell(row, average), widths(record), f"{row.iterations}{few}",
-        ours.cell(row.ours, lambda each: f"{each['total_seconds']:.1f}"),
-        *(f"{record['seconds'][stage]:.1f}" for stage in ("images", "quantization")),
-    ]  # fmt: skip
+    cells = [
+        *(ours.cell(row.ours, text) for text in (average, widths)),
+        *(peers.cell(row, text) for text in (average, widths)),
+    ]
+    return [row.network, PEER_SETTINGS[row.setting], *cells, f"{row.iterations}{few}"]
 
 
 def average(record: Record) -> str:
