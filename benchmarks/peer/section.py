@@ -12,11 +12,12 @@ from benchmarks.peer.toolkit import ITERATIONS
 from benchmarks.rows import Row
 
 TEXT = """Sony's model-compression-toolkit in an environment of its own and with its own settings: {images} images from
-its data generation, as many as ours, of {iterations} iterations each unless the last table says fewer, then its
-post-training quantization on these for its default target platform. Weights have a symmetric scale for each channel
-there, at average 4 with 2, 4 or 8 bits by its own choice within the bytes of 4 bits on average; activations and the
-output have 8 bits and ranges that are powers of two. *Toolkit* is its PyTorch module, which simulates integers, *ours*
-the file of the same setting above; all answer the same pictures. Versions: {versions}."""
+its data generation, as many as ours, of its {iterations} iterations, then its post-training quantization on these for
+its default target platform. Where the tables name fewer iterations, a row is no measure of what it can do. Weights have
+a symmetric scale for each channel there, at average 4 with 2, 4 or 8 bits by its own choice within the bytes of 4 bits
+on average; activations and the output have 8 bits and ranges that are powers of two. *Toolkit* is its PyTorch module,
+which simulates integers, *ours* the file of the same setting above; all answer the same pictures.
+Versions: {versions}."""
 
 
 def section(ours: Results[Row], found: Mapping[PeerRow, Record], stale: Collection[PeerRow]) -> list[str]:
@@ -53,21 +54,26 @@ def compared_row(ours: Results[Row], peers: Results[PeerRow], row: PeerRow, role
     if row.ours in ours.records:
         pair = limits.against_row(peers.records[row], ours.records[row.ours], role)
         gain = interval(pair) + (ours.mark(row.ours) or peers.mark(row))
+    few = "" if row.iterations == ITERATIONS else f" ({of_iterations(row)} iterations)"
     return [
         row.network, PEER_SETTINGS[row.setting], before(peers.records[row]),
         *(ours.cell(row.ours, text) for text in (after, difference)),
-        *(peers.cell(row, text) for text in (after, difference)), gain,
+        peers.cell(row, lambda record: after(record) + few), peers.cell(row, difference), gain,
     ]  # fmt: skip
 
 
 def bits_row(ours: Results[Row], peers: Results[PeerRow], row: PeerRow) -> list[str]:
     """One line: bits of both, and of how many iterations the toolkit's images are."""
-    few = "" if row.iterations == ITERATIONS else f" of {ITERATIONS}"
     cells = [
         *(ours.cell(row.ours, text) for text in (average, widths)),
         *(peers.cell(row, text) for text in (average, widths)),
     ]
-    return [row.network, PEER_SETTINGS[row.setting], *cells, f"{row.iterations}{few}"]
+    return [row.network, PEER_SETTINGS[row.setting], *cells, of_iterations(row)]
+
+
+def of_iterations(row: PeerRow) -> str:
+    """Those of the images, and the toolkit's own where they are others."""
+    return str(row.iterations) if row.iterations == ITERATIONS else f"{row.iterations} of {ITERATIONS}"
 
 
 def average(record: Record) -> str:

@@ -38,16 +38,18 @@ def test_both_stand_beside_float_on_both_halves() -> None:
     for half in ("Confirmation", "Selection"):
         line = cells(parts, f"### {half}, beside the toolkit")
         assert line[:4] == ["resnet20_cifar10", "W8A8", "75.00", "75.00"] and line[4].startswith("+0.00 [")
-        assert line[5] == "50.00" and line[6].startswith("-25.00 [") and line[7].startswith("+25.00 [")
+        assert line[5] == "50.00 (60 of 500 iterations)"
+        assert line[6].startswith("-25.00 [") and line[7].startswith("+25.00 [")
     assert cells(parts, "### Bits chosen")[2:] == ["8.000", "0, 0, 9", "3.980", "1, 0, 3", "60 of 500"]
     whole = section(ours, {PeerRow("resnet20_cifar10", W8): peer(8)}, set())
     assert cells(whole, "### Bits chosen")[6] == "500"
+    assert cells(whole, "### Selection, beside the toolkit")[5] == "50.00"
     assert document({}, set(), parts).endswith(f"{parts[-1]}\n")
 
 
 def test_what_no_longer_holds_is_marked_and_what_is_missing_left_open() -> None:
     line = cells(section(Results({}, frozenset()), {PEER: peer(8)}, {PEER}), "### Selection, beside the toolkit")
-    assert line[3:5] == ["–", "–"] and line[5] == "50.00 `stale`" and line[7] == "–"
+    assert line[3:5] == ["–", "–"] and line[5] == "50.00 (60 of 500 iterations) `stale`" and line[7] == "–"
     stale = section(Results({OURS: ours_of(12)}, frozenset({OURS})), {PEER: peer(8)}, set())
     line = cells(stale, "### Selection, beside the toolkit")
     assert line[3].endswith("`stale`") and not line[5].endswith("`stale`") and line[7].endswith("`stale`")
