@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic
 
 from benchmarks import limits
@@ -29,12 +29,11 @@ of the method.
 """
 
 
-def document(found: Mapping[Row, Record], stale: Collection[Row]) -> str:
-    """found: what each row's file holds.  stale: rows whose result no longer holds."""
-    results = Results({row: record for row, record in found.items() if record["error"] is None}, frozenset(stale))
-    failures = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
+def document(found: Mapping[Row, Record], stale: Collection[Row], further: Sequence[str] = ()) -> str:
+    """found: what each row's file holds.  stale: rows whose result no longer holds.  further: sections at the end."""
+    results, failures = succeeded(found, stale)
     parts = [HEAD, machine(results.records.values()), *accuracy_of_w8(results), *mixed(results), *files(results)]
-    parts += [*times(results), *portability(results), *failed(failures)]
+    parts += [*times(results), *portability(results), *further, *failed(failures)]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
@@ -60,6 +59,13 @@ class Results(Generic[AnyRow]):
         if first not in self.records or second not in self.records:
             return None
         return limits.against_row(self.records[first], self.records[second], role)
+
+
+def succeeded(found: Mapping[AnyRow, Record], stale: Collection[AnyRow]) -> tuple[Results[AnyRow], dict[AnyRow, str]]:
+    """The rows that were measured, and why the others failed; found, stale: as document() has them."""
+    records = {row: record for row, record in found.items() if record["error"] is None}
+    failures = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
+    return Results(records, frozenset(stale)), failures
 
 
 def machine(records: Iterable[Record]) -> str:

@@ -17,7 +17,7 @@ from itertools import groupby
 
 from benchmarks import limits
 from benchmarks.bootstrap import Difference
-from benchmarks.document import NOTHING, Record, Results, failed, interval, kept, machine, share, table
+from benchmarks.document import NOTHING, Record, Results, failed, interval, kept, machine, share, succeeded, table
 from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.paired import PairedDifference
 from benchmarks.process import add_common, parsed, results_of
@@ -107,8 +107,7 @@ def write_document() -> None:
 
 def document(found: Mapping[AnyRow, Record], stale: Collection[AnyRow]) -> str:
     """found: what each row's file holds.  stale: rows whose result no longer holds."""
-    results = Results({row: record for row, record in found.items() if record["error"] is None}, frozenset(stale))
-    failures = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
+    results, failures = succeeded(found, stale)
     parts = [HEAD, machine(results.records.values()), *means(results)]
     for role in (CONFIRMATION, SELECTION):
         header = ["network", "metric", "float", *SETTINGS.values()]

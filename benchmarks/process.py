@@ -132,11 +132,15 @@ def add_common(parser: argparse.ArgumentParser, choices: dict[str, list[str]], t
     """The options of every command that measures rows; choices: words of each option that selects some of them."""
     parser.add_argument("--data", type=Path, required=True, help="the folder of networks and pictures")
     for name, words in choices.items():
-        listed = ", ".join(words)
-        parser.add_argument(f"--{name}", type=lambda text: text.split(","), default=words, metavar="A,B", help=listed)
+        parser.add_argument(f"--{name}", type=listed, default=words, metavar="A,B", help=", ".join(words))
     parser.add_argument("--threads", type=int, help="for torch and onnxruntime; by default all")
     parser.add_argument("--time-limit", type=float, default=time_limit, metavar="S", help="seconds for one row")
     parser.add_argument("--markdown-only", action="store_true", help="measure nothing, write the document again")
+
+
+def listed(text: str) -> list[str]:
+    """Words between commas; none of an empty text."""
+    return [word for word in text.split(",") if word]
 
 
 def parsed(parser: argparse.ArgumentParser, choices: dict[str, list[str]]) -> argparse.Namespace:

@@ -23,8 +23,10 @@ from typing import Any
 
 import torch
 
-from benchmarks import peer, speed_stages, step_profile
-from benchmarks.process import options_in_words, read, run_apart, write
+from benchmarks import speed_stages, step_profile
+from benchmarks.peer import speed as peer
+from benchmarks.peer.environment import add_peer, check_peer
+from benchmarks.process import listed, options_in_words, read, run_apart, write
 from benchmarks.rows import ROOT
 from benchmarks.speed_document import document
 from benchmarks.speed_limits import PEER, RUNS, STAGES, STEP, judged
@@ -59,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--networks", type=listed, default=list(CHOSEN), help=", ".join(NETWORKS))
     parser.add_argument("--parts", type=listed, default=[STAGES, STEP], help=", ".join((STAGES, STEP, RUNS)))
-    parser.add_argument("--peer", type=Path, metavar="PYTHON", help="of an environment with model-compression-toolkit")
+    add_peer(parser)
     parser.add_argument("--whole", action="store_true", help="run the recipe, and the peer, to their ends")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda"))
@@ -68,18 +70,12 @@ def arguments() -> argparse.Namespace:
     for option, known in (("networks", NETWORKS), ("parts", (STAGES, STEP, RUNS))):
         if unknown := [word for word in getattr(asked, option) if word not in known]:
             parser.error(f"--{option} {unknown[0]}: choose from {', '.join(known)}.")
+    check_peer(parser, asked)
     if asked.peer is not None:
-        if not asked.peer.is_file():
-            parser.error(f"--peer {asked.peer} is no file: name the python of an environment that has the peer.")
         asked.parts.append(PEER)
     if devices.resolve(asked.device) != devices.CPU and set(asked.parts) & {STEP, PEER}:
         parser.error("A step's profile and --peer are of a CPU: leave them out, or name --device cpu.")
     return asked
-
-
-def listed(text: str) -> list[str]:
-    """Words between commas."""
-    return [word for word in text.split(",") if word]
 
 
 def bring_up_to_date(name: str, part: str, asked: argparse.Namespace, device: torch.device) -> bool:
@@ -120,7 +116,7 @@ def run_of(name: str, asked: argparse.Namespace, device: torch.device) -> dict[s
 
 def peer_of(name: str, asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     subject = subject_of(name, asked.data, device)
-    return peer.measured(subject, name, asked.data, asked.peer.absolute(), whole=asked.whole)
+    return peer.measured(subject, name, asked.data, asked.peer, whole=asked.whole)
 
 
 MEASURE: dict[str, Callable[[str, argparse.Namespace, torch.device], dict[str, Any]]] = {

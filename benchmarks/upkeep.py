@@ -14,16 +14,20 @@ from zeroq.options import Options
 TIME_LIMIT = 5400  # seconds for one row
 
 
-class Measurable(Kept, Protocol):
-    """A row that is measured in a process of its own."""
-
-    MEASURED_BY: ClassVar[str]  # the module that does it
+class Asked(Kept, Protocol):
+    """A row that is asked for by its network and setting."""
 
     @property
     def network(self) -> str: ...
 
     @property
     def setting(self) -> str: ...
+
+
+class Measurable(Asked, Protocol):
+    """A row that is measured in a process of its own."""
+
+    MEASURED_BY: ClassVar[str]  # the module that does it
 
     def options(self, **further: Any) -> Options: ...
 
@@ -32,6 +36,7 @@ class Measurable(Kept, Protocol):
         """What tells the row from all others of its kind: words of the module, in this order, and of the row's file."""
 
 
+AnyAsked = TypeVar("AnyAsked", bound=Asked)
 AnyRow = TypeVar("AnyRow", bound=Measurable)
 
 
@@ -48,11 +53,26 @@ def measure_rows(
     refresh: writes the document that the rows are for, after each and in the end.  summary: a line on a new result.
     code: hash of the program that a row's result is of, by default that of the method.
     """
+
+    def bring(row: AnyRow, title: str) -> bool:
+        key = row.key(method_code() if code is None else code(row))
+        measure = partial(measured, row.MEASURED_BY, list(row.facts.values()), asked)
+        return renewed(title, row.file, row.facts | {"key": key}, measure, refresh, summary)
+
+    return renew_rows(rows, asked, refresh, bring)
+
+
+def renew_rows(
+    rows: Iterable[AnyAsked], asked: argparse.Namespace, refresh: Callable[[], None],
+    bring: Callable[[AnyAsked, str], bool],
+) -> int:  # fmt: skip
+    """`measure_rows` for rows that are measured in another way.
+
+    bring: brings one up to date, given it and its title; whether there is a result now.
+    """
     chosen = [row for row in rows if row.network in asked.networks and row.setting in asked.settings]
     failures = 0
     for number, row in enumerate([] if asked.markdown_only else chosen, 1):
-        title, key = f"{number}/{len(chosen)} {row.name}", row.key(method_code() if code is None else code(row))
-        measure = partial(measured, row.MEASURED_BY, list(row.facts.values()), asked)
-        failures += not renewed(title, row.file, row.facts | {"key": key}, measure, refresh, summary)
+        failures += not bring(row, f"{number}/{len(chosen)} {row.name}")
     refresh()
     return 1 if failures else 0

@@ -23,6 +23,7 @@ from benchmarks.document import (
     kept,
     machine,
     near_float,
+    succeeded,
     table,
     versus_float,
 )
@@ -78,8 +79,7 @@ def write_document() -> None:
 
 def document(found: Mapping[Row, Record], stale: Collection[Row]) -> str:
     """found: what each row's file holds.  stale: rows whose result no longer holds."""
-    results = Results({row: record for row, record in found.items() if record["error"] is None}, frozenset(stale))
-    failures = {row: str(record["error"]) for row, record in found.items() if record["error"] is not None}
+    results, failures = succeeded(found, stale)
     parts = [HEAD, machine(results.records.values()), *accuracy(results), *beside(results), *sources(results)]
     return "\n\n".join(part.strip() for part in [*parts, *failed(failures)] if part) + "\n"
 

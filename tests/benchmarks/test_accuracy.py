@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import rows
+from benchmarks import accuracy, rows
 from benchmarks.document import document
 from benchmarks.halves import CONFIRMATION, SELECTION, calibration, even_and_odd, halves
 from benchmarks.limits import against_float, in_integers, size_kept
 from benchmarks.measure import from_hex, measure, to_hex
 from benchmarks.process import measured
 from benchmarks.rows import DISTILLED, MIXED, RANDOM, REAL, W4, W8, W8_NOT_PORTABLE, Row
+from tests.benchmarks.peer.test_section import peer
 from zeroq.models import load_model
 from zeroq.models.digits import load_test_split
 from zeroq.options import Options
@@ -102,6 +104,68 @@ def line_of(text: str, title: str) -> list[str]:
 
 def test_document_without_results_says_so() -> None:
     assert "Nothing was measured yet." in document({}, set())
+
+
+def test_a_row_of_the_toolkit_is_measured_once_for_its_iterations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[dict[str, Any]] = []
+    found = {name: value for name, value in peer(8).items() if name not in ("key", "error")}
+
+    def run_in(
+        python: Path, module: str, words: list[str], data: Path, **options: Any
+    ) -> tuple[dict[str, Any], str | None]:
+        calls.append({"python": python, "module": module, "words": words, **options})
+        return ({}, "no toolkit") if len(calls) == 1 else (found, None)
+
+    monkeypatch.setattr(accuracy, "run_in", run_in)
+    monkeypatch.setattr(accuracy, "DOCUMENT", tmp_path / "benchmarks.md")
+    monkeypatch.setattr(rows, "RESULTS", tmp_path / "ours")
+    monkeypatch.setattr(accuracy.peer_rows, "RESULTS", tmp_path / "peer")
+    (tmp_path / "networks").mkdir()
+    given = f"accuracy --data {tmp_path} --images  --settings w8a8 --networks resnet20_cifar10,etinynet".split(" ")
+    peer_asked = ["--peer", sys.executable, "--threads", "1"]
+
+    def run(*further: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", [*given, *further])
+        return accuracy.main(), (tmp_path / "benchmarks.md").read_text()
+
+    code, without = run()
+    assert code == 0 and "toolkit" not in without and not calls
+    code, text = run(*peer_asked)
+    assert code == 1 and "| resnet20_cifar10-w8a8 | no toolkit |" in text
+    code, text = run(*peer_asked)
+    assert code == 0 and "## Beside model-compression-toolkit" in text and "| 500 |" in text and STALE not in text
+    assert run(*peer_asked) == (0, text) and run("--markdown-only") == (0, text) and len(calls) == 2
+    code, text = run(*peer_asked, "--peer-iterations", "60")
+    assert code == 0 and "| 60 of 500 |" in text and STALE not in text
+    assert [call.pop("iterations") for call in calls] == [500, 500, 60]
+    words = ["resnet20_cifar10", "w8a8"]
+    asked_for = {"python": Path(sys.executable), "module": "benchmarks.peer.measure", "words": words, "threads": 1}
+    assert calls == [asked_for] * 3
+    assert "1/1 resnet20_cifar10-w8a8, toolkit: still holds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--peer", "nowhere/python"], "--peer nowhere/python is no file: name the python of an environment that has"),
+        (["--peer-iterations", "0"], "--peer-iterations 0: images take 1 or more."),
+        (["--images", "fake"], "--images fake: choose from distilled, real, random."),
+    ],
+)
+def test_a_word_that_cannot_be_is_refused(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["accuracy", "--data", str(tmp_path), "--markdown-only", *words])
+    monkeypatch.setattr(accuracy, "DOCUMENT", tmp_path / "benchmarks.md")
+    with pytest.raises(SystemExit, match="2"):
+        accuracy.main()
+    assert message in capsys.readouterr().err
 
 
 def test_a_failure_and_a_time_limit_are_results_without_paths(tmp_path: Path) -> None:

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from benchmarks import recipe
-from benchmarks.process import options_in_words, run_apart
+from benchmarks.peer.environment import run_in
+from benchmarks.peer.toolkit import ITERATIONS
 from benchmarks.speed_stages import ours_distilled, timed
 from benchmarks.speed_subject import Subject, quality, reference_of, sensitivities
 from zeroq import devices
 from zeroq.numbers.tensor_file import read_tensor_file
 
-ITERATIONS = 500  # the toolkit's own
 PROBED = 5  # iterations that tell how long one takes
-TIME_LIMIT = 6 * 3600  # seconds of one process
 
 
 class PeerError(Exception):
@@ -67,10 +66,10 @@ def generated(name: str, data: Path, python: Path, iterations: int) -> tuple[Ten
     """The toolkit's images of a network, and what its process says of them. Raises PeerError."""
     with tempfile.TemporaryDirectory(prefix="benchmark-peer-") as folder:
         tensors = Path(folder) / "images.safetensors"
-        given = {"images": recipe.IMAGES, "iterations": iterations, "threads": torch.get_num_threads()}
-        words = [name, "--data", str(data.resolve()), "--tensors", str(tensors), *options_in_words(given)]
-        places = {"DATA": data.resolve(), "PEER": python.parent.parent}
-        found, error = run_apart("benchmarks.peer_row", words, TIME_LIMIT, places, python)
+        found, error = run_in(
+            python, "benchmarks.peer.images", [name], data,
+            tensors=tensors, images=recipe.IMAGES, iterations=iterations, threads=torch.get_num_threads(),
+        )  # fmt: skip
         if error is not None:
             raise PeerError(f"The peer's environment gave no images of {name}: {error}")
         return read_tensor_file(tensors)[0]["images"], found
