@@ -77,8 +77,8 @@ def renewed(
     """Measure a row unless its result still holds; whether there is a result now. A failed row is tried again.
 
     facts: what the file says of the row beside what is measured, its "key" among them; files of benchmarks that stop at
-    a failure may say nothing of an "error".  then: writes the document that
-    the row is for.  summary: a line on a new result.
+    a failure may say nothing of an "error".
+    then: writes the document that the row is for.  summary: a line on a new result.
     """
     known = read(file)
     if known is not None and known["key"] == facts["key"] and known.get("error") is None:

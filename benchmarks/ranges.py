@@ -12,7 +12,6 @@ import argparse
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from torch import Tensor
 
 from benchmarks.document import NOTHING, table
 from benchmarks.halves import CONFIRMATION, SELECTION, batches, halves, spread
-from benchmarks.process import add_common, parsed, read, renewed
+from benchmarks.process import add_common, parsed, read
 from benchmarks.rows import CACHE, FAMILIES, ROOT, key_of, method_code
 from benchmarks.task_rows import NETWORKS as TASKS_OF
-from zeroq import devices
+from benchmarks.upkeep import renew_networks
 from zeroq.accuracy import model_subject
 from zeroq.candidates import Images, divergence_of, outputs
 from zeroq.evaluate import TASKS
@@ -65,18 +64,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.ranges", description=(__doc__ or "").split("\n")[0])
     add_common(parser, CHOICES, 0.0)
     asked = parsed(parser, CHOICES)
-    with devices.threads(asked.threads):
-        for name in () if asked.markdown_only else asked.networks:
-            facts = {"network": name, "key": key_for(name, method_code()), "cpu": devices.processor()}
-            one = partial(measured, name, asked.data, asked.threads)
-            renewed(name, RESULTS / f"{name}.json", facts, one, write_document, summary)
-    write_document()
+    renew_networks(asked, RESULTS, lambda name: key_for(name, method_code()), measured, write_document, "bits")
     return 0
-
-
-def summary(record: dict[str, Any]) -> str:
-    """A line on what was measured."""
-    return str(record["bits"])
 
 
 def write_document() -> None:

@@ -12,7 +12,6 @@ import argparse
 import statistics
 import sys
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from torch import Tensor
 
 from benchmarks.document import NOTHING, table
 from benchmarks.halves import CONFIRMATION, SELECTION
-from benchmarks.process import add_common, parsed, read, renewed
+from benchmarks.process import add_common, parsed, read
 from benchmarks.ranges import distilled, pictures_of
 from benchmarks.rows import CACHE, FAMILIES, ROOT, key_of, method_code
+from benchmarks.upkeep import renew_networks
 from zeroq import devices
 from zeroq.graph import Layer, Network, capture, fold
 from zeroq.graph.walk import Walk
@@ -61,18 +61,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.scales", description=(__doc__ or "").split("\n")[0])
     add_common(parser, CHOICES, 0.0)
     asked = parsed(parser, CHOICES)
-    with devices.threads(asked.threads):
-        for name in () if asked.markdown_only else asked.networks:
-            facts = {"network": name, "key": key_for(name, method_code()), "cpu": devices.processor()}
-            one = partial(measured, name, asked.data, asked.threads)
-            renewed(name, RESULTS / f"{name}.json", facts, one, write_document, summary)
-    write_document()
+    renew_networks(asked, RESULTS, lambda name: key_for(name, method_code()), measured, write_document, "left")
     return 0
-
-
-def summary(record: dict[str, Any]) -> str:
-    """A line on what was measured."""
-    return str(record["left"])
 
 
 def write_document() -> None:

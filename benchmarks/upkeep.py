@@ -1,17 +1,20 @@
-"""Rows of any kind brought up to date, one after another: what the commands that measure rows have in common."""
+"""Rows of any kind brought up to date, one after another: what the commands that measure have in common."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from benchmarks.process import Kept, measured, renewed
 from benchmarks.rows import method_code
+from zeroq import devices
 from zeroq.options import Options
 
 TIME_LIMIT = 5400  # seconds for one row
+Outcome = tuple[dict[str, Any], str | None]  # what was measured, or why nothing was
 
 
 class Asked(Kept, Protocol):
@@ -63,9 +66,11 @@ def measure_rows(
 
 
 def renew_rows(
-    rows: Iterable[AnyAsked], asked: argparse.Namespace, refresh: Callable[[], None],
+    rows: Iterable[AnyAsked],
+    asked: argparse.Namespace,
+    refresh: Callable[[], None],
     bring: Callable[[AnyAsked, str], bool],
-) -> int:  # fmt: skip
+) -> int:
     """`measure_rows` for rows that are measured in another way.
 
     bring: brings one up to date, given it and its title; whether there is a result now.
@@ -76,3 +81,24 @@ def renew_rows(
         failures += not bring(row, f"{number}/{len(chosen)} {row.name}")
     refresh()
     return 1 if failures else 0
+
+
+def renew_networks(
+    asked: argparse.Namespace,
+    results: Path,
+    key: Callable[[str], str],
+    measure: Callable[[str, Path, int | None], Outcome],
+    refresh: Callable[[], None],
+    entry: str,
+) -> None:
+    """A result for each network that was asked for, measured in this process, then the document.
+
+    key: of everything that decides a network's result.  measure: given its name, the data and the threads.
+    entry: of a new result, what is printed.
+    """
+    with devices.threads(asked.threads):
+        for name in () if asked.markdown_only else asked.networks:
+            facts = {"network": name, "key": key(name), "cpu": devices.processor()}
+            one = partial(measure, name, asked.data, asked.threads)
+            renewed(name, results / f"{name}.json", facts, one, refresh, lambda record: str(record[entry]))
+    refresh()

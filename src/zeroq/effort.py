@@ -20,7 +20,7 @@ class Effort:
     widths: tuple[int, ...]
 
 
-EFFORTS = {  # distillation: 9, 37 and 148 units
+EFFORTS = {  # what they take: docs/performance.md
     "fast": Effort(32, 12, 64, (2, 4, 8)),
     "balanced": Effort(64, 24, 64, (2, 4, 8)),
     "best": Effort(256, 24, 192, (2, 3, 4, 5, 6, 8)),

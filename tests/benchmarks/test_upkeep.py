@@ -13,7 +13,7 @@ from benchmarks.process import read, results_of
 from benchmarks.recipe_rows import DFQ, RecipeRow
 from benchmarks.rows import DISTILLED, MIXED, W8, Row
 from benchmarks.task_rows import TaskRow
-from benchmarks.upkeep import Measurable, measure_rows
+from benchmarks.upkeep import Measurable, measure_rows, renew_networks
 
 WORDS: dict[Measurable, list[str]] = {  # of the row's process
     Row("etinynet", MIXED, DISTILLED): ["benchmarks.measure", "etinynet", MIXED, DISTILLED],
@@ -69,3 +69,27 @@ def test_rows_that_were_not_asked_for_are_left_alone_and_the_code_may_be_a_row_s
     record = read(row.file)
     assert record is not None and record["key"] == row.key("etinynet")
     assert not other.file.exists() and not third.file.exists()
+
+
+def test_each_network_is_measured_here_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = argparse.Namespace(networks=["one", "two"], data=tmp_path, threads=1, markdown_only=False)
+    measured: list[str] = []
+    documents: list[int] = []
+
+    def measure(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any], None]:
+        assert (data, threads) == (tmp_path, 1)
+        measured.append(name)
+        return {"found": f"all of {name}"}, None
+
+    def renew(code: str) -> None:
+        renew_networks(asked, tmp_path, lambda name: name + code, measure, lambda: documents.append(1), "found")
+
+    renew("a")
+    assert "two: 0 s\n    all of two\n" in capsys.readouterr().out
+    renew("a")
+    assert measured == ["one", "two"] and len(documents) == 2 + 1 + 1
+    renew("b")
+    assert measured == ["one", "two"] * 2
+    asked.markdown_only = True
+    renew("c")
+    assert len(measured) == 4 and read(tmp_path / "one.json")["key"] == "oneb"  # type: ignore[index]
