@@ -11,7 +11,7 @@ import torch
 
 import zeroq.candidates
 from tests.runs import QUICK, loaded, prepare_once
-from zeroq.candidates import ERRORS, MEANS, NOTHING, Candidates, Images, compare, outputs
+from zeroq.candidates import ERRORS, MEANS, METHOD, Candidates, Images, compare, outputs
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.preparation import Prepared
@@ -103,10 +103,21 @@ def test_a_misfit_is_the_divergence_on_held_out_images_and_on_noise(prepared: Pr
 
 def test_corrections_differ(candidates: Candidates) -> None:
     setting = BitSetting(dict.fromkeys(candidates.prepared.plan.widths, 4))
-    kinds = {each: candidates.settled(setting, each) for each in (ERRORS, MEANS, NOTHING)}
-    for name in setting.bits:
-        assert kinds[NOTHING][name].bias is None and kinds[MEANS][name].bias is not None
-    assert any(not torch.equal(kinds[ERRORS][name].integers, kinds[MEANS][name].integers) for name in setting.bits)
+    errors, means = (candidates.settled(setting, each) for each in (ERRORS, MEANS))
+    assert all(kind[name].bias is not None for kind in (errors, means) for name in setting.bits)
+    assert any(not torch.equal(errors[name].integers, means[name].integers) for name in setting.bits)
+
+
+def test_layers_rounded_alone_are_those_that_sensitivities_are_measured_with(prepared: Prepared) -> None:
+    """Whether these are there already, as in a run, or not, as in one that is resumed."""
+    setting = BitSetting(dict.fromkeys(prepared.plan.widths, 4))
+    before, after = candidates_of(prepared), candidates_of(prepared)
+    fresh = before.settled(setting, MEANS)
+    kept = {name: by_width[4] for name, by_width in after.rounded(METHOD).items()}
+    assert all(after.settled(setting, MEANS)[name] is kept[name] for name in kept)
+    for name, weight in kept.items():
+        assert torch.equal(fresh[name].integers, weight.integers) and torch.equal(fresh[name].scale, weight.scale)
+        assert weight.bias is not None and torch.equal(fresh[name].bias, weight.bias)  # type: ignore[arg-type]
 
 
 def test_what_was_rounded_goes_with_its_run(prepared: Prepared) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.runs import QUICK
-from zeroq.candidates import ERRORS, MEANS, NOTHING
+from zeroq.candidates import ERRORS, MEANS
 from zeroq.final_network import chosen_correction, keeps_peak
 from zeroq.models.resolve import from_module
 from zeroq.options import Options
@@ -16,16 +16,10 @@ from zeroq.simulate.outputs import output_quantizers
 
 
 @pytest.mark.parametrize(
-    ("errors", "means", "nothing", "expected"),
-    [
-        (0.9, 1.0, 2.0, ERRORS), (1.1, 1.0, 2.0, MEANS), (1.1, 1.0, 0.9, NOTHING), (0.5, 1.0, 0.4, NOTHING),
-        (0.0, 0.0, 0.0, ERRORS), (1.0, 0.5, 0.5, MEANS),
-    ],
-)  # fmt: skip
-def test_the_correction_is_that_of_the_least_misfit(
-    errors: float, means: float, nothing: float, expected: str
-) -> None:
-    assert chosen_correction({ERRORS: errors, MEANS: means, NOTHING: nothing}) == expected
+    ("errors", "means", "expected"), [(0.9, 1.0, ERRORS), (1.1, 1.0, MEANS), (0.0, 0.0, ERRORS)]
+)
+def test_the_correction_is_that_of_the_least_misfit(errors: float, means: float, expected: str) -> None:
+    assert chosen_correction({ERRORS: errors, MEANS: means}) == expected
 
 
 @pytest.mark.parametrize(("asked", "allowed"), [(0.001, False), (0.0024, True), (None, True)])

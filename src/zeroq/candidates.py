@@ -28,7 +28,8 @@ from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, qu
 from zeroq.simulate.placement import quantizer_bits
 
 METHOD = "gptq"
-ERRORS, MEANS, NOTHING = "errors", "means", "nothing"  # what rounding corrects beside its own errors
+# What is corrected by rounding: errors of the layers before as well, or of a layer's own the mean alone.
+ERRORS, MEANS = "errors", "means"
 Weights = Mapping[str, IntegerWeight]  # by layer
 OnStep = Callable[[int, int], None]  # done, total
 HELD_OUT = 4  # one image of so many is held out from all fitting
@@ -108,15 +109,20 @@ class Candidates:
         return self._by_method[method]
 
     def settled(self, setting: BitSetting, correction: str = ERRORS, on_step: OnStep | None = None) -> Weights:
-        """By layer, one layer after another, each on what those before it give; by this process alone."""
+        """By layer: with ERRORS one after another, each on what those before it give, with MEANS each alone, as
+        `rounded` has it; by this process alone.
+        """
         key = self.key(setting, correction)
         if key not in self._settled:
             widths = {name: (bits,) for name, bits in setting.bits.items()}
-            reference = self.prepared.folded if correction == ERRORS else None
-            rounded = self.round(
-                widths, method=METHOD, correct=correction != NOTHING, reference=reference, on_step=on_step
-            )
-            self._settled[key] = {name: by_width[setting[name]] for name, by_width in rounded.items()}
+            rounded = self._by_method.get(METHOD) if correction == MEANS else None
+            if rounded is None:
+                settle = correction == ERRORS
+                rounded = self.round(
+                    widths, method=METHOD, settle=settle, correct=True,
+                    reference=self.prepared.folded if settle else None, on_step=on_step,
+                )  # fmt: skip
+            self._settled[key] = {name: rounded[name][bits] for name, bits in setting.bits.items()}
         return self._settled[key]
 
     def key(self, setting: BitSetting, correction: str) -> tuple[Any, ...]:
@@ -205,9 +211,9 @@ class Candidates:
         return self.divergence(network) + beside
 
     def divergence_at(self, setting: BitSetting) -> float:
-        """Of the whole quantized network with a setting."""
+        """Of the whole quantized network with a setting, each layer rounded alone."""
         candidates = self.at(setting)
-        return candidates.divergence(candidates.network(candidates.settled(setting)))
+        return candidates.divergence(candidates.network(candidates.settled(setting, MEANS)))
 
     @cached_property
     def reference(self) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zeroq.allocate import budget_in_activation_bits
-from zeroq.candidates import ERRORS, MEANS, METHOD, NOTHING, Candidates, Weights
+from zeroq.candidates import ERRORS, MEANS, METHOD, Candidates, Weights
 from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.numbers.values import BitSetting
 from zeroq.preparation import Prepared
@@ -15,7 +15,7 @@ from zeroq.simulate.idle import without_idle
 from zeroq.simulate.outputs import output_quantizers, without
 from zeroq.simulate.peak import memory_of
 
-CORRECTED = {MEANS: f"{METHOD}, means corrected", ERRORS: f"{METHOD}, errors corrected", NOTHING: METHOD}
+CORRECTED = {ERRORS: f"{METHOD}, errors corrected", MEANS: f"{METHOD}, means corrected"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Final:
 def final_network(
     candidates: Candidates, setting: BitSetting, weight_only: tuple[str, ...], on_step: Callable[[int, int], None]
 ) -> Final:
-    """Every layer rounded in order, with what of the corrections helps; every process is to ask.
+    """All layers rounded with the correction that helps; every process is to ask.
 
     weight_only: layers that compute in floating point with what their integers stand for.
     """
@@ -42,7 +42,7 @@ def final_network(
 
 def chosen_correction(misfits: Mapping[str, float]) -> str:
     """The correction of the least misfit; of equals the one that corrects more."""
-    return min((ERRORS, MEANS, NOTHING), key=misfits.__getitem__)
+    return min((ERRORS, MEANS), key=misfits.__getitem__)
 
 
 def with_finer_outputs(

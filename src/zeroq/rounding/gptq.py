@@ -90,17 +90,20 @@ def fix_columns(
     columns, error: [groups, columns, filters].  integers: with one column more, of zeros.
     carry: [groups, columns, columns].  neighbour: of each column, [groups, columns].  limit: on pairs, None for none.
     """
-    every = torch.arange(len(target), device=target.device)
-    stop = start + target.shape[1]
-    for column in range(stop - 1, start - 1, -1):
-        share, missed = carry[:, column + 1 : stop, column, None], error[:, column + 1 : stop]
-        wanted = target[:, column - start] + (share.transpose(1, 2) @ missed).squeeze(1)
-        fixed = wanted.div_(scale).round_().clamp_(grid.low, grid.high)  # numbers.grid.quantize in place
+    every = torch.arange(len(target), device=target.device)[:, None]
+    width, scale = target.shape[1], scale[:, None]
+    here = slice(start, start + width)
+    share, missed = carry[:, here, here].transpose(1, 2).contiguous(), error[:, here]
+    # Cut once: of what a column takes, making views of it one by one is the greater part.
+    targets, own, errors, found = (each.split(1, 1) for each in (target, columns[:, here], missed, integers[:, here]))
+    for column in range(width - 1, -1, -1):
+        behind = slice(column + 1, width)
+        wanted = torch.baddbmm(targets[column], share[:, column : column + 1, behind], missed[:, behind])
+        fixed = torch.div(wanted, scale, out=found[column]).round_().clamp_(grid.low, grid.high)
         if limit is not None:
-            beside = integers[every, neighbour[:, column]]
-            fixed = torch.clamp(fixed, -limit - beside, limit - beside)
-        integers[:, column] = fixed
-        torch.sub(columns[:, column], fixed.mul_(scale), out=error[:, column])
+            beside = integers[every, neighbour[:, start + column, None]]
+            fixed.copy_(torch.clamp(fixed, -limit - beside, limit - beside))
+        torch.addcmul(own[column], fixed, scale, value=-1, out=errors[column])
 
 
 def fastest_for(carry: Tensor) -> Callable[..., None]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, fx
@@ -56,43 +57,43 @@ class Sums:
             torch.zeros(groups, filters, device=device), torch.zeros(groups, filters, columns, device=device),
         )  # fmt: skip
 
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(
-            self.inputs + other.inputs, self.squares + other.squares, self.outputs + other.outputs,
-            self.products + other.products, self.weight + other.weight,
-        )  # fmt: skip
-
     def add(self, rows: Tensor, outputs: Tensor | None, share: float) -> None:
         """Take in rows [groups, rows, columns] and [groups, rows, filters], each standing for `share` of them."""
         self.weight += rows.shape[1] * share
         self.inputs.add_(rows.sum(1), alpha=share)
         for start in range(0, rows.shape[2], BLOCK):
             left = rows[:, :, start : start + BLOCK].transpose(1, 2)
-            self.squares[:, start : start + BLOCK, start:].add_(left @ rows[:, :, start:], alpha=share)
+            self.squares[:, start : start + BLOCK, start:].baddbmm_(left, rows[:, :, start:], alpha=share)
         if outputs is not None:
             self.outputs.add_(outputs.sum(1), alpha=share)
-            self.products.add_(outputs.transpose(1, 2) @ rows, alpha=share)
+            self.products.baddbmm_(outputs.transpose(1, 2), rows, alpha=share)
 
-    def moments(self, shift: Tensor, output_shift: Tensor) -> Moments:
-        """What the sums say, the shift added again."""
-        weight = max(self.weight, 1.0)
-        inputs, outputs = self.inputs / weight, self.outputs / weight
-        upper = self.squares.triu() / weight
-        squares = upper + upper.triu(1).transpose(1, 2)
-        return Moments(
-            input_mean=inputs + shift,
-            covariance=squares - inputs[:, :, None] * inputs[:, None, :],
-            output_mean=outputs + output_shift,
-            cross=self.products / weight - outputs[:, :, None] * inputs[:, None, :],
-        )
+
+def moments_of(parts: Sequence[Sums], shift: Tensor, output_shift: Tensor) -> Moments:
+    """What the sums over some rows and over others say together, the shift added again."""
+    weight = max(sum(part.weight for part in parts), 1.0)
+
+    def mean(name: str) -> Tensor:
+        first, *others = (getattr(part, name) for part in parts)
+        found = first / weight
+        for other in others:
+            found.add_(other, alpha=1 / weight)
+        return found
+
+    inputs, outputs, covariance, cross = map(mean, ("inputs", "outputs", "squares", "products"))
+    covariance.baddbmm_(inputs[:, :, None], inputs[:, None, :], alpha=-1)
+    for start in range(BLOCK, covariance.shape[1], BLOCK):
+        covariance[:, start : start + BLOCK, :start] = covariance[:, :start, start : start + BLOCK].transpose(1, 2)
+    cross.baddbmm_(outputs[:, :, None], inputs[:, None, :], alpha=-1)
+    return Moments(inputs + shift, covariance, outputs + output_shift, cross)
 
 
 class MomentSum:
     """Moments of the inputs that a layer's filters meet, at all of its sites, and of the outputs wanted there.
 
     Of an image with more positions than `rows_per_image`, that many are drawn (the same ones in every run, however
-    the images are split into batches) and stand for all. Images are counted site by site; every third one is summed
-    apart, so that what is fitted on the others can be checked on it.
+    the images are split into batches) and stand for all. Images are counted site by site; where outputs are wanted,
+    every third one is summed apart, so that what is fitted on the others can be checked on it.
     """
 
     def __init__(
@@ -109,7 +110,8 @@ class MomentSum:
         least, most = ROWS_PER_IMAGE
         self.rows_per_image = rows_per_image or max(least, min(self.columns, most))
         self.filters = layer.shape[0] // layer.groups if outputs else 0
-        self.fitted, self.checked = (Sums.empty(layer.groups, self.filters, self.columns, device) for _ in range(2))
+        empty = partial(Sums.empty, layer.groups, self.filters, self.columns, device)
+        self.fitted, self.checked = empty(), empty() if outputs else None
         self.shift: tuple[Tensor, Tensor] | None = None
         self.images: dict[str, int] = {}
         self.generator = torch.Generator().manual_seed(0)
@@ -165,6 +167,9 @@ class MomentSum:
         shift, output_shift = self.shifts(rows, wanted)
         rows = rows - shift[:, None]
         wanted = None if wanted is None else wanted - output_shift[:, None]
+        if self.checked is None:
+            self.fitted.add(rows, wanted, total / taken)
+            return
         checking = (torch.arange(first, first + images) % FOLDS == FOLDS - 1).repeat_interleave(taken)
         for sums, mask in ((self.fitted, ~checking), (self.checked, checking)):
             if mask.any():
@@ -185,17 +190,17 @@ class MomentSum:
 
     def moments(self) -> Moments:
         """Over everything that was taken in."""
-        return self.of(self.fitted + self.checked)
+        return self.of(self.fitted) if self.checked is None else self.of(self.fitted, self.checked)
 
     def halves(self) -> tuple[Moments, Moments]:
         """Over the images to fit on, and over those to check on; the same twice where none is to be checked on."""
         fitted = self.of(self.fitted)
-        return fitted, self.of(self.checked) if self.checked.weight else fitted
+        return fitted, self.of(self.checked) if self.checked is not None and self.checked.weight else fitted
 
-    def of(self, sums: Sums) -> Moments:
+    def of(self, *parts: Sums) -> Moments:
         """Moments of some of the sums."""
-        nothing = torch.zeros_like(sums.inputs), torch.zeros_like(sums.outputs)
-        return sums.moments(*(self.shift or nothing))
+        nothing = torch.zeros_like(parts[0].inputs), torch.zeros_like(parts[0].outputs)
+        return moments_of(parts, *(self.shift or nothing))
 
 
 def windows(padded: Tensor, kernel: tuple[int, ...], stride: list[int], dilation: list[int]) -> Tensor:
