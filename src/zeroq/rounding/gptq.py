@@ -56,7 +56,8 @@ def fixed(
     count = filters.shape[2]
     order, carry = columns.order, columns.carry
     place = torch.argsort(order, dim=1)
-    weights = torch.take_along_dim(filters.transpose(1, 2), order[..., None], dim=1)  # [groups, columns, filters]
+    every = torch.arange(len(order), device=order.device)[:, None]
+    weights = filters.transpose(1, 2)[every, order]  # [groups, columns, filters]
     integers = weights.new_zeros(weights.shape[0], count + 1, weights.shape[2])  # the last: neighbour of an odd column
     error = torch.zeros_like(weights)
     neighbour = torch.cat([place, torch.full_like(place[:, :1], count)], dim=1).gather(1, order ^ 1)
@@ -69,7 +70,7 @@ def fixed(
         fix(target, weights, scale, carry, integers, error, neighbour, start, grid, PAIR_LIMIT if limited else None)
         roots = target - own + share @ error[:, start:stop]
         left += torch.einsum("gcf,gcf,gc->gf", roots, roots, columns.pivots[:, start:stop])
-    return torch.take_along_dim(integers, place[..., None], dim=1).transpose(1, 2), left
+    return integers[every, place].transpose(1, 2), left
 
 
 def fix_columns(
