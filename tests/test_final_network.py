@@ -15,9 +15,7 @@ from zeroq.preparation import prepare
 from zeroq.simulate.outputs import output_quantizers
 
 
-@pytest.mark.parametrize(
-    ("errors", "means", "expected"), [(0.9, 1.0, ERRORS), (1.1, 1.0, MEANS), (0.0, 0.0, ERRORS)]
-)
+@pytest.mark.parametrize(("errors", "means", "expected"), [(0.9, 1.0, ERRORS), (1.1, 1.0, MEANS), (0.0, 0.0, ERRORS)])
 def test_the_correction_is_that_of_the_least_misfit(errors: float, means: float, expected: str) -> None:
     assert chosen_correction({ERRORS: errors, MEANS: means}) == expected
 

@@ -296,7 +296,7 @@ def rounding_of(layer: Layer, source: str, kept: Sequence[Mapping[str, int]]) ->
     return Rounding(
         live=max(quantized[source], quantized[layer.sites[0]]) + floating[layer.sites[0]],
         moments=4 * layer.groups * columns**2,
-        patches=4 * layer.groups * columns * ROWS_PER_IMAGE[1],
+        patches=4 * layer.groups * columns * ROWS_PER_IMAGE,
     )
 
 

@@ -167,6 +167,16 @@ def test_a_constant_input_has_no_variance_whatever_its_size() -> None:
     assert total.moments().covariance.abs().max() < 1e-6
 
 
+def test_without_outputs_all_images_are_summed_together() -> None:
+    inputs = torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    network = capture(nn.Linear(3, 2), inputs[:2])
+    together, apart = (MomentSum(network.layers[0], outputs=outputs) for outputs in (False, True))
+    for total in (together, apart):
+        total.add(network.node(network.layers[0].sites[0]), inputs)
+    assert together.checked is None
+    torch.testing.assert_close(together.moments().covariance, apart.moments().covariance)
+
+
 def test_few_images_are_checked_on_themselves() -> None:
     network = capture(nn.Linear(3, 2), torch.zeros(2, 3))
     total = MomentSum(network.layers[0])

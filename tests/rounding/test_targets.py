@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 
 from zeroq.graph import capture
 from zeroq.rounding import MomentSum
-from zeroq.rounding.targets import MOST, RIDGES, STRONGER, corrected, error, solution
+from zeroq.rounding.targets import JUDGED, KEPT, MOST, RIDGES, STRONGER, chosen_ridge, corrected, error, solution
 
 
 def noisy(images: int, inputs: int, filters: int, noise: float, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,6 +101,26 @@ def test_where_nothing_is_gained_on_the_images_to_check_on_the_weight_stays() ->
     found = corrected(weight[None], fitted.moments(), checked.moments(), both.moments())
     assert torch.equal(found, weight[None])
     assert not torch.equal(corrected(weight[None], *both.halves(), both.moments()), weight[None])
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_ridge_is_the_strongest_with_nearly_the_best_gain(noise: float, seed: int) -> None:
+    """As all of them tried on all filters have it, where gains rise and fall once."""
+    weight, lossy, wanted = noisy(300, 8, JUDGED, noise=noise, seed=seed)
+    fitted, checked = taken_in(weight, lossy, wanted).halves()
+    own = error(weight[None], checked)
+    gains = {ridge: own - error(solution(weight[None], fitted, ridge), checked) for ridge in RIDGES}
+    near = [ridge for ridge, gain in gains.items() if gain >= KEPT * max(gains.values())]
+    assert chosen_ridge(weight[None], fitted, checked) == (max(near) if max(gains.values()) > 0 else None)
+
+
+def test_some_filters_say_which_ridge() -> None:
+    """Of two sets of filters that follow one another, the first in each pair alone is judged."""
+    weight, lossy, wanted = noisy(300, 8, 2 * JUDGED, noise=1.0)
+    fitted, checked = taken_in(weight, lossy, wanted).halves()
+    judged = [replace(each, cross=each.cross[:, ::2]) for each in (fitted, checked)]
+    assert chosen_ridge(weight[None], fitted, checked) == chosen_ridge(weight[None, ::2], *judged)
 
 
 def test_without_wanted_outputs_or_inputs_the_weight_stays() -> None:

@@ -44,9 +44,7 @@ def round_gptq(
     return fixed(filters, scale, grid, columns, limited=limited)[0]
 
 
-def fixed(
-    filters: Tensor, scale: Tensor, grid: Grid, columns: Elimination, *, limited: bool
-) -> tuple[Tensor, Tensor]:
+def fixed(filters: Tensor, scale: Tensor, grid: Grid, columns: Elimination, *, limited: bool) -> tuple[Tensor, Tensor]:
     """Integers, [groups, filters, columns], and the (w - q)^T H (w - q) that they leave, H damped, [groups, filters].
 
     From the last column to the first, each q_k makes its own square as small as the grid allows:

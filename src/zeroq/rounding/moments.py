@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from zeroq.graph import Layer
 
-ROWS_PER_IMAGE = 64, 128  # at least and at most; between them as many as a filter has columns
+ROWS_PER_IMAGE = 64  # at most
 # Numbers in the patches that exist at a time, or as many as the sum has: on a CPU what the cache takes best.
 PATCHES, GPU_PATCHES = 1 << 20, 1 << 26
 BLOCK = 512  # columns: blocks below the diagonal are not computed
@@ -99,7 +99,7 @@ class MomentSum:
     def __init__(
         self,
         layer: Layer,
-        rows_per_image: int | None = None,
+        rows_per_image: int = ROWS_PER_IMAGE,
         *,
         outputs: bool = True,
         device: torch.device | str = "cpu",
@@ -107,8 +107,7 @@ class MomentSum:
         """outputs: whether any are wanted; otherwise there is no room for products with them.  device: of all."""
         self.layer = layer
         self.columns = math.prod(layer.shape[1:])
-        least, most = ROWS_PER_IMAGE
-        self.rows_per_image = rows_per_image or max(least, min(self.columns, most))
+        self.rows_per_image = rows_per_image
         self.filters = layer.shape[0] // layer.groups if outputs else 0
         empty = partial(Sums.empty, layer.groups, self.filters, self.columns, device)
         self.fitted, self.checked = empty(), empty() if outputs else None
