@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import zeroq.distillation.starts
 from zeroq.distillation.starts import natural_noise, pink, shape_spectrum, starts
 from zeroq.distillation.statistics import InputStatistic
 
@@ -30,6 +31,14 @@ def test_shaping_is_its_own_adjoint() -> None:
     one, other = torch.randn(2, 1, 1, 7, 10, generator=generator())
     left, right = (shape_spectrum(one, 1.0) * other).sum(), (one * shape_spectrum(other, 1.0)).sum()
     assert left.item() == pytest.approx(right.item(), rel=1e-4)
+
+
+def test_images_filtered_some_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.randn(5, 3, 12, 8, generator=generator()).contiguous(memory_format=torch.channels_last)
+    whole = shape_spectrum(values, 1.0)
+    for piece in (1, 2 * 3 * 12 * 8):
+        monkeypatch.setattr(zeroq.distillation.starts, "PIECE", piece)
+        torch.testing.assert_close(shape_spectrum(values, 1.0), whole)
 
 
 def test_images_have_the_inputs_statistic_and_stay_within_bounds() -> None:
