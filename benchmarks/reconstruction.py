@@ -115,7 +115,8 @@ def measured(row: Row, data: Path, steps: int, threads: int | None) -> tuple[dic
         def state(candidates: Candidates, weights: Any) -> dict[str, Any]:
             network = candidates.network(weights)
             sets = {half.role: beside_float(network, half, expected[half.role]) for half in pictures}
-            return {"held_out": candidates.divergence(network), "misfit": candidates.misfit(network), "sets": sets}
+            misfit = candidates.misfit(network)
+            return {"held_out": misfit.held_out, "misfit": misfit.with_noise, "sets": sets}
 
         found = {
             "before": state(candidates, weights),

@@ -11,7 +11,7 @@ import torch
 
 import zeroq.candidates
 from tests.runs import QUICK, loaded, prepare_once
-from zeroq.candidates import ERRORS, MEANS, METHOD, Candidates, Images, compare, outputs
+from zeroq.candidates import ERRORS, MEANS, METHOD, Candidates, Images, Misfit, compare, outputs
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.preparation import Prepared
@@ -94,11 +94,22 @@ def test_weights_are_rounded_on_images_and_their_variants(
 def test_a_misfit_is_the_divergence_on_held_out_images_and_on_noise(prepared: Prepared) -> None:
     plain = candidates_of(prepared)
     network = plain.network(plain.settled(BitSetting(dict.fromkeys(prepared.plan.widths, 4))))
-    assert plain.misfit(network) == plain.divergence(network) > 0
+    held_out = plain.divergence(network)
+    assert plain.misfit(network) == Misfit(held_out, held_out) and held_out > 0
     noise = torch.randn(5, 3, 8, 8)
     judged = replace(plain, images=replace(plain.images, unlike=noise)).misfit(network)
     beside = compare(prepared.meaning, outputs(prepared.folded.run, noise), network, noise)["mean"]
-    assert judged == pytest.approx(plain.divergence(network) + beside)
+    assert judged.held_out == held_out and judged.with_noise == pytest.approx(held_out + beside)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [((1, 2), (2, 3), True), ((1, 3), (2, 2), False), ((2, 1), (1, 2), False), ((1, 2), (1, 3), False)],
+)
+def test_a_misfit_is_less_where_both_measures_are(
+    one: tuple[int, int], other: tuple[int, int], expected: bool
+) -> None:
+    assert Misfit(*one).less(Misfit(*other)) is expected
 
 
 def test_corrections_differ(candidates: Candidates) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tests.runs import QUICK
-from zeroq.candidates import ERRORS, MEANS
+from zeroq.candidates import ERRORS, MEANS, Misfit
 from zeroq.final_network import chosen_correction, keeps_peak
 from zeroq.models.resolve import from_module
 from zeroq.options import Options
@@ -15,9 +15,15 @@ from zeroq.preparation import prepare
 from zeroq.simulate.outputs import output_quantizers
 
 
-@pytest.mark.parametrize(("errors", "means", "expected"), [(0.9, 1.0, ERRORS), (1.1, 1.0, MEANS), (0.0, 0.0, ERRORS)])
-def test_the_correction_is_that_of_the_least_misfit(errors: float, means: float, expected: str) -> None:
-    assert chosen_correction({ERRORS: errors, MEANS: means}) == expected
+@pytest.mark.parametrize(
+    ("errors", "means", "expected"),
+    [((1.0, 2.0), (2.0, 3.0), ERRORS), ((1.0, 2.0), (0.9, 1.9), MEANS), ((1.0, 2.0), (0.9, 2.1), ERRORS),
+     ((1.0, 2.0), (1.1, 1.9), ERRORS), ((0.0, 0.0), (0.0, 0.0), ERRORS)],
+)  # fmt: skip
+def test_means_alone_are_corrected_where_both_measures_say_so(
+    errors: tuple[float, float], means: tuple[float, float], expected: str
+) -> None:
+    assert chosen_correction({ERRORS: Misfit(*errors), MEANS: Misfit(*means)}) == expected
 
 
 @pytest.mark.parametrize(("asked", "allowed"), [(0.001, False), (0.0024, True), (None, True)])

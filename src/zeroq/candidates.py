@@ -75,6 +75,20 @@ class Images:
         return slice_images(self.all, count - count // HELD_OUT, None) if count >= HELD_OUT else self.all
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """Divergences of a network that was fitted. For that, held-out images alone are no judges: they were made like
+    those that it is fitted to.
+    """
+
+    held_out: float
+    with_noise: float  # and on noise, added
+
+    def less(self, other: Misfit) -> bool:
+        """Whether both say so."""
+        return self.held_out < other.held_out and self.with_noise < other.with_noise
+
+
 @dataclass(frozen=True, eq=False)
 class Candidates:
     """Layers rounded at every width that they may have, and whole networks of them; computed when asked, then kept.
@@ -132,7 +146,7 @@ class Candidates:
 
     def tried(
         self, setting: BitSetting, corrections: Sequence[str], on_step: OnStep
-    ) -> dict[str, tuple[Weights, float]]:
+    ) -> dict[str, tuple[Weights, Misfit]]:
         """By correction: settled weights, and the misfit of the network that they make; every process is to ask."""
         for correction in corrections:  # one of the processes may have settled it to verify the setting
             key = self.key(setting, correction)
@@ -140,7 +154,7 @@ class Candidates:
                 if weights is not None:
                     self._settled[key] = weights
 
-        def judged(correction: str) -> tuple[Weights, float]:
+        def judged(correction: str) -> tuple[Weights, Misfit]:
             weights = self.settled(setting, correction, on_step)
             return weights, self.misfit(self.network(weights))
 
@@ -198,17 +212,17 @@ class Candidates:
         """Of a whole network, mean over held-out images."""
         return divergence_of(self.prepared.meaning, self.reference, network, self.images.held_out, self.room.chunk)
 
-    def misfit(self, network: Callable[..., Any]) -> float:
-        """Divergence on held-out images, and on noise.
-
-        For what is fitted, held-out images alone are no judges: they were made like those that it is fitted to.
-        """
+    def misfit(self, network: Callable[..., Any]) -> Misfit:
+        """Of a whole network."""
+        held_out = self.divergence(network)
         if self.images.unlike is None:
-            return self.divergence(network)
+            return Misfit(held_out, held_out)
         chunk = self.room.chunk
         reference = outputs(self.prepared.folded.run, self.images.unlike, chunk)
-        beside = divergence_of(self.prepared.meaning, reference, network, self.images.unlike, chunk)
-        return self.divergence(network) + beside
+        return Misfit(
+            held_out,
+            held_out + divergence_of(self.prepared.meaning, reference, network, self.images.unlike, chunk),
+        )
 
     def divergence_at(self, setting: BitSetting) -> float:
         """Of the whole quantized network with a setting, each layer rounded alone."""

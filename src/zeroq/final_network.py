@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zeroq.allocate import budget_in_activation_bits
-from zeroq.candidates import ERRORS, MEANS, METHOD, Candidates, Weights
+from zeroq.candidates import ERRORS, MEANS, METHOD, Candidates, Misfit, Weights
 from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.numbers.values import BitSetting
 from zeroq.preparation import Prepared
@@ -40,9 +40,9 @@ def final_network(
     return Final(network, CORRECTED[correction], finer)
 
 
-def chosen_correction(misfits: Mapping[str, float]) -> str:
-    """The correction of the least misfit; of equals the one that corrects more."""
-    return min((ERRORS, MEANS), key=misfits.__getitem__)
+def chosen_correction(misfits: Mapping[str, Misfit]) -> str:
+    """The means alone only where both of the measures speak for it."""
+    return MEANS if misfits[MEANS].less(misfits[ERRORS]) else ERRORS
 
 
 def with_finer_outputs(
