@@ -57,10 +57,31 @@ def test_freed_blocks_go_back_at_once() -> None:
     assert taken > 350e6 and left < 50e6 and small == 40
 
 
+KEPT = """
+import torch
+import zeroq.resident as resident
+before = resident.held()
+most = []
+with resident.kept():
+    for _ in range(8):
+        blocks = [torch.ones(12_500_000) for _ in range(8)]
+        most.append(resident.held() - before)
+        del blocks
+    most.append(resident.held() - before)
+print(*most, resident.held() - before)
+"""
+
+
+def test_kept_blocks_serve_the_next_ones_and_go_back_in_the_end() -> None:
+    """Eight blocks of 50 MB, time and again. In a process of its own."""
+    *most, left, after = printed_by(KEPT)
+    assert min(most) > 350e6 and most[-4] == most[-1] == left and after < 50e6
+
+
 def test_systems_without_proc_or_glibc_say_what_they_can(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(resident, "STATUS", tmp_path / "missing")
     monkeypatch.setattr(resident, "RESET", tmp_path / "missing" / "as well")
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
-    with resident.returned():
+    with resident.returned(), resident.kept():
         resident.trim()
     assert resident.held() == resident.peak() == resident.most() > 50e6

@@ -110,7 +110,8 @@ def quantize_model(
     device = devices.resolve(options.device, memory_limit=options.memory_limit)
     ranks = replace(ranks, device=device)
     run = RunDirectory(out, fresh=fresh)
-    bounded = nullcontext if options.memory_limit is None else resident.returned
+    limited = options.memory_limit is not None
+    bounded, unbounded = (resident.returned, nullcontext) if limited else (nullcontext, resident.kept)
     with run if ranks.leads else nullcontext(), devices.threads(options.threads), bounded(), devices.computing(device):
         progress("capture", 0, 1)
         prepared = prepare(model, options)
@@ -124,7 +125,8 @@ def quantize_model(
         prepared = latency.with_latencies(prepared, times)
         plan = ranks.led(lambda _: plan.kept(run, options.memory_limit))
         stages = Stages(run, prepared, progress, plan.amounts, ranks, device)
-        images = stages.distil()
+        with unbounded():
+            images = stages.distil()
         own = images.to(device)
         ranges = stages.ranges(own)
         room = plan.amounts.room(out)
