@@ -60,6 +60,21 @@ def test_bf16_is_taken_where_it_is_faster_and_where_it_was_asked_for(
     assert choose_precision(network, "bf16")[0] == Precision(torch.bfloat16)
 
 
+def test_a_second_step_is_taken_where_the_first_leaves_a_doubt(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {
+        "fp32 channels-last": 0.8,
+        "fp32 channels-first": 1.0,
+        "bf16 channels-last": 0.3,
+        "bf16 channels-first": 0.33,
+    }
+    taken = pretend(monkeypatch, table)
+    choose_precision(network)
+    later = [name for name, images in taken if images > 1]
+    assert [later.count(name) for name in table] == [2, 1, 2, 2]
+
+
 def test_an_unknown_precision_is_refused(network: Network) -> None:
     with pytest.raises(OptionError, match="Precision 'fp16' is unknown: choose auto, fp32 or bf16"):
         choose_precision(network, "fp16")

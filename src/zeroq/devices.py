@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -17,8 +18,9 @@ from zeroq.errors import OptionError
 from zeroq.graph import Network, replay
 
 CPU = torch.device("cpu")
-PROBE_IMAGES, PROBE_STEPS = 4, 2
+PROBE_IMAGES = 4
 HOPELESS, COSTLY = 4.0, 1.0  # a first step of one image so many times as long as the best, and of so many seconds
+CLEARLY = 1.2  # a later step so many times as long as the best: no further one is taken
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def choose_precision(
 
     The first step of each, which also chooses kernels, has one image: bf16 without hardware for it takes 10 to 24
     times as long as fp32 (with it less), and nothing more is spent on it then.
-    asked: "auto", "fp32" or "bf16".  images: of the steps behind the first.
+    asked: "auto", "fp32" or "bf16".  images: of the one or two steps behind the first.
     Seconds: per image, by "fp32 channels-last" and so on.
     """
     if asked != "auto" and asked not in DTYPES:
@@ -81,10 +83,13 @@ def choose_precision(
         if seconds and first > COSTLY and first > HOPELESS * min(seconds.values()):
             hopeless.add(candidate.dtype)
             seconds[candidate] = first
-        else:
-            seconds[candidate] = min(step_seconds(network, candidate, images) for _ in range(PROBE_STEPS))
-    best = min(seconds, key=lambda candidate: seconds[candidate])
-    return best, {f"{candidate.name} {candidate.layout}": taken for candidate, taken in seconds.items()}
+            continue
+        best = min(seconds.values(), default=math.inf)
+        seconds[candidate] = step_seconds(network, candidate, images)
+        if seconds[candidate] < CLEARLY * best:
+            seconds[candidate] = min(seconds[candidate], step_seconds(network, candidate, images))
+    fastest = min(seconds, key=lambda candidate: seconds[candidate])
+    return fastest, {f"{candidate.name} {candidate.layout}": taken for candidate, taken in seconds.items()}
 
 
 def step_seconds(network: Network, precision: Precision, images: int) -> float:

@@ -110,9 +110,8 @@ def quantize_model(
     device = devices.resolve(options.device, memory_limit=options.memory_limit)
     ranks = replace(ranks, device=device)
     run = RunDirectory(out, fresh=fresh)
-    limited = options.memory_limit is not None
-    bounded, unbounded = (resident.returned, nullcontext) if limited else (nullcontext, resident.kept)
-    with run if ranks.leads else nullcontext(), devices.threads(options.threads), bounded(), devices.computing(device):
+    memory = resident.kept if options.memory_limit is None else resident.returned
+    with run if ranks.leads else nullcontext(), devices.threads(options.threads), memory(), devices.computing(device):
         progress("capture", 0, 1)
         prepared = prepare(model, options)
         progress("capture", 1, 1)
@@ -125,8 +124,7 @@ def quantize_model(
         prepared = latency.with_latencies(prepared, times)
         plan = ranks.led(lambda _: plan.kept(run, options.memory_limit))
         stages = Stages(run, prepared, progress, plan.amounts, ranks, device)
-        with unbounded():
-            images = stages.distil()
+        images = stages.distil()
         own = images.to(device)
         ranges = stages.ranges(own)
         room = plan.amounts.room(out)
