@@ -11,6 +11,8 @@ from zeroq.devices import Precision, choose_precision, integer_instructions, pro
 from zeroq.errors import OptionError
 from zeroq.graph import Network, capture
 
+CANDIDATES = "fp32 channels-last", "fp32 channels-first", "bf16 channels-last", "bf16 channels-first"
+
 
 @pytest.fixture(scope="module")
 def network() -> Network:
@@ -33,12 +35,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> list[
 def test_the_fastest_is_taken_and_the_hopeless_is_tried_once_on_one_image(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = {
-        "fp32 channels-last": 0.8,
-        "fp32 channels-first": 1.0,
-        "bf16 channels-last": 15.0,
-        "bf16 channels-first": 15.0,
-    }
+    table = dict(zip(CANDIDATES, (0.8, 1.0, 15.0, 15.0), strict=True))
     taken = pretend(monkeypatch, table)
     best, seconds = choose_precision(network)
     assert (best, set(seconds)) == (Precision(), set(table) - {"bf16 channels-first"})
@@ -48,12 +45,7 @@ def test_the_fastest_is_taken_and_the_hopeless_is_tried_once_on_one_image(
 def test_bf16_is_taken_where_it_is_faster_and_where_it_was_asked_for(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = {
-        "fp32 channels-last": 0.8,
-        "fp32 channels-first": 1.0,
-        "bf16 channels-last": 0.3,
-        "bf16 channels-first": 0.4,
-    }
+    table = dict(zip(CANDIDATES, (0.8, 1.0, 0.3, 0.4), strict=True))
     pretend(monkeypatch, table)
     assert choose_precision(network)[0] == Precision(torch.bfloat16)
     assert choose_precision(network, "fp32")[0] == Precision()
@@ -63,12 +55,7 @@ def test_bf16_is_taken_where_it_is_faster_and_where_it_was_asked_for(
 def test_a_second_step_is_taken_where_the_first_leaves_a_doubt(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = {
-        "fp32 channels-last": 0.8,
-        "fp32 channels-first": 1.0,
-        "bf16 channels-last": 0.3,
-        "bf16 channels-first": 0.33,
-    }
+    table = dict(zip(CANDIDATES, (0.8, 1.0, 0.3, 0.33), strict=True))
     taken = pretend(monkeypatch, table)
     choose_precision(network)
     later = [name for name, images in taken if images > 1]

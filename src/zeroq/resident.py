@@ -54,10 +54,6 @@ def returned() -> Iterator[None]:
     MobileNetV2 holds 1.9 GB after its 64 images are distilled without this.  The peak is counted anew inside.
     """
     forget_peak()
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries than glibc may have none
-    if set_option is None:
-        yield
-        return
     set_option(MMAP_THRESHOLD, OWN_PAGES)
     try:
         trim()
@@ -73,10 +69,6 @@ def kept() -> Iterator[None]:
     glibc gives blocks of more than 32 MB back at once, and the system fills every new one with zeros, page by page: a
     seventh of the time of distillation on ResNet18, a fifteenth of that of sensitivities on ResNet50.
     """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is None:
-        yield
-        return
     set_option(MMAP_MAX, 0)
     set_option(TRIM_THRESHOLD, -1)
     try:
@@ -86,6 +78,12 @@ def kept() -> Iterator[None]:
         set_option(MMAP_THRESHOLD, USUAL)
         set_option(TRIM_THRESHOLD, 2 * USUAL)
         trim()
+
+
+def set_option(option: int, value: int) -> None:
+    """Of glibc's mallopt; other libraries may have none."""
+    if (change := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        change(option, value)
 
 
 def trim() -> None:
