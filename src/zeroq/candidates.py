@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 import zeroq.devices as devices
+from zeroq.distillation import starts, variants
 from zeroq.divergence import Comparison, Meaning
 from zeroq.effort import EFFORTS
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
@@ -33,6 +34,7 @@ ERRORS, MEANS = "errors", "means"
 Weights = Mapping[str, IntegerWeight]  # by layer
 OnStep = Callable[[int, int], None]  # done, total
 HELD_OUT = 4  # one image of so many is held out from all fitting
+NOISE = 3  # one of so many of the images that ranges are fitted on is noise
 UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 
 
@@ -46,12 +48,13 @@ class Images:
     all: Inputs
     source: str  # as in Ranges: "distilled", "calibration", "neither"
     variants: Inputs | None = None  # of those that weights are rounded on, to round them on as well
-    unlike: Inputs | None = None  # noise, to judge what was fitted on
+    noise: Inputs | None = None  # of natural spectrum, to fit ranges on as well
+    unlike: Inputs | None = None  # other noise, to judge what was fitted on
     most_rounded: int = EFFORTS["balanced"].rounded
 
     def to(self, device: torch.device) -> Images:
         """The same on a device, in the order in memory that networks run forward fastest in there."""
-        given = {"all": self.all, "variants": self.variants, "unlike": self.unlike}
+        given = {"all": self.all, "variants": self.variants, "noise": self.noise, "unlike": self.unlike}
         moved: dict[str, Any] = {
             name: as_inputs([devices.ordered(part.to(device)) for part in as_tuple(images)])
             for name, images in given.items() if images is not None
@@ -69,10 +72,30 @@ class Images:
         return slice_images(self.fitting, None, self.most_rounded)
 
     @property
+    def observed(self) -> Inputs:
+        """Those that ranges are fitted on: noise takes the place of the last of the fitting images."""
+        if self.noise is None:
+            return self.fitting
+        kept = max(1, count_images(self.fitting) - count_images(self.noise))
+        return joined(slice_images(self.fitting, None, kept), self.noise)
+
+    @property
     def held_out(self) -> Inputs:
         """The last quarter; a set of fewer than four images is verified on itself."""
         count = count_images(self.all)
         return slice_images(self.all, count - count // HELD_OUT, None) if count >= HELD_OUT else self.all
+
+
+def accompanied(images: Images, prepared: Prepared, seed: int) -> Images:
+    """Distilled images, and what is made beside them in no time."""
+    example, statistics = prepared.network.example, prepared.statistics
+    noise = max(1, count_images(images.fitting) // NOISE)
+    return replace(
+        images,
+        variants=as_inputs(variants(as_tuple(images.rounding), statistics, seed + 1)),
+        noise=as_inputs(starts(example, statistics, noise, seed + 3)),
+        unlike=as_inputs(starts(example, statistics, UNLIKE_IMAGES, seed + 2)),
+    )
 
 
 @dataclass(frozen=True)

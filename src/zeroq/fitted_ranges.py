@@ -28,6 +28,9 @@ def fit_ranges(
     The second weighs every number by the squared gradient of the output. It is better in most networks, by far in some
     (MobileNetV2), and worse where a few distilled images decide, so the whole network with its activations alone
     quantized is compared with itself in floating point, on images that neither was fitted to (docs/ranges.md).
+    Both are fitted to noise of natural spectrum beside the distilled images. Those have the mean and the variance of
+    training in every channel, but fewer of the rare high values that the edges of pictures give the first layers, and
+    ranges from them alone cut these off.
     chunk: images at a time.  ranks: processes of which each counts all values, as sums of gradients in another order
     have other last bits, and which share the two kinds out.
     """
@@ -48,7 +51,7 @@ def compared_ranges(
     doubted = {doubt.norm for doubt in prepared.trust.doubts if doubt.kind != "dead"}
     knowledge = Knowledge() if own else knowledge_of(prepared.network, doubted)
     histograms = histograms_of(
-        folded, placement, images.fitting, knowledge=knowledge, meaning=prepared.meaning, chunk=chunk, on_step=on_step
+        folded, placement, images.observed, knowledge=knowledge, meaning=prepared.meaning, chunk=chunk, on_step=on_step
     )
     reference = outputs(folded.run, images.held_out, chunk)
 

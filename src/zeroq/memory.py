@@ -19,7 +19,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 import zeroq.resident as resident
-from zeroq.candidates import HELD_OUT, UNLIKE_IMAGES
+from zeroq.candidates import HELD_OUT, NOISE, UNLIKE_IMAGES
 from zeroq.devices import PROBE_IMAGES
 from zeroq.distillation import BATCH_BYTES
 from zeroq.effort import EFFORTS
@@ -211,7 +211,8 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
     need, base = demand, held + SLACK
     integers = need.weights / 4
     chunk = amounts.chunk
-    images = (need.images + need.rounded / 2 + UNLIKE_IMAGES) * need.pixels
+    noise = need.images * (1 - 1 / HELD_OUT) / NOISE + UNLIKE_IMAGES
+    images = (need.images + need.rounded / 2 + noise) * need.pixels
     outputs = 2 * (max(need.images // HELD_OUT, 1) + UNLIKE_IMAGES) * need.output
     at_work = chunk * (need.floating + OPERATOR * need.largest)
     batch = min(need.images, max(1, int(amounts.batch_bytes / need.values)))

@@ -13,12 +13,12 @@ import onnxruntime
 import torch
 
 import zeroq.devices as devices
-from zeroq.candidates import METHOD, UNLIKE_IMAGES, Candidates, Images
+from zeroq.candidates import METHOD, Candidates, Images, accompanied
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.devices import DTYPES, Precision, choose_precision
-from zeroq.distillation import distill, distill_several, guide_of, starts, variants
+from zeroq.distillation import distill, distill_several, guide_of
 from zeroq.effort import EFFORTS
 from zeroq.fastest import choose_fastest, weights_to_time
 from zeroq.final_network import final_network, placement_with
@@ -114,9 +114,7 @@ class Stages:
         statistics = [asdict(statistic) for statistic in prepared.statistics]
         key = {"count": count, "iterations": iterations, "seed": options.seed, "statistics": statistics}
         images = Images(self.stored_images(key, compute), source, most_rounded=effort.rounded)
-        unlike = starts(prepared.network.example, prepared.statistics, UNLIKE_IMAGES, options.seed + 2)
-        others = variants(as_tuple(images.rounding), prepared.statistics, options.seed + 1)
-        return replace(images, variants=as_inputs(others), unlike=as_inputs(unlike))
+        return accompanied(images, prepared, options.seed)
 
     def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Inputs]) -> Inputs:
         """Images, in the run directory unless --no-keep-images says otherwise."""
