@@ -35,6 +35,7 @@ Weights = Mapping[str, IntegerWeight]  # by layer
 OnStep = Callable[[int, int], None]  # done, total
 HELD_OUT = 4  # one image of so many is held out from all fitting
 NOISE = 3  # one of so many of the images that ranges are fitted on is noise
+PER_WEIGHT, PER_COLUMN = 10, 9e6  # of a layer rounded at three widths, in multiplications; from layers of ResNet18
 UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 
 
@@ -140,9 +141,12 @@ class Candidates:
         """By layer and width, each layer alone, on inputs of unrounded weights; every process is to ask."""
         if method not in self._by_method:
             widths = self.prepared.plan.widths
-            own = {name: widths[name] for name in self.ranks.own(list(widths))}
+            images = 2 * count_images(self.images.rounding)
+            share = self.ranks.fair({each.name: rounding_cost(each, images) for each in self.prepared.plan.layers})
+            own = {name: each for name, each in widths.items() if name in share}
             found = self.round(own, method=method, settle=False, correct=method == METHOD, on_step=self.on_step)
-            self._by_method[method] = dict(zip(widths, self.ranks.gathered(list(found.values())), strict=True))
+            every = {name: each for part in self.ranks.gathered([found]) for name, each in part.items()}
+            self._by_method[method] = {name: every[name] for name in widths}
         return self._by_method[method]
 
     def settled(self, setting: BitSetting, correction: str = ERRORS, on_step: OnStep | None = None) -> Weights:
@@ -256,6 +260,13 @@ class Candidates:
     def reference(self) -> Any:
         """Outputs in floating point that every setting is compared with."""
         return outputs(self.prepared.folded.run, self.images.held_out, self.room.chunk)
+
+
+def rounding_cost(layer: Layer, images: int) -> float:
+    """What it takes to round a layer, in multiplications: the moments of its inputs, then its columns in turn."""
+    columns = layer.parameters // layer.shape[0]
+    patches = images * layer.multiply_accumulates / layer.parameters
+    return columns * (patches * columns * layer.groups + PER_WEIGHT * layer.parameters + PER_COLUMN)
 
 
 def joined(images: Inputs, others: Inputs | None) -> Inputs:

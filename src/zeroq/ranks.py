@@ -10,7 +10,7 @@ import datetime
 import io
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -52,6 +52,16 @@ class Ranks:
     def own(self, items: Sequence[T]) -> Sequence[T]:
         """This process's share: every item of all belongs to exactly one."""
         return items[self.rank :: self.size]
+
+    def fair(self, costs: Mapping[str, float]) -> frozenset[str]:
+        """This process's share of what costs unlike much: the dearest first, each to who has least so far."""
+        shares: list[set[str]] = [set() for _ in range(self.size)]
+        loads = [0.0] * self.size
+        for name in sorted(costs, key=costs.__getitem__, reverse=True):
+            least = loads.index(min(loads))
+            shares[least].add(name)
+            loads[least] += costs[name]
+        return frozenset(shares[self.rank])
 
     def gathered(self, items: Sequence[T]) -> list[T]:
         """What all have made of their shares, in the order of what was shared out; every process is to ask."""
