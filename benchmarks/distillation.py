@@ -13,7 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ from benchmarks.order import rank_correlation
 from benchmarks.process import read, write
 from benchmarks.rows import CACHE, NETWORKS, ROOT, key_of, method_code
 from zeroq import devices
-from zeroq.candidates import ERRORS, Candidates, Images
+from zeroq.candidates import ERRORS, Candidates, Images, accompanied
 from zeroq.devices import Precision, choose_precision, step_seconds
-from zeroq.distillation import distill, variants
+from zeroq.distillation import distill
 from zeroq.distillation.images import prepare as prepare_statistics
 from zeroq.evaluate import calibration_pictures
 from zeroq.fitted_ranges import fit_ranges
-from zeroq.graph import Network, as_tuple, replay
+from zeroq.graph import Network, replay
 from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
@@ -158,9 +158,9 @@ def quantized(prepared: Prepared, images: Tensor, case: Case) -> Callable[[Tenso
     """W4A8 as the stages make it, with these images."""
     real = case.steps is None
     every = Images(images, "calibration" if real else "distilled")
-    if case.variants:
-        (others,) = variants(as_tuple(every.rounding), prepared.statistics, 1)
-        every = Images(images, "distilled", variants=others)
+    if not real:
+        every = accompanied(every, prepared, seed=0)
+        every = every if case.variants else replace(every, variants=None)
     candidates = Candidates(prepared, every, fit_ranges(prepared, every), lambda done, total: None)
     setting = BitSetting({layer: widths[0] for layer, widths in prepared.plan.widths.items()})
     network = candidates.network(candidates.settled(setting, ERRORS))

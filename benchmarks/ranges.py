@@ -1,4 +1,4 @@
-"""What the two kinds of activation ranges are worth, on real pictures, activations alone quantized:
+"""What kinds of activation ranges, and noise to fit them on, are worth on real pictures, activations alone quantized:
 
     python -m benchmarks.ranges --data ../shared/data
 
@@ -25,9 +25,9 @@ from benchmarks.rows import CACHE, FAMILIES, ROOT, key_of, method_code
 from benchmarks.task_rows import NETWORKS as TASKS_OF
 from benchmarks.upkeep import renew_networks
 from zeroq.accuracy import model_subject
-from zeroq.candidates import Images, divergence_of, outputs
+from zeroq.candidates import Images, accompanied, divergence_of, outputs
 from zeroq.evaluate import TASKS
-from zeroq.fitted_ranges import ALIKE, WEIGHED, compared_ranges
+from zeroq.fitted_ranges import ALIKE, WEIGHED, compared_ranges, fit_ranges
 from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.values import Ranges
 from zeroq.options import Options
@@ -41,6 +41,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "ranges"
 BITS = (8, 6, 4)
 PICTURES = 96  # of each half
 KINDS = (ALIKE, WEIGHED)
+NO_NOISE = "no noise"
+COLUMNS = (*KINDS, NO_NOISE)
 NAMES = (*FAMILIES, *TASKS_OF)
 CHOICES = {"networks": list(NAMES)}
 HEAD = """# Activation ranges
@@ -51,7 +53,9 @@ A range cuts off outliers so that the rest is resolved more finely. How finely i
 are to be least of. *Alike*: the squared error of the value itself, every number alike. *Weighed*: the squared error of
 the output, to first order; every number counts by the squared gradient of the output, from one backward pass of a
 random probe (`ranges/probe.py`). A run takes the kind with which the network diverges less on held-out distilled images
-(`fitted_ranges.py`): *kept*.
+(`fitted_ranges.py`): *kept*. Both are fitted to distilled images and to half as many of noise of natural spectrum, as
+distilled images give the first layers fewer of the rare high values that pictures do. *No noise*: what would be kept of
+the two, fitted to distilled images alone.
 
 Below, the divergence from floating point of networks whose activations alone are quantized, on real pictures that no
 run has seen: mean KL of class scores, of detectors the normalized squared error. Selection and confirmation halves as
@@ -86,11 +90,12 @@ def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any]
     found: dict[str, Any] = {}
     for bits in BITS:
         prepared = prepare(model, Options.of(activation_bits=bits))
-        kinds = compared_ranges(prepared, Images(images, "distilled"))
-        kept = min(kinds, key=lambda kind: kinds[kind][1])
-        record: dict[str, Any] = {"kept": kept}
+        plain = Images(images, "distilled")
+        kinds = compared_ranges(prepared, accompanied(plain, prepared, seed=0))
+        tried = {**{kind: ranges for kind, (ranges, _) in kinds.items()}, NO_NOISE: fit_ranges(prepared, plain)}
+        record: dict[str, Any] = {"kept": min(kinds, key=lambda kind: kinds[kind][1])}
         for half, inputs in pictures.items():
-            record[half] = {kind: divergence(prepared, ranges, inputs) for kind, (ranges, _) in kinds.items()}
+            record[half] = {column: divergence(prepared, ranges, inputs) for column, ranges in tried.items()}
         found[str(bits)] = record
     return {"bits": found}, None
 
@@ -145,14 +150,15 @@ def document() -> str:
             [f"{name}{' `stale`' if name in stale else ''}", *cells(record["bits"][str(bits)])]
             for name, record in found.items()
         ]
-        head = ["network", "kept", *(f"{kind}, {half}" for half in (SELECTION, CONFIRMATION) for kind in KINDS)]
+        head = ["network", "kept", *(f"{column}, {half}" for half in (SELECTION, CONFIRMATION) for column in COLUMNS)]
         parts.append(f"## {bits} bits\n\n{table(head, lines)}")
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def cells(record: dict[str, Any]) -> list[str]:
     """What was kept, and the divergences."""
-    return [record["kept"], *(f"{record[half][kind]:.4f}" for half in (SELECTION, CONFIRMATION) for kind in KINDS)]
+    found = [record[half].get(column) for half in (SELECTION, CONFIRMATION) for column in COLUMNS]
+    return [record["kept"], *(NOTHING if each is None else f"{each:.4f}" for each in found)]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,20 @@ import torch
 
 import zeroq.candidates
 from tests.runs import QUICK, loaded, prepare_once
-from zeroq.candidates import ERRORS, MEANS, METHOD, Candidates, Images, Misfit, compare, outputs
+from zeroq.candidates import (
+    ERRORS,
+    MEANS,
+    METHOD,
+    NOISE,
+    UNLIKE_IMAGES,
+    Candidates,
+    Images,
+    Misfit,
+    accompanied,
+    compare,
+    outputs,
+)
+from zeroq.graph import as_tuple, count_images
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.preparation import Prepared
@@ -89,6 +102,23 @@ def test_weights_are_rounded_on_images_and_their_variants(
         replace(plain, images=images).round({})
     assert torch.equal(asked[0], plain.images.fitting)
     assert torch.equal(asked[1], torch.cat([plain.images.fitting, variants]))
+
+
+def test_beside_distilled_images_are_variants_and_noise_of_two_kinds(prepared: Prepared) -> None:
+    """Of noise that ranges are fitted on as many as NOISE says; what is judged on is other noise."""
+    images = accompanied(Images(torch.randn(16, 3, 8, 8), "distilled"), prepared, seed=0)
+    assert isinstance(images.noise, torch.Tensor) and isinstance(images.unlike, torch.Tensor)
+    assert count_images(images.rounding) == len(as_tuple(images.variants)[0]) == 12  # type: ignore[arg-type]
+    assert (len(images.noise), len(images.unlike)) == (12 // NOISE, UNLIKE_IMAGES)
+    assert not torch.cdist(images.noise.flatten(1), images.unlike.flatten(1)).lt(1e-3).any()
+
+
+@pytest.mark.parametrize(("count", "noise", "kept"), [(16, 4, 8), (4, 1, 2), (2, 1, 1), (1, 1, 1)])
+def test_ranges_are_fitted_on_noise_in_the_place_of_the_last_images(count: int, noise: int, kept: int) -> None:
+    plain, other = Images(torch.randn(count, 3, 8, 8), "distilled"), torch.randn(noise, 3, 8, 8)
+    assert torch.equal(plain.observed, plain.fitting)  # type: ignore[arg-type]
+    mixed = replace(plain, noise=other)
+    assert torch.equal(mixed.observed, torch.cat([plain.all[:kept], other]))  # type: ignore[arg-type]
 
 
 def test_a_misfit_is_the_divergence_on_held_out_images_and_on_noise(prepared: Prepared) -> None:

@@ -54,3 +54,12 @@ def test_images_and_network_are_left_as_they_were() -> None:
     assert isinstance(images.all, torch.Tensor) and not images.all.requires_grad
     for name, tensor in prepared.folded.tensors.items():
         assert torch.equal(tensor, before[name]) and tensor.grad is None
+
+
+def test_values_that_noise_alone_reaches_are_within_the_ranges() -> None:
+    prepared = prepare(from_module(NETWORKS["relu6"](), example_of("relu6")), Options())
+    images = Images(example_of("relu6", 16), "distilled")
+    quantizer = prepared.placement.quantizers[0].name
+    alone = fit_ranges(prepared, images)[quantizer]
+    beside = fit_ranges(prepared, replace(images, noise=3 * example_of("relu6", 4)))[quantizer]
+    assert beside.low < 1.5 * alone.low < 0 < 1.5 * alone.high < beside.high

@@ -32,6 +32,17 @@ def test_every_item_belongs_to_one(items: list[int], size: int) -> None:
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@given(some.dictionaries(some.text(max_size=3), some.floats(0, 1e6)), some.integers(1, 5))
+def test_what_costs_much_is_shared_out_fairly(costs: dict[str, float], size: int) -> None:
+    shares = [Ranks(rank, size).fair(costs) for rank in range(size)]
+    assert sorted(name for share in shares for name in share) == sorted(costs)
+    loads = [sum(costs[name] for name in share) for share in shares]
+    # Who has most had least before the last and cheapest of its share came to it.
+    most = max(range(size), key=loads.__getitem__)
+    last = min((costs[name] for name in shares[most]), default=0.0)
+    assert loads[most] - last <= min(loads) * (1 + 1e-9)
+
+
 def test_without_torchrun_one_has_all() -> None:
     with started() as ranks:
         assert ranks is ALONE and ranks.leads and ranks.gathered(ranks.own([3, 1])) == [3, 1]
