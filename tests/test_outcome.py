@@ -104,7 +104,8 @@ REPORTED: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
 def test_what_has_broken_other_tools(make: Callable[[], nn.Module], shape: tuple[int, int, int]) -> None:
     torch.manual_seed(1)
     network, images = make().eval(), 3 * torch.rand(16, *shape) - 1.5  # as pixels can be
-    result = (run := quantized(network, images)).result
+    # Without BatchNorms ranges rest on noise alone, and on a few images of 4 x 4 they are a matter of chance.
+    result = (run := zeroq.quantize(network, images, **QUICK | {"images": 64})).result
     assert result["integer_share"] == 1 and result["float_nodes"] == {}
     assert result["verification"]["largest_steps"] <= 1
     assert disagreement(run, images) < STEP_SHARE
