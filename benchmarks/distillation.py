@@ -55,8 +55,8 @@ Written by `python -m benchmarks.distillation --data ../shared/data`; change not
 Images are optimised from noise of natural spectrum until the inputs of all BatchNorms have the statistics of training,
 over the whole batch (`src/zeroq/distillation/images.py`). Here is what their number, the steps and the variants that
 weights are rounded on beside them (`variants.py`) are worth, one changed at a time around what `--effort balanced`
-takes: 64 images, 24 steps, variants. *Real* pictures go the same way, without variants. A result marked `stale` was
-measured with another version of the method.
+takes: 64 images, 24 steps, variants. *Real* pictures go the same way, without variants, and without the noise that
+ranges are fitted on beside distilled images. A result marked `stale` was measured with another version of the method.
 
 - *Loss*: distance from the BatchNorms' statistics, which the steps make small.
 - *Range error*: mean over layers of |log| of the 99.9 percentile of each layer's input over that on 64 real pictures.
@@ -160,7 +160,8 @@ def quantized(prepared: Prepared, images: Tensor, case: Case) -> Callable[[Tenso
     every = Images(images, "calibration" if real else "distilled")
     if not real:
         every = accompanied(every, prepared, seed=0)
-        every = every if case.variants else replace(every, variants=None)
+        if not case.variants:
+            every = replace(every, variants=None)
     candidates = Candidates(prepared, every, fit_ranges(prepared, every), lambda done, total: None)
     setting = BitSetting({layer: widths[0] for layer, widths in prepared.plan.widths.items()})
     network = candidates.network(candidates.settled(setting, ERRORS))

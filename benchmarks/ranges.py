@@ -27,7 +27,7 @@ from benchmarks.upkeep import renew_networks
 from zeroq.accuracy import model_subject
 from zeroq.candidates import Images, accompanied, divergence_of, outputs
 from zeroq.evaluate import TASKS
-from zeroq.fitted_ranges import ALIKE, WEIGHED, compared_ranges, fit_ranges
+from zeroq.fitted_ranges import KINDS, compared_ranges, fit_ranges
 from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.values import Ranges
 from zeroq.options import Options
@@ -40,7 +40,6 @@ DOCUMENT = ROOT / "docs" / "ranges.md"
 RESULTS = ROOT / "benchmarks" / "results" / "ranges"
 BITS = (8, 6, 4)
 PICTURES = 96  # of each half
-KINDS = (ALIKE, WEIGHED)
 NO_NOISE = "no noise"
 COLUMNS = (*KINDS, NO_NOISE)
 NAMES = (*FAMILIES, *TASKS_OF)

@@ -24,7 +24,7 @@ from zeroq.candidates import (
     compare,
     outputs,
 )
-from zeroq.graph import as_tuple, count_images
+from zeroq.graph import count_images
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.preparation import Prepared
@@ -108,7 +108,7 @@ def test_beside_distilled_images_are_variants_and_noise_of_two_kinds(prepared: P
     """Of noise that ranges are fitted on as many as NOISE says; what is judged on is other noise."""
     images = accompanied(Images(torch.randn(16, 3, 8, 8), "distilled"), prepared, seed=0)
     assert isinstance(images.noise, torch.Tensor) and isinstance(images.unlike, torch.Tensor)
-    assert count_images(images.rounding) == len(as_tuple(images.variants)[0]) == 12  # type: ignore[arg-type]
+    assert images.variants is not None and count_images(images.variants) == count_images(images.rounding) == 12
     assert (len(images.noise), len(images.unlike)) == (12 // NOISE, UNLIKE_IMAGES)
     assert not torch.cdist(images.noise.flatten(1), images.unlike.flatten(1)).lt(1e-3).any()
 
