@@ -12,12 +12,14 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as distributed
 from torch import Tensor
+
+from zeroq.shared_memory import SharedMemory
 
 PATIENCE = datetime.timedelta(days=7)  # until one waits no longer for the others, whose share may take long
 STORE_PATIENCE = datetime.timedelta(seconds=10)  # until nothing is heard of torchrun itself
@@ -43,6 +45,7 @@ class Ranks:
     rank: int = 0
     size: int = 1
     device: torch.device = CPU  # that the tensors of others are put on
+    memory: SharedMemory | None = None  # that they have in common, where they have
 
     @property
     def leads(self) -> bool:
@@ -128,6 +131,8 @@ class Ranks:
 
         pieces: tensors of one type and of any shape; what is received is flat.  lengths: of what comes from each.
         """
+        if self.memory is not None:
+            return self.memory.exchanged(pieces, lengths, self.counted).to(pieces[0].device)
         counts, size = [piece.numel() for piece in pieces], pieces[0].element_size()
         sent, received = (pieces[0].new_empty(sum(each), device=CPU) for each in (counts, lengths))
         for place, piece in zip(sent.split(counts), pieces, strict=True):
@@ -138,6 +143,13 @@ class Ranks:
                 [size * length for length in lengths], [size * count for count in counts],
             )  # fmt: skip
         return received.to(pieces[0].device)
+
+    def counted(self, own: list[int]) -> list[list[int]]:
+        """As many whole numbers of each process; every process is to ask."""
+        found = [torch.empty(len(own), dtype=torch.int64) for _ in range(self.size)]
+        with peers():
+            distributed.all_gather(found, torch.tensor(own))
+        return [each.tolist() for each in found]
 
 
 ALONE = Ranks()
@@ -178,7 +190,8 @@ def started() -> Iterator[Ranks]:
     before = signal.signal(signal.SIGTERM, desert)
     try:
         distributed.init_process_group("gloo", timeout=PATIENCE)
-        yield Ranks(distributed.get_rank(), distributed.get_world_size())
+        ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
+        yield replace(ranks, memory=SharedMemory.opened(ranks.rank, lambda own: ranks.gathered([own])))
         distributed.destroy_process_group()
     except BaseException:
         before = signal.SIG_IGN  # this one ends by itself, with an exit code of its own

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -14,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from torch import Tensor, nn
 
+from tests import threads
 from tests.networks import NETWORKS, example_of
 from zeroq.devices import Precision
 from zeroq.distillation import natural_statistic
@@ -27,38 +25,9 @@ from zeroq.preprocessing import imagenet
 from zeroq.ranks import ALONE, Ranks
 
 
-@dataclass(frozen=True)
-class Thread:
-    """A thread in the place of a process, with what Share asks of its Ranks."""
-
-    rank: int
-    size: int
-    barrier: threading.Barrier
-    post: dict[int, Any]
-
-    def swapped(self, sent: Any) -> list[Any]:
-        """What all have sent."""
-        self.post[self.rank] = sent
-        self.barrier.wait(timeout=30)
-        found = [self.post[rank] for rank in range(self.size)]
-        self.barrier.wait(timeout=30)
-        return found
-
-    def exchanged(self, pieces: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
-        received = [each[self.rank].flatten() for each in self.swapped(list(pieces))]
-        assert [len(each) for each in received] == list(lengths)
-        return torch.cat(received)
-
-    def gathered(self, items: list[Any]) -> list[Any]:
-        return [each[0] for each in self.swapped(items)]
-
-
 def together(size: int, count: int, function: Callable[[Share], Any]) -> list[Any]:
     """A function of each process's share of so many images."""
-    barrier, post = threading.Barrier(size), dict[int, Any]()
-    shares = [Share.of(count, cast(Ranks, Thread(rank, size, barrier, post))) for rank in range(size)]
-    with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(function, shares))
+    return threads.together(size, lambda thread: function(Share.of(count, cast(Ranks, thread))))
 
 
 @given(some.integers(0, 50), some.integers(1, 9))

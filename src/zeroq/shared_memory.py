@@ -1,0 +1,139 @@
+"""Memory in which the processes of one machine hand each other tensors: several times as fast as a connection.
+
+Every process has two boxes, files that exist in memory alone and go with the last process that has them open. Into one
+it lays what others are to have, and takes its own out of theirs. The next exchange has the other box, so that nobody
+waits until all have taken what is theirs: at the latest they have when they say that they have laid the next.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ALIGNMENT = 64  # bytes from where a piece may begin
+BOXES = 2  # of each process
+Told = Callable[[list[int]], list[list[int]]]  # what every process says, to all; comes back once all have
+
+
+@dataclass(eq=False)
+class Box:
+    """A process's own: a file in memory, and the bytes of it."""
+
+    file: int
+    content: Tensor
+
+    @classmethod
+    def made(cls, mark: bytes) -> Box:
+        """Raises AttributeError or OSError where the system has no such files."""
+        file = os.memfd_create("zeroq")
+        os.write(file, mark)
+        return cls(file, seen(path_of(file), len(mark)))
+
+    def has_room(self, size: int) -> None:
+        """For so many bytes, from here on."""
+        if size > len(self.content):
+            os.ftruncate(self.file, size)
+            self.content = seen(path_of(self.file), size)
+
+
+@dataclass(eq=False)
+class View:
+    """A box of any process, as another one has it in view."""
+
+    path: str
+    content: Tensor
+
+    @classmethod
+    def of(cls, path: str, mark: bytes) -> View:
+        """Raises OSError or RuntimeError where there is another file, or none, as on another machine."""
+        if not os.path.exists(path):  # which to view would make
+            raise FileNotFoundError(path)
+        content = seen(path, len(mark))
+        if bytes(content.tolist()) != mark:
+            raise FileNotFoundError(path)
+        return cls(path, content)
+
+    def first(self, size: int) -> Tensor:
+        """So many of its bytes."""
+        if size > len(self.content):
+            self.content = seen(self.path, size)
+        return self.content
+
+
+@dataclass(eq=False)
+class SharedMemory:
+    """The boxes of all processes, as one of them has them."""
+
+    rank: int
+    own: Sequence[Box]
+    views: Sequence[Sequence[View]]  # of each process's boxes
+    turn: int = 0
+
+    @classmethod
+    def opened(cls, rank: int, told: Callable[[Any], list[Any]]) -> SharedMemory | None:
+        """Of the processes that `told` brings together, all of which are to ask; None, in all, where one cannot."""
+        mark = uuid.uuid4().bytes
+        try:
+            own = [Box.made(mark) for _ in range(BOXES)]
+        except (AttributeError, OSError):
+            own = []
+        offers = told((mark, [path_of(box.file) for box in own]))
+        try:
+            views = [[View.of(path, theirs) for path in paths] for theirs, paths in offers]
+        except (OSError, RuntimeError):
+            views = [[]]
+        if not all(told(all(len(each) == BOXES for each in views))):
+            return None
+        return cls(rank, own, views)
+
+    def exchanged(self, pieces: Sequence[Tensor], lengths: Sequence[int], told: Told) -> Tensor:
+        """Lay each process's piece, and take from each what it has for this one, one behind the other, flat.
+
+        lengths: of what comes from each, in values.
+        """
+        self.turn = (self.turn + 1) % BOXES
+        box, starts = self.own[self.turn], places(pieces, self.rank)
+        box.has_room(starts[-1])
+        for rank, piece in enumerate(pieces):
+            if rank != self.rank:
+                values(box.content, starts[rank], piece.dtype, piece.numel()).view(piece.shape).copy_(piece)
+        everyones = told(starts)
+        received = torch.empty(sum(lengths), dtype=pieces[0].dtype)
+        for rank, place in enumerate(received.split(list(lengths))):
+            if rank == self.rank:
+                place.view(pieces[rank].shape).copy_(pieces[rank])
+            else:
+                content = self.views[rank][self.turn].first(everyones[rank][-1])
+                place.copy_(values(content, everyones[rank][self.rank], place.dtype, len(place)))
+        return received
+
+
+def places(pieces: Sequence[Tensor], own: int) -> list[int]:
+    """Where in a box each piece begins, in bytes, and where the last of them ends; the own one takes no room."""
+    starts, end = [], 0
+    for rank, piece in enumerate(pieces):
+        starts.append(end)
+        if rank != own:
+            end += -(-piece.numel() * piece.element_size() // ALIGNMENT) * ALIGNMENT
+    return [*starts, end]
+
+
+def values(content: Tensor, start: int, dtype: torch.dtype, count: int) -> Tensor:
+    """Of a type, that many, from a byte of a box on."""
+    return content[start : start + count * dtype.itemsize].view(dtype)
+
+
+def path_of(file: int) -> str:
+    """By which all processes of this machine know a file that this one has open."""
+    return f"/proc/{os.getpid()}/fd/{file}"
+
+
+def seen(path: str, size: int) -> Tensor:
+    """The first bytes of a file as a tensor; what is written to it others see."""
+    return torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
