@@ -23,12 +23,14 @@ from zeroq.candidates import (
     accompanied,
     compare,
     outputs,
+    rounding_cost,
 )
 from zeroq.graph import count_images
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.preparation import Prepared
 from zeroq.ranges import observe
+from zeroq.rounding import ROWS_PER_IMAGE
 from zeroq.stages import MEASURES
 
 
@@ -102,6 +104,18 @@ def test_weights_are_rounded_on_images_and_their_variants(
         replace(plain, images=images).round({})
     assert torch.equal(asked[0], plain.images.fitting)
     assert torch.equal(asked[1], torch.cat([plain.images.fitting, variants]))
+
+
+def test_rounding_costs_by_the_rows_that_moments_take_in(prepared: Prepared) -> None:
+    """Of a layer of many positions no more than moments draw; each image adds as much as the one before."""
+    layer = prepared.plan.layers[0]
+    one, two, three = (rounding_cost(layer, images) for images in (1, 2, 3))
+    assert three - two == two - one > 0
+    rows = ROWS_PER_IMAGE * layer.parameters  # multiply-accumulates of as many positions as are drawn
+    few, drawn, many = (
+        rounding_cost(replace(layer, multiply_accumulates=count), 1) for count in (rows // 2, rows, rows * 9)
+    )
+    assert few < drawn == many
 
 
 def test_beside_distilled_images_are_variants_and_noise_of_two_kinds(prepared: Prepared) -> None:

@@ -12,7 +12,14 @@ from torch.nn import functional
 from zeroq.divergence import Meaning, kl_divergence
 from zeroq.errors import NumericalError
 from zeroq.graph import Layer, Network, capture, fold, replay
-from zeroq.sensitivity import Parameters, Quantized, derivable, follows_batch, measure_sensitivity
+from zeroq.sensitivity import (
+    Parameters,
+    Quantized,
+    derivable,
+    follows_batch,
+    measure_sensitivity,
+    measuring_costs,
+)
 
 
 class Branches(nn.Module):
@@ -286,3 +293,11 @@ def test_a_layers_input_alone_can_be_what_is_disturbed() -> None:
         expected = float(kl_divergence(network.run(images), output).mean())
         assert table.of("head", width) == pytest.approx(expected, rel=1e-4)
         assert table.values[0][column] > 0
+
+
+def test_a_layer_costs_what_it_and_all_behind_it_multiply() -> None:
+    layers = network_of(Branches()).layers
+    costs = measuring_costs(layers)
+    assert len(costs) == len(layers) == 5
+    for index, layer in enumerate(layers):
+        assert costs[layer.name] == sum(each.multiply_accumulates for each in layers[index:])

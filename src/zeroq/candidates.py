@@ -23,7 +23,7 @@ from zeroq.numbers.values import BitSetting, IntegerWeight, Ranges
 from zeroq.preparation import Prepared
 from zeroq.ranges import at_widths
 from zeroq.ranks import ALONE, Ranks
-from zeroq.rounding import Rounded, round_weights
+from zeroq.rounding import ROWS_PER_IMAGE, Rounded, round_weights
 from zeroq.sensitivity import Parameters, Quantized
 from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
 from zeroq.simulate.placement import quantizer_bits
@@ -35,7 +35,7 @@ Weights = Mapping[str, IntegerWeight]  # by layer
 OnStep = Callable[[int, int], None]  # done, total
 HELD_OUT = 4  # one image of so many is held out from all fitting
 NOISE = 3  # one of so many of the images that ranges are fitted on is noise
-PER_WEIGHT, PER_COLUMN = 10, 9e6  # of a layer rounded at three widths, in multiplications; from layers of ResNet18
+PER_WEIGHT, PER_COLUMN = 25, 1.7e7  # of a layer rounded at three widths, in multiplications; from layers of ResNet18
 UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
 
 
@@ -141,11 +141,11 @@ class Candidates:
         """By layer and width, each layer alone, on inputs of unrounded weights; every process is to ask."""
         if method not in self._by_method:
             widths = self.prepared.plan.widths
-            images = 2 * count_images(self.images.rounding)
+            images = count_images(joined(self.images.rounding, self.images.variants))
             share = self.ranks.fair({each.name: rounding_cost(each, images) for each in self.prepared.plan.layers})
             own = {name: each for name, each in widths.items() if name in share}
             found = self.round(own, method=method, settle=False, correct=method == METHOD, on_step=self.on_step)
-            every = {name: each for part in self.ranks.gathered([found]) for name, each in part.items()}
+            every = self.ranks.merged(found)
             self._by_method[method] = {name: every[name] for name in widths}
         return self._by_method[method]
 
@@ -264,9 +264,9 @@ class Candidates:
 
 def rounding_cost(layer: Layer, images: int) -> float:
     """What it takes to round a layer, in multiplications: the moments of its inputs, then its columns in turn."""
-    columns = layer.parameters // layer.shape[0]
-    patches = images * layer.multiply_accumulates / layer.parameters
-    return columns * (patches * columns * layer.groups + PER_WEIGHT * layer.parameters + PER_COLUMN)
+    columns, positions = layer.parameters // layer.shape[0], layer.multiply_accumulates // layer.parameters
+    rows = images * min(positions, ROWS_PER_IMAGE)
+    return columns * (rows * columns * layer.groups + PER_WEIGHT * layer.parameters + PER_COLUMN)
 
 
 def joined(images: Inputs, others: Inputs | None) -> Inputs:

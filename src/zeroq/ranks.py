@@ -81,6 +81,10 @@ class Ranks:
         count = sum(map(len, shares))
         return [shares[index % self.size][index // self.size] for index in range(count)]
 
+    def merged(self, found: Mapping[str, T]) -> dict[str, T]:
+        """What all have found of their shares, by name; every process is to ask."""
+        return {name: each for part in self.gathered([found]) for name, each in part.items()}
+
     def mapped(
         self, function: Callable[[S], T], items: Sequence[S], on_step: Callable[[int, int], None] | None = None
     ) -> list[T]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def measure_sensitivity(
     quantized: Quantized,
     *,
     derived: Sequence[int] = (),
-    layers: Sequence[str] | None = None,
+    layers: Collection[str] | None = None,
     measure: str = "kl",
     meaning: Meaning = SCORES,
     chunk: int = CHUNK,
@@ -82,6 +83,12 @@ def measure_sensitivity(
         values.append(tuple(found[width] for width in widths))
     names = tuple(layer.name for layer in chosen)
     return SensitivityTable(measure, names, tuple(widths), tuple(values), derived=tuple(derived))
+
+
+def measuring_costs(layers: Sequence[Layer]) -> dict[str, int]:
+    """By name, what it takes to measure each of a network's layers, in multiplications: those from it to the end."""
+    behind = accumulate(layer.multiply_accumulates for layer in reversed(layers))
+    return {layer.name: cost for layer, cost in zip(reversed(layers), behind, strict=True)}
 
 
 def derivable(widths: Sequence[int]) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ from zeroq.preparation import Prepared
 from zeroq.ranks import ALONE, Ranks
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
-from zeroq.sensitivity import Quantized, derivable, measure_sensitivity
+from zeroq.sensitivity import Quantized, derivable, measure_sensitivity, measuring_costs
 from zeroq.setting import weight_widths
 from zeroq.simulate import QuantizedNetwork
 from zeroq.simulate.placement import busiest
@@ -181,7 +181,7 @@ class Stages:
         prepared, plan = self.computing, self.prepared.plan
         measure = prepared.options.sensitivity or DEFAULT_MEASURE
         open_layers = [layer.name for layer in plan.layers if len(plan.widths[layer.name]) > 1]
-        widths = prepared.options.candidate_widths
+        widths, costs = prepared.options.candidate_widths, measuring_costs(prepared.folded.layers)
         # The paper's own are measured as it does; of a user's divergence nobody knows how it grows.
         derives = measure == DEFAULT_MEASURE and prepared.meaning.divergence is None
 
@@ -189,10 +189,12 @@ class Stages:
             def measured(names: list[str], widths: Sequence[int], quantized: Quantized, stage: str) -> SensitivityTable:
                 own = measure_sensitivity(
                     prepared.folded, candidates.images.held_out, widths, quantized,
-                    derived=derivable(widths) if derives else (), layers=self.ranks.own(names), measure=measure,
-                    meaning=prepared.meaning, chunk=self.amounts.widened, on_step=self.step(stage),
+                    derived=derivable(widths) if derives else (), measure=measure, meaning=prepared.meaning,
+                    layers=self.ranks.fair({name: costs[name] for name in names}), chunk=self.amounts.widened,
+                    on_step=self.step(stage),
                 )  # fmt: skip
-                return replace(own, layers=tuple(names), values=tuple(self.ranks.gathered(own.values)))
+                found = self.ranks.merged(dict(zip(own.layers, own.values, strict=True)))
+                return replace(own, layers=tuple(names), values=tuple(found[name] for name in names))
 
             inputs, own = None, list(plan.input_widths or ())
             if own:

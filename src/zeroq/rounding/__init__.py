@@ -3,9 +3,10 @@
 from zeroq.rounding.filters import violating_pairs
 from zeroq.rounding.layers import Rounded, round_weights
 from zeroq.rounding.methods import METHODS, round_weight
-from zeroq.rounding.moments import MomentSum
+from zeroq.rounding.moments import ROWS_PER_IMAGE, MomentSum
 from zeroq.rounding.reconstruction import Pace, reconstruct
 
 __all__ = [
-    "METHODS", "MomentSum", "Pace", "Rounded", "reconstruct", "round_weight", "round_weights", "violating_pairs",
+    "METHODS", "ROWS_PER_IMAGE", "MomentSum", "Pace", "Rounded", "reconstruct", "round_weight", "round_weights",
+    "violating_pairs",
 ]  # fmt: skip
