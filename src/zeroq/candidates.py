@@ -141,7 +141,8 @@ class Candidates:
         """By layer and width, each layer alone, on inputs of unrounded weights; every process is to ask."""
         if method not in self._by_method:
             widths = self.prepared.plan.widths
-            images = count_images(joined(self.images.rounding, self.images.variants))
+            given = self.images.rounding, self.images.variants
+            images = sum(count_images(each) for each in given if each is not None)
             share = self.ranks.fair({each.name: rounding_cost(each, images) for each in self.prepared.plan.layers})
             own = {name: each for name, each in widths.items() if name in share}
             found = self.round(own, method=method, settle=False, correct=method == METHOD, on_step=self.on_step)
