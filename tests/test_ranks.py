@@ -189,6 +189,35 @@ def test_what_cannot_be_done_is_said_once_and_ends_all(tmp_path: Path) -> None:
     assert codes and set(codes) <= {"2"} and not (tmp_path / "out").exists()
 
 
+EXCHANGE = """
+import os, sys
+import torch
+if sys.argv[1] == "connections":
+    del os.memfd_create
+from zeroq.ranks import started
+
+with started() as ranks:
+    assert (ranks.memory is None) is (sys.argv[1] == "connections")
+    for length in (3, 70, 0):
+        every = [[torch.full((length + own, 2), 10 * own + to).bfloat16() for to in range(2)] for own in range(2)]
+        received = ranks.exchanged(every[ranks.rank], [sent[ranks.rank].numel() for sent in every])
+        assert torch.equal(received, torch.cat([sent[ranks.rank].flatten() for sent in every]))
+print("all received")
+"""
+
+
+@pytest.mark.parametrize("way", ["memory", "connections"])
+def test_processes_exchange_tensors_either_way(way: str, tmp_path: Path) -> None:
+    """Where they have no memory in common, as on several machines, over connections."""
+    (tmp_path / "exchange.py").write_text(EXCHANGE)
+    command = [*TORCHRUN, "--nproc-per-node", "2", str(tmp_path / "exchange.py"), way]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("all received") == 2
+
+
 def test_what_a_gpu_holds_is_told_others_for_their_own() -> None:
     weight = IntegerWeight(torch.ones(2, 3, dtype=torch.int8), torch.ones(2), 4, "gptq")
     (by_width,) = unpacked(packed([{4: weight}]), torch.device("meta"))
