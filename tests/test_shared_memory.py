@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from torch import Tensor
 
 from tests.threads import Thread, together
-from zeroq.shared_memory import SharedMemory, View, path_of
+from zeroq.shared_memory import Box, SharedMemory
 
 SHAPES = some.lists(some.integers(0, 70), min_size=1, max_size=2)
 
@@ -37,8 +37,8 @@ def test_each_receives_what_all_have_for_it(data: some.DataObject, size: int, dt
             for sent in exchanges
         ]
         thread.swapped(None)  # until all have theirs
-        for box in memory.own:
-            os.close(box.file)
+        for file in memory.files:
+            os.close(file)
         return received
 
     for rank, found in enumerate(together(size, of)):
@@ -73,6 +73,5 @@ def test_none_shares_memory_where_one_sees_other_files(monkeypatch: pytest.Monke
 
 
 def test_a_file_that_is_not_there_is_not_made() -> None:
-    path = path_of(0).replace(str(os.getpid()), "0")
     with pytest.raises(FileNotFoundError):
-        View.of(path, b"mark")
+        Box.seen("/proc/0/fd/0", b"mark")

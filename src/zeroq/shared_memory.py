@@ -23,46 +23,25 @@ Told = Callable[[list[int]], list[list[int]]]  # what every process says, to all
 
 @dataclass(eq=False)
 class Box:
-    """A process's own: a file in memory, and the bytes of it."""
-
-    file: int
-    content: Tensor
-
-    @classmethod
-    def made(cls, mark: bytes) -> Box:
-        """Raises AttributeError or OSError where the system has no such files."""
-        file = os.memfd_create("zeroq")
-        os.write(file, mark)
-        return cls(file, seen(path_of(file), len(mark)))
-
-    def has_room(self, size: int) -> None:
-        """For so many bytes, from here on."""
-        if size > len(self.content):
-            os.ftruncate(self.file, size)
-            self.content = seen(path_of(self.file), size)
-
-
-@dataclass(eq=False)
-class View:
-    """A box of any process, as another one has it in view."""
+    """One of a process's files, as that process or another has it in view."""
 
     path: str
     content: Tensor
 
     @classmethod
-    def of(cls, path: str, mark: bytes) -> View:
+    def seen(cls, path: str, mark: bytes) -> Box:
         """Raises OSError or RuntimeError where there is another file, or none, as on another machine."""
         if not os.path.exists(path):  # which to view would make
             raise FileNotFoundError(path)
-        content = seen(path, len(mark))
+        content = viewed(path, len(mark))
         if bytes(content.tolist()) != mark:
             raise FileNotFoundError(path)
         return cls(path, content)
 
     def first(self, size: int) -> Tensor:
-        """So many of its bytes."""
+        """So many of its bytes; a file that has fewer grows."""
         if size > len(self.content):
-            self.content = seen(self.path, size)
+            self.content = viewed(self.path, size)
         return self.content
 
 
@@ -71,8 +50,8 @@ class SharedMemory:
     """The boxes of all processes, as one of them has them."""
 
     rank: int
-    own: Sequence[Box]
-    views: Sequence[Sequence[View]]  # of each process's boxes
+    files: Sequence[int]  # the own ones, which others can view as long as they are open
+    boxes: Sequence[Sequence[Box]]  # of each process
     turn: int = 0
 
     @classmethod
@@ -80,17 +59,17 @@ class SharedMemory:
         """Of the processes that `told` brings together, all of which are to ask; None, in all, where one cannot."""
         mark = uuid.uuid4().bytes
         try:
-            own = [Box.made(mark) for _ in range(BOXES)]
-        except (AttributeError, OSError):
-            own = []
-        offers = told((mark, [path_of(box.file) for box in own]))
+            files = [made(mark) for _ in range(BOXES)]
+        except (AttributeError, OSError):  # the system has no such files
+            files = []
+        offers = told((mark, [f"/proc/{os.getpid()}/fd/{file}" for file in files]))
         try:
-            views = [[View.of(path, theirs) for path in paths] for theirs, paths in offers]
+            boxes = [[Box.seen(path, theirs) for path in paths] for theirs, paths in offers]
         except (OSError, RuntimeError):
-            views = [[]]
-        if not all(told(all(len(each) == BOXES for each in views))):
+            boxes = [[]]
+        if not all(told(all(len(each) == BOXES for each in boxes))):
             return None
-        return cls(rank, own, views)
+        return cls(rank, files, boxes)
 
     def exchanged(self, pieces: Sequence[Tensor], lengths: Sequence[int], told: Told) -> Tensor:
         """Lay each process's piece, and take from each what it has for this one, one behind the other, flat.
@@ -98,18 +77,18 @@ class SharedMemory:
         lengths: of what comes from each, in values.
         """
         self.turn = (self.turn + 1) % BOXES
-        box, starts = self.own[self.turn], places(pieces, self.rank)
-        box.has_room(starts[-1])
+        starts = places(pieces, self.rank)
+        own = self.boxes[self.rank][self.turn].first(starts[-1])
         for rank, piece in enumerate(pieces):
             if rank != self.rank:
-                values(box.content, starts[rank], piece.dtype, piece.numel()).view(piece.shape).copy_(piece)
+                values(own, starts[rank], piece.dtype, piece.numel()).view(piece.shape).copy_(piece)
         everyones = told(starts)
         received = torch.empty(sum(lengths), dtype=pieces[0].dtype)
         for rank, place in enumerate(received.split(list(lengths))):
             if rank == self.rank:
                 place.view(pieces[rank].shape).copy_(pieces[rank])
             else:
-                content = self.views[rank][self.turn].first(everyones[rank][-1])
+                content = self.boxes[rank][self.turn].first(everyones[rank][-1])
                 place.copy_(values(content, everyones[rank][self.rank], place.dtype, len(place)))
         return received
 
@@ -129,11 +108,13 @@ def values(content: Tensor, start: int, dtype: torch.dtype, count: int) -> Tenso
     return content[start : start + count * dtype.itemsize].view(dtype)
 
 
-def path_of(file: int) -> str:
-    """By which all processes of this machine know a file that this one has open."""
-    return f"/proc/{os.getpid()}/fd/{file}"
+def made(mark: bytes) -> int:
+    """A file in memory that begins with a mark, open."""
+    file = os.memfd_create("zeroq")
+    os.write(file, mark)
+    return file
 
 
-def seen(path: str, size: int) -> Tensor:
+def viewed(path: str, size: int) -> Tensor:
     """The first bytes of a file as a tensor; what is written to it others see."""
     return torch.from_file(path, shared=True, size=size, dtype=torch.uint8)
