@@ -22,12 +22,14 @@ from zeroq.divergence import Meaning
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Network, capture, fold
+from zeroq.graph.normal import normal_values
 from zeroq.guidance import guidance, unguided, unknown_outputs
 from zeroq.models import LoadedModel
 from zeroq.models.meaning import meaning_of
 from zeroq.models.several import pictures_among
 from zeroq.numbers.values import ActivationRange, BitSetting, Ranges
 from zeroq.options import Options
+from zeroq.repair import centre
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
 from zeroq.simulate.peak import Memory, memory_of
@@ -46,6 +48,7 @@ class Prepared:
     meaning: Meaning
     network: Network  # as captured, with its BatchNorms
     folded: Network
+    centred: frozenset[str]  # sites of it whose outputs have means of zero, other than as captured
     placement: Placement
     memory: Memory
     plan: LayerPlan
@@ -80,6 +83,7 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     statistics = input_statistics(model, options, network)
     trust, doubted = believed(model, network, statistics, options)
     warnings = [*model.warnings, *guessed]
+    folded, centred = centre(folded, normal_values(network, trust.doubted))
     memory = memory_of(folded, placement, plan.input_bits)
     limits_of(plan, options, None, memory)  # what a size in megabytes leaves is known when files can be made
     if options.calibration is None:
@@ -88,8 +92,8 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
-        model, options, meaning, network, folded, placement, memory, plan, statistics, trust, pictures, tuple(warnings),
-        seconds,
+        model, options, meaning, network, folded, centred, placement, memory, plan, statistics, trust, pictures,
+        tuple(warnings), seconds,
     )  # fmt: skip
 
 

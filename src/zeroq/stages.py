@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 
 import zeroq.devices as devices
-from zeroq.candidates import METHOD, Candidates, Images, accompanied
+from zeroq.candidates import METHOD, NOISE, Candidates, Images, accompanied
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
@@ -167,7 +167,7 @@ class Stages:
         prepared, plan = self.computing, self.prepared.plan
         key = {
             "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
-            "divergence": fingerprint_of(prepared.meaning),
+            "divergence": fingerprint_of(prepared.meaning), "centred": sorted(prepared.centred), "noise": NOISE,
         }  # fmt: skip
         return self.stage(
             "ranges", key, ["ranges.json"],

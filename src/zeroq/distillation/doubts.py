@@ -52,6 +52,11 @@ class Trust:
     believed: Mapping[str, Tensor]
     doubts: tuple[Doubt, ...]
 
+    @property
+    def doubted(self) -> frozenset[str]:
+        """Paths of BatchNorms that say nothing certain of values; of dead channels they do."""
+        return frozenset(doubt.norm for doubt in self.doubts if doubt.kind != "dead")
+
     def to(self, device: torch.device) -> Trust:
         """The same on a device."""
         return Trust({name: channels.to(device) for name, channels in self.believed.items()}, self.doubts)
