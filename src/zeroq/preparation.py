@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +23,6 @@ from zeroq.divergence import Meaning
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Network, capture, fold
-from zeroq.graph.normal import normal_values
 from zeroq.guidance import guidance, unguided, unknown_outputs
 from zeroq.models import LoadedModel
 from zeroq.models.meaning import meaning_of
@@ -48,7 +48,6 @@ class Prepared:
     meaning: Meaning
     network: Network  # as captured, with its BatchNorms
     folded: Network
-    centred: frozenset[str]  # sites of it whose outputs have means of zero, other than as captured
     placement: Placement
     memory: Memory
     plan: LayerPlan
@@ -57,6 +56,11 @@ class Prepared:
     pictures: Tensor | None  # of --calibration, [N, C, H, W]
     warnings: tuple[str, ...]
     seconds: float
+    centres: Mapping[str, Tensor] = field(default_factory=dict)  # by site, what the folded network's outputs are less
+
+    def centred(self, centres: Mapping[str, Tensor]) -> Prepared:
+        """With so much taken off the channels of what some layers give, float64 [channels] (repair/centring.py)."""
+        return replace(self, folded=centre(self.folded, centres), centres=centres)
 
     def at(self, setting: BitSetting) -> Prepared:
         """With the inputs' bits of a setting."""
@@ -83,7 +87,6 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     statistics = input_statistics(model, options, network)
     trust, doubted = believed(model, network, statistics, options)
     warnings = [*model.warnings, *guessed]
-    folded, centred = centre(folded, normal_values(network, trust.doubted))
     memory = memory_of(folded, placement, plan.input_bits)
     limits_of(plan, options, None, memory)  # what a size in megabytes leaves is known when files can be made
     if options.calibration is None:
@@ -92,8 +95,8 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
-        model, options, meaning, network, folded, centred, placement, memory, plan, statistics, trust, pictures,
-        tuple(warnings), seconds,
+        model, options, meaning, network, folded, placement, memory, plan, statistics, trust, pictures, tuple(warnings),
+        seconds,
     )  # fmt: skip
 
 

@@ -167,7 +167,7 @@ class Stages:
         prepared, plan = self.computing, self.prepared.plan
         key = {
             "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
-            "divergence": fingerprint_of(prepared.meaning), "centred": sorted(prepared.centred), "noise": NOISE,
+            "divergence": fingerprint_of(prepared.meaning), "noise": NOISE,
         }  # fmt: skip
         return self.stage(
             "ranges", key, ["ranges.json"],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from zeroq.graph import Network
 from zeroq.graph.network import RECTIFIERS, foldable
@@ -38,13 +39,15 @@ class Knowledge:
         return min(low for low, _ in held), max(high for _, high in held)
 
 
-def knowledge_of(network: Network, doubted: Collection[str] = (), centred: Collection[str] = ()) -> Knowledge:
+def knowledge_of(
+    network: Network, doubted: Collection[str] = (), centres: Mapping[str, Tensor] = MappingProxyType({})
+) -> Knowledge:
     """What the BatchNorms of a network, not folded, say of the outputs that it has when they are folded.
 
     A BatchNorm that a layer takes in gives channel c of its output the mean beta_c and the deviation |gamma_c|, so
     that it stays within beta_c +- DEVIATIONS |gamma_c|; the span is that of all channels.
     doubted: paths of BatchNorms whose running statistics are not to be believed; they hold nothing.
-    centred: sites whose outputs have means of zero in the folded network.
+    centres: by site, what its output in the folded network is less, [channels].
     """
     known = {name for norm in network.norms for name in (norm.input, norm.site)}
     normals = normal_values(network, doubted)
@@ -52,7 +55,7 @@ def knowledge_of(network: Network, doubted: Collection[str] = (), centred: Colle
     for norm in (norm for norms in foldable(network).values() for norm in norms):
         if norm.input == norm.site and norm.input in normals:
             normal = normals[norm.input]
-            span = span_of(replace(normal, mean=torch.zeros(())) if norm.input in centred else normal)
+            span = span_of(replace(normal, mean=normal.mean - centres.get(norm.input, torch.zeros(()))))
             if span is not None:
                 spans[norm.input] = span
     bare = {site for layer in network.layers for site in layer.sites} - known
