@@ -22,7 +22,7 @@ from benchmarks.peer.rows import PeerRow, peer_code
 from benchmarks.peer.section import section
 from benchmarks.peer.toolkit import ITERATIONS
 from benchmarks.process import add_common, parsed, renewed, results_of
-from benchmarks.rows import DISTILLED, IMAGES, NETWORKS, RANDOM, REAL, ROOT, all_rows, method_code
+from benchmarks.rows import DISTILLED, IMAGES, NETWORKS, RANDOM, REAL, ROOT, all_rows, code_for
 from benchmarks.upkeep import TIME_LIMIT, measure_rows, renew_rows
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -67,8 +67,8 @@ def bring_peer_up_to_date(row: PeerRow, title: str, asked: argparse.Namespace) -
 
 def write_document() -> None:
     """docs/benchmarks.md from all results there are; those of another method or other options are marked."""
-    found, stale = results_of(all_rows(), method_code())
-    beside = section(succeeded(found, stale)[0], *results_of(peer_rows.kept_rows(), peer_code()))
+    found, stale = results_of(all_rows(), code_for)
+    beside = section(succeeded(found, stale)[0], *results_of(peer_rows.kept_rows(), lambda row: peer_code()))
     DOCUMENT.write_text(document(found, stale, beside), encoding="utf-8")
 
 

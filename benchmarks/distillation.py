@@ -98,7 +98,7 @@ def main() -> int:
     asked = parser.parse_args()
     for name in () if asked.markdown_only else asked.networks.split(","):
         for case in CASES:
-            file, key = file_of(name, case), key_of([name, case.name, method_code()])
+            file, key = file_of(name, case), key_for(name, case.name)
             if (known := read(file)) is not None and known["key"] == key:
                 print(f"{name}, {case.name}: still holds", flush=True)
                 continue
@@ -226,10 +226,14 @@ def write_document() -> None:
     DOCUMENT.write_text(document(records), encoding="utf-8")
 
 
+def key_for(name: str, case: str) -> str:
+    """Of everything that decides a result."""
+    return key_of([name, case, method_code(name)])
+
+
 def document(records: list[dict[str, Any]]) -> str:
     """A table for each network, its cases in their order."""
     order = {case.name: index for index, case in enumerate(CASES)}
-    code = method_code()
     header = ["images", "loss", "range error", "rank correlation"]
     header += [f"{word}, {role}" for role in (SELECTION, CONFIRMATION) for word in ("W4A8", "divergence")]
     parts = [HEAD, *(f"- {cpu}" for cpu in sorted({record["cpu"] for record in records}))]
@@ -239,7 +243,7 @@ def document(records: list[dict[str, Any]]) -> str:
         float_top1 = ", ".join(f"{100 * half['float_top1'] / half['images']:.2f}" for half in before.values())
         lines = [
             [
-                record["case"] + ("" if record["key"] == key_of([name, record["case"], code]) else " `stale`"),
+                record["case"] + ("" if record["key"] == key_for(name, record["case"]) else " `stale`"),
                 *cells(record),
             ]
             for record in sorted(own, key=lambda record: order[record["case"]])

@@ -88,7 +88,7 @@ def bring_up_to_date(name: str, seed: int | None, asked: argparse.Namespace) -> 
 
 def key_for(name: str, seed: int | None, effort: str) -> str:
     """Of everything that decides a result."""
-    return key_of([name, seed, effort, SHARE, DECADES, method_code()])
+    return key_of([name, seed, effort, SHARE, DECADES, method_code(name)])
 
 
 def measure(name: str, seed: int | None, data: Path, options: Options) -> dict[str, Any]:

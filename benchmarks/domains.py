@@ -93,7 +93,7 @@ def bring_up_to_date(name: str, data: Path, options: Options) -> None:
 def key_for(name: str, effort: str) -> str:
     """Of everything that decides a result."""
     own = [program(file.read_text(encoding="utf-8")) for file in sources(METHOD)]
-    return key_of([name, effort, method_code(), own])
+    return key_of([name, effort, method_code(name), own])
 
 
 def measure(source: str, pixels: NDArray[np.uint8], labels: NDArray[np.int64], options: Options) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Whether the method as it stands gives the same bytes as at an earlier commit, whose results then still hold:
 
     python -m benchmarks.equivalence COMMIT --data ../shared/data
+    python -m benchmarks.equivalence COMMIT --data ../shared/data --networks vgg_cifar10,resnet18_cifar10
 
 Options that are off, and code that was put in other words, make no result wrong; but results are kept by the method's
 program, and so would all be stale. This command quantizes networks of several kinds with both programs on the machine
 at hand, few images and few steps each, and compares every file of both runs. If all are equal, it notes in
 benchmarks/results/equivalent.json that the one program stands for the other (`rows.method_code`). What it cannot show
 is what only many or large images bring about: batches that do not fit, stages that grow with the number of images.
+
+A change may be meant for some networks and leave all others as they are. The second form compares those named, at
+several settings each, and notes the equality for them alone.
 """
 
 from __future__ import annotations
@@ -22,8 +26,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.process import write
-from benchmarks.rows import EQUIVALENT, METHOD, ROOT, code_of
+from benchmarks.process import listed, write
+from benchmarks.rows import EQUIVALENT, METHOD, ROOT, code_of, earliest
 from zeroq import devices
 from zeroq.run_directory import read_json
 
@@ -36,24 +40,28 @@ PROBES = {
     "vgg_cifar10": (["--average-bits", "6", "--activation-bits", "6"],),
     "nanodet_m": ([],),
 }
+# The same for each network that is named.
+OF_ONE: tuple[list[str], ...] = ([], ["--average-bits", "4"], ["--weight-bits", "6", "--activation-bits", "6"])
 SMALL = ["--images", "16", "--iterations", "4", "--precision", "fp32", "--threads", "1", "--quiet"]
 COMPARED = (
     *("distilled.safetensors", "ranges.json", "sensitivity.json", "frontier.json"),
     *("model.safetensors", "model.onnx"),
 )
-CODE = "from benchmarks.rows import method_code; print(method_code())"
+CODE = "from benchmarks.rows import METHOD, code_of; print(code_of(METHOD))"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.equivalence", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("commit", help="whose results hold")
     parser.add_argument("--data", type=Path, required=True, help="the folder of networks")
+    parser.add_argument("--networks", type=listed, metavar="A,B", help="for which alone it is to be shown")
     asked = parser.parse_args()
+    probes = PROBES if asked.networks is None else dict.fromkeys(asked.networks, OF_ONE)
     with tempfile.TemporaryDirectory(prefix="equivalence-") as folder:
         earlier = checked_out(asked.commit, Path(folder) / "earlier")
         code = output_of([sys.executable, "-c", CODE], earlier).strip()
         found, unlike = [], []
-        for network, settings in PROBES.items():
+        for network, settings in probes.items():
             model = f"{asked.data.resolve() / 'networks' / network}.py:{network}"
             for options in settings:
                 digests, names = compared(model, options, earlier, Path(folder))
@@ -65,11 +73,12 @@ def main() -> int:
         print("The method gives other results than at that commit.")
         return 1
     own = code_of(METHOD)
-    if own != code:
+    if any(earliest(code, name) != own for name in asked.networks or [""]):
         known = read_json(EQUIVALENT) if EQUIVALENT.is_file() else {}
-        known[own] = {"as": code, "cpu": devices.processor(), "probes": found}
+        alone = {} if asked.networks is None else {"networks": asked.networks}
+        known[own] = {"as": code, **alone, "cpu": devices.processor(), "probes": found}
         write(EQUIVALENT, known)
-    print(f"Results of {code[:12]} hold for {own[:12]}.")
+    print(f"Results of {code[:12]} hold for {own[:12]}{'' if asked.networks is None else ', of these networks'}.")
     return 0
 
 

@@ -103,7 +103,8 @@ def shared_run(row: Measurable) -> Path:
     It keeps the seconds that these took.
     """
     effort = row.options().effort
-    return CACHE / "runs" / method_code()[:12] / (row.network if effort == "balanced" else f"{row.network}-{effort}")
+    folder = CACHE / "runs" / method_code(row.network)[:12]
+    return folder / (row.network if effort == "balanced" else f"{row.network}-{effort}")
 
 
 def compared(half: Half, expected: Tensor, found: Tensor) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def write_document() -> None:
 
 def present_key(name: str) -> str:
     """Of everything that decides a result, with the present method."""
-    return key_of([name, AVERAGE, SETTINGS, SPREAD, SLOPE, method_code()])
+    return key_of([name, AVERAGE, SETTINGS, SPREAD, SLOPE, method_code(name)])
 
 
 if __name__ == "__main__":

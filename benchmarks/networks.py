@@ -55,15 +55,15 @@ def bring_up_to_date(name: str, asked: argparse.Namespace) -> bool:
     """Measure a network unless its result still holds; whether there is a result now. A failed one is tried again."""
     setting = {"images": asked.images, "iterations": asked.iterations}
     words = [name, *options_in_words({**setting, "threads": asked.threads})]
-    facts = {"network": name, **setting, "key": row_key(name, setting, method_code())}
+    facts = {"network": name, **setting, "key": row_key(name, setting)}
     return renewed(
         name, path_of(name), facts, lambda: run_apart("benchmarks.network_row", words, asked.time_limit), write_document
     )
 
 
-def row_key(name: str, setting: dict[str, Any], code: str) -> str:
+def row_key(name: str, setting: dict[str, Any]) -> str:
     """Of everything that decides a row."""
-    return key_of([FORMAT, name, setting, code])
+    return key_of([FORMAT, name, setting, method_code(name)])
 
 
 def path_of(name: str) -> Path:
@@ -72,12 +72,11 @@ def path_of(name: str) -> Path:
 
 def write_document() -> None:
     """docs/networks.md from all results there are; those of another version of the method are marked."""
-    code = method_code()
     found = {name: record for name in NETWORKS if (record := read(path_of(name))) is not None}
     stale = {
         name
         for name, record in found.items()
-        if record["key"] != row_key(name, {entry: record[entry] for entry in ("images", "iterations")}, code)
+        if record["key"] != row_key(name, {entry: record[entry] for entry in ("images", "iterations")})
     }
     DOCUMENT.write_text(document(list(NETWORKS), found, stale), encoding="utf-8")
 

@@ -125,7 +125,7 @@ def measure(network: str, setting: str, asked: argparse.Namespace) -> dict[str, 
 
 def row_key(network: str, setting: str, asked: argparse.Namespace) -> str:
     further = [asked.images, asked.iterations, asked.effort]
-    parts = [network, setting, SETTINGS.get(setting), further, str(data_of(network, asked)), method_code()]
+    parts = [network, setting, SETTINGS.get(setting), further, str(data_of(network, asked)), method_code(network)]
     return key_of(parts)
 
 

@@ -110,10 +110,15 @@ class Kept(Protocol):
 AnyRow = TypeVar("AnyRow", bound=Kept)
 
 
-def results_of(rows: Iterable[AnyRow], code: str) -> tuple[dict[AnyRow, dict[str, Any]], set[AnyRow]]:
-    """What is kept of rows, and those whose result is of another method or other options; code: `method_code()`."""
+def results_of(
+    rows: Iterable[AnyRow], code: Callable[[AnyRow], str]
+) -> tuple[dict[AnyRow, dict[str, Any]], set[AnyRow]]:
+    """What is kept of rows, and those whose result is of another method or other options.
+
+    code: hash of the program that a row's result is to be of, as `rows.code_for` has it.
+    """
     found = {row: record for row in rows if (record := read(row.file)) is not None}
-    return found, {row for row, record in found.items() if record["key"] != row.key(code)}
+    return found, {row for row, record in found.items() if record["key"] != row.key(code(row))}
 
 
 def write(file: Path, facts: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.ranges", description=(__doc__ or "").split("\n")[0])
     add_common(parser, CHOICES, 0.0)
     asked = parsed(parser, CHOICES)
-    renew_networks(asked, RESULTS, lambda name: key_for(name, method_code()), measured, write_document, "bits")
+    renew_networks(asked, RESULTS, key_for, measured, write_document, "bits")
     return 0
 
 
@@ -76,15 +76,15 @@ def write_document() -> None:
     DOCUMENT.write_text(document(), encoding="utf-8")
 
 
-def key_for(name: str, code: str) -> str:
-    """Of everything that decides a result; code: `method_code()`."""
-    return key_of([name, PICTURES, BITS, code])
+def key_for(name: str) -> str:
+    """Of everything that decides a result."""
+    return key_of([name, PICTURES, BITS, method_code(name)])
 
 
 def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any], None]:
     """Divergence of both kinds for every width, by half; a failure ends the command."""
     model = load_model(f"{data}/networks/{name}.py:{name}")
-    images = distilled(model, CACHE / "runs" / method_code()[:12] / name, threads)
+    images = distilled(model, CACHE / "runs" / method_code(name)[:12] / name, threads)
     pictures = pictures_of(name, model, data)
     found: dict[str, Any] = {}
     for bits in BITS:
@@ -140,9 +140,8 @@ def divergence(prepared: Prepared, ranges: Ranges, inputs: Tensor) -> float:
 
 def document() -> str:
     """The page, from all results there are."""
-    code = method_code()
     found = {name: record for name in NAMES if (record := read(RESULTS / f"{name}.json")) is not None}
-    stale = {name for name, record in found.items() if record["key"] != key_for(name, code)}
+    stale = {name for name, record in found.items() if record["key"] != key_for(name)}
     parts = [HEAD, f"Processors: {', '.join(sorted({record['cpu'] for record in found.values()})) or NOTHING}."]
     for bits in BITS:
         lines = [

@@ -20,7 +20,7 @@ from benchmarks.document import NOTHING, interval, share, table, top1
 from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.process import add_common, parsed, results_of
 from benchmarks.recipe_rows import DFQ, PAPER, PARTS, RECIPE_SETTINGS, SQUANT, RecipeRow, all_rows, recipe_code
-from benchmarks.rows import NETWORKS, ROOT, Row, method_code
+from benchmarks.rows import NETWORKS, ROOT, Row, code_for
 from benchmarks.upkeep import measure_rows
 
 DOCUMENT = ROOT / "docs" / "recipes.md"
@@ -66,9 +66,9 @@ def main() -> int:
 def write_document() -> None:
     """docs/recipes.md from all results there are."""
     groups: list[tuple[Mapping[Any, Record], Collection[AnyRow]]] = [
-        results_of([row for row in all_rows() if row.recipe == recipe], recipe_code(recipe)) for recipe in PARTS
+        results_of([row for row in all_rows() if row.recipe in PARTS], lambda row: recipe_code(row.recipe))
     ]
-    groups.append(results_of({row.ours for row in all_rows()}, method_code()))
+    groups.append(results_of({row.ours for row in all_rows()}, code_for))
     found = {row: record for records, _ in groups for row, record in records.items()}
     stale = {row for _, rows in groups for row in rows}
     DOCUMENT.write_text(document(found, stale), encoding="utf-8")

@@ -83,12 +83,12 @@ def main() -> int:
 
 def key(facts: dict[str, Any]) -> str:
     """Of everything that decides a result; facts: network, setting and steps of its row."""
-    return key_of([facts["network"], facts["setting"], facts["steps"], method()])
+    return key_of([facts["network"], facts["setting"], facts["steps"], method(facts["network"])])
 
 
-def method() -> list[str]:
-    """Of the program: that of the results of all, and that of reconstruction."""
-    return [method_code(), code_of(["rounding", "graph/blocks.py"])]
+def method(network: str) -> list[str]:
+    """Of the program: that of all results of a network, and that of reconstruction."""
+    return [method_code(network), code_of(["rounding", "graph/blocks.py"])]
 
 
 def measured(row: Row, data: Path, steps: int, threads: int | None) -> tuple[dict[str, Any], None]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from zeroq.options import Options
 
@@ -68,6 +68,13 @@ METHOD = (
 FORMAT = 1  # of a row's file; a new one makes every row stale
 
 
+class OfNetwork(Protocol):
+    """A row of any benchmark."""
+
+    @property
+    def network(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Row:
     """One network in one setting, fitted on images of one source."""
@@ -93,7 +100,7 @@ class Row:
         return Options.of(**SETTINGS[self.setting], **further)
 
     def key(self, code: str) -> str:
-        """Of everything that decides the result; code: `method_code()`."""
+        """Of everything that decides the result; code: `code_for(self)`."""
         return key_of([FORMAT, self.name, switched_on(self.options()), code])
 
 
@@ -109,11 +116,24 @@ def all_rows() -> list[Row]:
     return [Row(network, setting, images) for setting, images in order for network in NETWORKS]
 
 
-def method_code() -> str:
-    """What results are kept by: hash of the method's program, or of the earlier one that it is shown to be equal to."""
+def method_code(network: str) -> str:
+    """What a network's results are kept by: hash of the method's program, or of the earliest that is shown to be equal
+    to it for that network.
+    """
+    return earliest(code_of(METHOD), network)
+
+
+def earliest(code: str, network: str) -> str:
+    """The earliest program that one is shown to be equal to, for all networks or for this one."""
     known = json.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.is_file() else {}
-    code = code_of(METHOD)
-    return str(known[code]["as"]) if code in known else code
+    while code in known and network in known[code].get("networks", [network]):
+        code = str(known[code]["as"])
+    return code
+
+
+def code_for(row: OfNetwork) -> str:
+    """What a row's result is kept by."""
+    return method_code(row.network)
 
 
 def code_of(parts: Iterable[str]) -> str:

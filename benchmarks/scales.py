@@ -61,7 +61,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.scales", description=(__doc__ or "").split("\n")[0])
     add_common(parser, CHOICES, 0.0)
     asked = parsed(parser, CHOICES)
-    renew_networks(asked, RESULTS, lambda name: key_for(name, method_code()), measured, write_document, "left")
+    renew_networks(asked, RESULTS, key_for, measured, write_document, "left")
     return 0
 
 
@@ -70,15 +70,15 @@ def write_document() -> None:
     DOCUMENT.write_text(document(), encoding="utf-8")
 
 
-def key_for(name: str, code: str) -> str:
-    """Of everything that decides a result; code: `method_code()`."""
-    return key_of([name, IMAGES, BITS, code])
+def key_for(name: str) -> str:
+    """Of everything that decides a result."""
+    return key_of([name, IMAGES, BITS, method_code(name)])
 
 
 def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any], None]:
     """What is left, by bits, kind of layer and images; a failure ends the command."""
     model = load_model(f"{data}/networks/{name}.py:{name}")
-    images = distilled(model, CACHE / "runs" / method_code()[:12] / name, threads)
+    images = distilled(model, CACHE / "runs" / method_code(name)[:12] / name, threads)
     network = fold(capture(model.module, torch.zeros(2, *model.picture().input_shape)))
     inputs = {DISTILLED: images, **pictures_of(name, model, data)}
     left: dict[str, dict[str, dict[str, list[float]]]] = {}
@@ -130,9 +130,8 @@ def error(missed: Tensor, hessian: Tensor) -> float:
 
 def document() -> str:
     """The page, from all results there are."""
-    code = method_code()
     found = {name: record for name in FAMILIES if (record := read(RESULTS / f"{name}.json")) is not None}
-    stale = {name for name, record in found.items() if record["key"] != key_for(name, code)}
+    stale = {name for name, record in found.items() if record["key"] != key_for(name)}
     parts = [HEAD, f"Processors: {', '.join(sorted({record['cpu'] for record in found.values()})) or NOTHING}."]
     for bits in map(str, BITS):
         lines = [

@@ -50,7 +50,7 @@ class TaskRow:
         return Options.of(**SETTINGS[self.setting], **further)
 
     def key(self, code: str) -> str:
-        """Of everything that decides the result; code: `method_code()`."""
+        """Of everything that decides the result; code: `code_for(self)`."""
         return key_of([FORMAT, self.name, switched_on(self.options()), code, scoring_code()])
 
 

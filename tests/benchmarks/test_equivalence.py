@@ -45,9 +45,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def test_equal_files_make_one_program_stand_for_the_other(run: dict[str, str]) -> None:
-    own = rows.method_code()
+    own = rows.method_code("one")
     assert own != EARLIER and equivalence.main() == 0
-    assert rows.method_code() == EARLIER
+    assert rows.method_code("one") == rows.method_code("another") == EARLIER
     (probe,) = read_json(rows.EQUIVALENT)[own]["probes"]
     assert probe["network"] == "one" and set(probe["sha256"]) == set(COMPARED)
 
@@ -60,3 +60,11 @@ def test_any_file_that_differs_is_named_and_nothing_is_noted(
     assert equivalence.main() == 1
     assert f"one --option: {name} differ" in capsys.readouterr().out
     assert not rows.EQUIVALENT.exists()
+
+
+def test_it_can_be_shown_for_some_networks_alone(run: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equivalence, "OF_ONE", (["--option"],))
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--networks", "one,two"])
+    own = rows.method_code("one")
+    assert equivalence.main() == 0
+    assert [rows.method_code(name) for name in ("one", "two", "another")] == [EARLIER, EARLIER, own]

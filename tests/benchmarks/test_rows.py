@@ -51,8 +51,8 @@ def test_code_of_the_method_is_read_from_every_part(tmp_path: Path, monkeypatch:
         file.parent.mkdir(exist_ok=True)
         file.write_text("value = 1\n")
     monkeypatch.setattr(rows, "SOURCE", tmp_path)
-    seen = {method_code()}
+    seen = {method_code("any")}
     for file in tmp_path.rglob("*.py"):
         file.write_text("value = 2\n")
-        seen.add(method_code())
+        seen.add(method_code("any"))
     assert len(seen) == 1 + len(rows.METHOD)

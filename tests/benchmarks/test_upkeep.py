@@ -44,16 +44,16 @@ def test_a_row_is_measured_once_until_the_method_changes(row: Measurable, monkey
     documents: list[Any] = []
     monkeypatch.setattr(upkeep, "measured", measured)
     code = "one"
-    monkeypatch.setattr(upkeep, "method_code", lambda: code)
 
     def measure(**further: Any) -> int:
-        return measure_rows([row], asked_for(row, **further), lambda: documents.append(read(row.file)))
+        asked = asked_for(row, **further)
+        return measure_rows([row], asked, lambda: documents.append(read(row.file)), code=lambda row: code)
 
     assert measure(markdown_only=True) == 0 and documents == [None] and not calls
     assert measure() == 1 and documents[-1]["error"] == "no luck"
     assert measure() == 0 and measure() == 0 and len(outcomes) == 1
     assert documents[-1] == row.facts | {"key": row.key("one"), "error": None, "found": 1}
-    assert results_of([row], "one")[1] == set() and results_of([row], "two")[1] == {row}
+    assert results_of([row], lambda row: "one")[1] == set() and results_of([row], lambda row: "two")[1] == {row}
     code = "two"
     assert measure() == 0 and documents[-1]["found"] == 2
     assert calls == [WORDS[row]] * 3
