@@ -40,6 +40,7 @@ from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
+from zeroq.repair import middles
 from zeroq.sensitivity import measure_sensitivity
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "distillation", ROOT / "docs" / "distillation.md"
@@ -162,6 +163,7 @@ def quantized(prepared: Prepared, images: Tensor, case: Case) -> Callable[[Tenso
         every = accompanied(every, prepared, seed=0)
         if not case.variants:
             every = replace(every, variants=None)
+    prepared = prepared.centred(middles(prepared.folded, every.observed))
     candidates = Candidates(prepared, every, fit_ranges(prepared, every), lambda done, total: None)
     setting = BitSetting({layer: widths[0] for layer, widths in prepared.plan.widths.items()})
     network = candidates.network(candidates.settled(setting, ERRORS))

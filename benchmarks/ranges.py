@@ -33,6 +33,7 @@ from zeroq.numbers.values import Ranges
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
 from zeroq.preparation import Prepared, prepare
+from zeroq.repair import middles
 from zeroq.run_directory import RunDirectory
 from zeroq.simulate import quantize_activations
 
@@ -40,8 +41,8 @@ DOCUMENT = ROOT / "docs" / "ranges.md"
 RESULTS = ROOT / "benchmarks" / "results" / "ranges"
 BITS = (8, 6, 4)
 PICTURES = 96  # of each half
-NO_NOISE = "no noise"
-COLUMNS = (*KINDS, NO_NOISE)
+NO_NOISE, NOT_CENTRED = "no noise", "not centred"
+COLUMNS = (*KINDS, NO_NOISE, NOT_CENTRED)
 NAMES = (*FAMILIES, *TASKS_OF)
 CHOICES = {"networks": list(NAMES)}
 HEAD = """# Activation ranges
@@ -54,7 +55,8 @@ the output, to first order; every number counts by the squared gradient of the o
 random probe (`ranges/probe.py`). A run takes the kind with which the network diverges less on held-out distilled images
 (`fitted_ranges.py`): *kept*. Both are fitted to distilled images and to half as many of noise of natural spectrum, as
 distilled images give the first layers fewer of the rare high values that pictures do. *No noise*: what would be kept of
-the two, fitted to distilled images alone.
+the two, fitted to distilled images alone. *Not centred*: what would be kept if channels stayed where they are, in
+networks that have values whose channels can be moved to lie around zero (`repair/centring.py`).
 
 Below, the divergence from floating point of networks whose activations alone are quantized, on real pictures that no
 run has seen: mean KL of class scores, of detectors the normalized squared error. Selection and confirmation halves as
@@ -90,11 +92,16 @@ def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any]
     for bits in BITS:
         prepared = prepare(model, Options.of(activation_bits=bits))
         plain = Images(images, "distilled")
-        kinds = compared_ranges(prepared, accompanied(plain, prepared, seed=0))
-        tried = {**{kind: ranges for kind, (ranges, _) in kinds.items()}, NO_NOISE: fit_ranges(prepared, plain)}
+        own = accompanied(plain, prepared, seed=0)
+        centred = prepared.centred(middles(prepared.folded, own.observed))
+        kinds = compared_ranges(centred, own)
+        tried = {kind: (centred, ranges) for kind, (ranges, _) in kinds.items()}
+        tried[NO_NOISE] = centred, fit_ranges(centred, plain)
+        if centred.centres:
+            tried[NOT_CENTRED] = prepared, fit_ranges(prepared, own)
         record: dict[str, Any] = {"kept": min(kinds, key=lambda kind: kinds[kind][1])}
         for half, inputs in pictures.items():
-            record[half] = {column: divergence(prepared, ranges, inputs) for column, ranges in tried.items()}
+            record[half] = {column: divergence(*network, inputs) for column, network in tried.items()}
         found[str(bits)] = record
     return {"bits": found}, None
 
