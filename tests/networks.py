@@ -403,6 +403,9 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "residual": Residual,
     "concatenate_and_shuffle": ConcatenateAndShuffle,
     "depthwise": lambda: classifier(block(3, 8), block(8, 8, groups=8), block(8, 8, 1)),
+    "linear_depthwise": lambda: classifier(
+        block(3, 8), nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), nn.BatchNorm2d(8), block(8, 8, 1)
+    ),
     "grouped": lambda: classifier(block(3, 8), block(8, 8, groups=4)),
     "relu6": relu6,
     "shared_head": SharedHead,

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 ASKED: dict[str, Any] = {**QUICK, "precision": "fp32", "average_bits": 4}
 
 
-@pytest.mark.parametrize("name", ["digits", "residual", "depthwise", "attention"])
+@pytest.mark.parametrize("name", ["digits", "residual", "depthwise", "linear_depthwise", "attention"])
 def test_a_gpu_makes_what_a_cpu_makes(name: str, tmp_path: Path) -> None:
     results = {}
     for device in ("cpu", "cuda"):

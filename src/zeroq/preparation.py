@@ -69,7 +69,8 @@ class Prepared:
     def to(self, device: torch.device) -> Prepared:
         """With what is computed with on a device; the user's pictures, which become images, stay where they are."""
         network, folded, trust = self.network.to(device), self.folded.to(device), self.trust.to(device)
-        return replace(self, network=network, folded=folded, trust=trust)
+        centres = {site: amounts.to(device) for site, amounts in self.centres.items()}
+        return replace(self, network=network, folded=folded, trust=trust, centres=centres)
 
 
 def prepare(model: LoadedModel, options: Options) -> Prepared:
