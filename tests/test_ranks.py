@@ -199,9 +199,14 @@ from zeroq.ranks import started
 with started() as ranks:
     assert (ranks.memory is None) is (sys.argv[1] == "connections")
     for length in (3, 70, 0):
-        every = [[torch.full((length + own, 2), 10 * own + to).bfloat16() for to in range(2)] for own in range(2)]
-        received = ranks.exchanged(every[ranks.rank], [sent[ranks.rank].numel() for sent in every])
-        assert torch.equal(received, torch.cat([sent[ranks.rank].flatten() for sent in every]))
+        groups = [
+            [[torch.full((length + own, 2), add + 10 * own + to).bfloat16() for to in range(2)] for own in range(2)]
+            for add in (0, 20)
+        ]
+        lengths = [[sent[ranks.rank].numel() for sent in every] for every in groups]
+        received = list(ranks.exchanged([every[ranks.rank] for every in groups], lengths))
+        for every, found in zip(groups, received, strict=True):
+            assert torch.equal(found, torch.cat([sent[ranks.rank].flatten() for sent in every]))
 print("all received")
 """
 

@@ -20,22 +20,31 @@ def opened(thread: Thread) -> SharedMemory | None:
     return SharedMemory.opened(thread.rank, thread.swapped)
 
 
+def received_of(sent: list[list[list[Tensor]]], rank: int) -> list[list[Tensor]]:
+    """Of each group, what every process has for one."""
+    return [[pieces[rank] for pieces in group] for group in zip(*sent, strict=True)]
+
+
 @settings(max_examples=30, deadline=None)
 @given(some.data(), some.integers(2, 4), some.sampled_from([torch.float32, torch.bfloat16, torch.uint8]))
 def test_each_receives_what_all_have_for_it(data: some.DataObject, size: int, dtype: torch.dtype) -> None:
-    """One exchange after another, of pieces that become larger and smaller."""
-    exchanges = [
-        [[torch.randint(0, 100, data.draw(SHAPES)).to(dtype).t() for _ in range(size)] for _ in range(size)]
-        for _ in range(data.draw(some.integers(1, 5)))
+    """One exchange after another, of groups of pieces that become larger and smaller."""
+    counts = data.draw(some.lists(some.integers(1, 3), min_size=1, max_size=4))
+    exchanges = [  # each by process and group, with a piece for each process
+        [
+            [[torch.randint(0, 100, data.draw(SHAPES)).to(dtype).t() for _ in range(size)] for _ in range(count)]
+            for _ in range(size)
+        ]
+        for count in counts
     ]
 
-    def of(thread: Thread) -> list[Tensor]:
+    def of(thread: Thread) -> list[list[Tensor]]:
         memory = opened(thread)
         assert memory is not None
-        received = [
-            memory.exchanged(sent[thread.rank], [each[thread.rank].numel() for each in sent], thread.swapped)
-            for sent in exchanges
-        ]
+        received = []
+        for sent in exchanges:
+            lengths = [[piece.numel() for piece in pieces] for pieces in received_of(sent, thread.rank)]
+            received.append(list(memory.exchanged(sent[thread.rank], lengths, thread.swapped)))
         thread.swapped(None)  # until all have theirs
         for file in memory.files:
             os.close(file)
@@ -43,8 +52,9 @@ def test_each_receives_what_all_have_for_it(data: some.DataObject, size: int, dt
 
     for rank, found in enumerate(together(size, of)):
         for received, sent in zip(found, exchanges, strict=True):
-            assert received.dtype == dtype
-            assert torch.equal(received, torch.cat([each[rank].flatten() for each in sent]))
+            for each, pieces in zip(received, received_of(sent, rank), strict=True):
+                assert each.dtype == dtype
+                assert torch.equal(each, torch.cat([piece.flatten() for piece in pieces]))
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -22,19 +22,26 @@ class Thread:
     size: int
     barrier: threading.Barrier
     post: dict[int, Any]
+    met: list[Any] = field(default_factory=list)  # what it sent, each time that all met
 
     def swapped(self, sent: Any) -> list[Any]:
         """What all have sent."""
+        self.met.append(sent)
         self.post[self.rank] = sent
         self.barrier.wait(timeout=30)
         found = [self.post[rank] for rank in range(self.size)]
         self.barrier.wait(timeout=30)
         return found
 
-    def exchanged(self, pieces: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
-        received = [each[self.rank].flatten() for each in self.swapped(list(pieces))]
-        assert [len(each) for each in received] == list(lengths)
-        return torch.cat(received)
+    def exchanged(self, groups: Sequence[Sequence[Tensor]], lengths: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        sent = self.swapped(groups)
+        for index, counts in enumerate(lengths):
+            received = [each[index][self.rank].flatten() for each in sent]
+            assert [len(each) for each in received] == list(counts)
+            yield torch.cat(received)
+
+    def counted(self, own: list[int]) -> list[list[int]]:
+        return self.swapped(own)
 
     def gathered(self, items: list[Any]) -> list[Any]:
         return [each[0] for each in self.swapped(items)]

@@ -130,13 +130,20 @@ class Ranks:
         self.gathered([])
         return found[0] if found else function()
 
-    def exchanged(self, pieces: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
-        """Send each process its piece, and receive what all have for this one, in their order; every process is to ask.
+    def exchanged(self, groups: Sequence[Sequence[Tensor]], lengths: Sequence[Sequence[int]]) -> Iterator[Tensor]:
+        """Send each process its piece of each group, and receive what all have for this one, in their order.
 
-        pieces: tensors of one type and of any shape; what is received is flat.  lengths: of what comes from each.
+        Every process is to ask, and to take all groups before it asks again.
+        groups: pieces for each process, tensors of one type and of any shape; what is received is flat, and comes one
+        group after another.  lengths: of what comes from each process, for each group.
         """
-        if self.memory is not None:
-            return self.memory.exchanged(pieces, lengths, self.counted).to(pieces[0].device)
+        if self.memory is None:
+            return map(self.sent, groups, lengths)
+        received = self.memory.exchanged(groups, lengths, self.counted)
+        return (each.to(pieces[0].device) for pieces, each in zip(groups, received, strict=True))
+
+    def sent(self, pieces: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
+        """A group, over connections."""
         counts, size = [piece.numel() for piece in pieces], pieces[0].element_size()
         sent, received = (pieces[0].new_empty(sum(each), device=CPU) for each in (counts, lengths))
         for place, piece in zip(sent.split(counts), pieces, strict=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,35 +71,47 @@ class SharedMemory:
             return None
         return cls(rank, files, boxes)
 
-    def exchanged(self, pieces: Sequence[Tensor], lengths: Sequence[int], told: Told) -> Tensor:
-        """Lay each process's piece, and take from each what it has for this one, one behind the other, flat.
+    def exchanged(
+        self, groups: Sequence[Sequence[Tensor]], lengths: Sequence[Sequence[int]], told: Told
+    ) -> Iterator[Tensor]:
+        """Lay each process's piece of each group, and take what all have for this one, one behind the other, flat.
 
-        lengths: of what comes from each, in values.
+        lengths: of what comes from each, in values. All groups are to be taken before the next exchange.
         """
         self.turn = (self.turn + 1) % BOXES
-        starts = places(pieces, self.rank)
+        starts = places(groups, self.rank)
         own = self.boxes[self.rank][self.turn].first(starts[-1])
-        for rank, piece in enumerate(pieces):
-            if rank != self.rank:
-                values(own, starts[rank], piece.dtype, piece.numel()).view(piece.shape).copy_(piece)
-        everyones = told(starts)
-        received = torch.empty(sum(lengths), dtype=pieces[0].dtype)
-        for rank, place in enumerate(received.split(list(lengths))):
-            if rank == self.rank:
-                place.view(pieces[rank].shape).copy_(pieces[rank])
-            else:
-                content = self.boxes[rank][self.turn].first(everyones[rank][-1])
-                place.copy_(values(content, everyones[rank][self.rank], place.dtype, len(place)))
-        return received
+        for index, piece in enumerate(piece for pieces in groups for piece in pieces):
+            if index % len(self.boxes) != self.rank:
+                values(own, starts[index], piece.dtype, piece.numel()).view(piece.shape).copy_(piece)
+        return self.taken(groups, lengths, told(starts))
+
+    def taken(
+        self, groups: Sequence[Sequence[Tensor]], lengths: Sequence[Sequence[int]], starts: Sequence[Sequence[int]]
+    ) -> Iterator[Tensor]:
+        """What all have laid for this process.  starts: of their pieces, as `places` gives them."""
+        for index, (pieces, counts) in enumerate(zip(groups, lengths, strict=True)):
+            received = torch.empty(sum(counts), dtype=pieces[0].dtype)
+            for rank, place in enumerate(received.split(list(counts))):
+                if rank == self.rank:
+                    place.view(pieces[rank].shape).copy_(pieces[rank])
+                else:
+                    content = self.boxes[rank][self.turn].first(starts[rank][-1])
+                    start = starts[rank][index * len(self.boxes) + self.rank]
+                    place.copy_(values(content, start, place.dtype, len(place)))
+            yield received
 
 
-def places(pieces: Sequence[Tensor], own: int) -> list[int]:
-    """Where in a box each piece begins, in bytes, and where the last of them ends; the own one takes no room."""
+def places(groups: Sequence[Sequence[Tensor]], own: int) -> list[int]:
+    """Where in a box each piece of each group begins, in bytes, and where the last of them ends; the own ones take no
+    room.
+    """
     starts, end = [], 0
-    for rank, piece in enumerate(pieces):
-        starts.append(end)
-        if rank != own:
-            end += -(-piece.numel() * piece.element_size() // ALIGNMENT) * ALIGNMENT
+    for pieces in groups:
+        for rank, piece in enumerate(pieces):
+            starts.append(end)
+            if rank != own:
+                end += -(-piece.numel() * piece.element_size() // ALIGNMENT) * ALIGNMENT
     return [*starts, end]
 
 

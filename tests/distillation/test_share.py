@@ -16,7 +16,7 @@ from tests.networks import NETWORKS, example_of
 from zeroq.devices import Precision
 from zeroq.distillation import natural_statistic
 from zeroq.distillation.images import prepare
-from zeroq.distillation.measuring import moments, moments_of_all
+from zeroq.distillation.measuring import Moments, MomentsOfAll, moments
 from zeroq.distillation.share import Share, even
 from zeroq.distillation.starts import natural_noise
 from zeroq.distillation.steps import value_and_gradient
@@ -47,10 +47,19 @@ def test_too_few_images_are_not_shared_out() -> None:
 def test_moments_of_parts_are_those_of_the_whole_to_the_bit(
     size: int, channels: int, sides: tuple[int, int], dtype: torch.dtype, layout: torch.memory_format
 ) -> None:
-    value = torch.randn(7, channels, *sides).to(dtype).contiguous(memory_format=layout)
-    expected = moments(value)
-    for found in together(size, 7, lambda share: moments_of_all(share.own(value), share)):
-        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    values = [torch.randn(7, count, *sides).to(dtype).contiguous(memory_format=layout) for count in (channels, 3)]
+    expected = [moments(value) for value in values]
+
+    def of(share: Share) -> list[Moments]:
+        moments_of = MomentsOfAll(share)
+        found = [moments_of(share.own(value)) for value in values]
+        moments_of.find()
+        assert not moments_of.asked
+        return found
+
+    for found in together(size, 7, of):
+        for pair, whole in zip(found, expected, strict=True):
+            assert all(torch.equal(one, other) for one, other in zip(pair, whole, strict=True))
 
 
 def test_the_whole_is_put_together_and_its_gradient_taken_apart() -> None:
@@ -74,13 +83,28 @@ def test_what_holds_must_hold_everywhere() -> None:
     assert together(2, 4, lambda share: share.all(share.ranks.rank == 0)) == [False, False]
 
 
+def test_processes_meet_as_often_for_many_values_as_for_one() -> None:
+    values = [torch.randn(4, 6, 3, 3) for _ in range(5)]
+
+    def of(share: Share) -> int:
+        thread = cast(threads.Thread, share.ranks)
+        moments_of = MomentsOfAll(share)
+        for value in values:
+            moments_of(share.own(value))
+        thread.met.clear()
+        moments_of.find()
+        return len(thread.met)
+
+    assert together(2, 4, of) == [2, 2]
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize(("name", "size"), [("residual", 2), ("residual", 3), ("shared_norm", 2), ("linear_only", 2)])
 def test_loss_and_gradient_of_parts_are_those_of_the_whole_to_the_bit(
-    size: int, dtype: torch.dtype, channels_last: bool
+    name: str, size: int, dtype: torch.dtype, channels_last: bool
 ) -> None:
-    network = capture(cast(nn.Module, NETWORKS["residual"]()).eval(), example_of("residual"))
+    network = capture(cast(nn.Module, NETWORKS[name]()).eval(), example_of(name))
     statistic = natural_statistic(imagenet(tuple(network.example[0].shape[2:])))  # type: ignore[arg-type]
     images = natural_noise((7, *network.example[0].shape[1:]), statistic, torch.Generator().manual_seed(0))
     precision = Precision(dtype, channels_last)

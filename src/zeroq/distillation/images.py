@@ -14,7 +14,14 @@ from torch import Tensor, fx
 from zeroq.devices import Precision
 from zeroq.distillation.attention import find_attention, prepare_attention
 from zeroq.distillation.doubts import Trust, examine
-from zeroq.distillation.measuring import Moments, is_measured, measuring_graph, moments_by_autograd
+from zeroq.distillation.measuring import (
+    Moments,
+    MomentsOfAll,
+    is_measured,
+    measuring_graph,
+    moments,
+    moments_by_autograd,
+)
 from zeroq.distillation.share import WHOLE, Share
 from zeroq.distillation.starts import natural_noise
 from zeroq.distillation.statistics import InputStatistic
@@ -115,6 +122,7 @@ class Matching:
     precision: Precision
     others: Mapping[str, Tensor] = field(default_factory=dict)  # the network's further inputs, which stay as they are
     share: Share = WHOLE  # the part of the batch, and of others, that this process is given
+    of_all: MomentsOfAll | None = None  # what the graph leaves to be found, where that is not all of them
 
     def loss(self, images: Tensor) -> Tensor:
         """The distance of the images' statistics from the targets."""
@@ -131,6 +139,8 @@ class Matching:
         value = self.precision.apply(images)
         others = {name: self.precision.apply(other) for name, other in self.others.items()}
         measured = replay(self.graph, self.tensors, {self.input: value, **others})["output"]
+        if self.of_all is not None:
+            self.of_all.find()
         return [*measured, moments_by_autograd(self.share.whole(images))]
 
 
@@ -147,7 +157,8 @@ def prepare(
     index: of the input that is to be moved.  trust: by default as `examine` finds for a network of one input.
     share: the part of the batch that this process has.
     """
-    graph = measuring_graph(network, share)
+    of_all = None if share.alone else MomentsOfAll(share)
+    graph = measuring_graph(network, of_all or moments)
     of_norms = {
         str(node.target)
         for node in graph.nodes
@@ -158,7 +169,7 @@ def prepare(
         name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used
     }
     targets = make_targets(network, statistic, trust or examine(network, statistic), index)
-    return Matching(graph, tensors, network.inputs[index], targets, statistic, precision, share=share)
+    return Matching(graph, tensors, network.inputs[index], targets, statistic, precision, share=share, of_all=of_all)
 
 
 def batch_size(network: Network, count: int, precision: Precision, batch_bytes: float = BATCH_BYTES) -> int:

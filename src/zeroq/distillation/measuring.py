@@ -5,16 +5,59 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from zeroq.distillation.share import WHOLE, Share
+from zeroq.distillation.share import Share
 from zeroq.graph import Network
 
 Moments = tuple[Tensor, Tensor]  # mean and biased variance per channel: [C], [C]
+
+
+def moments(value: Tensor) -> Moments:
+    """Mean and biased variance over everything but axis 1, in 32 bits: [N, C, ...] -> [C], [C].
+
+    By the kernel of BatchNorm's own training, 3 to 15 times faster than torch.var_mean in channels-last layout on a
+    CPU; the running statistics that it would update are there for their type, which is that of the result.
+    """
+    unused = torch.zeros(value.shape[1], device=value.device)
+    mean, variance = torch.batch_norm_update_stats(value, unused, unused.clone(), 0.0)
+    return mean, variance
+
+
+@dataclass(frozen=True)
+class MomentsOfAll:
+    """`moments` of a whole batch, of which each process has a part.
+
+    They are asked for one BatchNorm after another, and found for all of them at once when the last one has been: so
+    the processes wait for each other twice, and not at every BatchNorm. Each process finds those of some channels.
+    """
+
+    share: Share
+    asked: list[tuple[Tensor, Moments]] = field(default_factory=list)
+
+    def __call__(self, value: Tensor) -> Moments:
+        """Of [own N, C, ...]: [C], [C], not filled in before `find` is called, as all processes are to."""
+        mean, variance = (torch.zeros(value.shape[1], device=value.device) for _ in range(2))
+        self.asked.append((value, (mean, variance)))
+        return mean, variance
+
+    @torch.no_grad()
+    def find(self) -> None:
+        """Fill in what was asked for."""
+        values = [value for value, _ in self.asked]
+        own = [
+            torch.stack(moments(part), 1) if part.shape[1] else torch.zeros(0, 2, device=part.device)
+            for part in self.share.own_channels(values)
+        ]
+        for (_, places), found in zip(self.asked, self.share.all_channels(own, values), strict=True):
+            for place, each in zip(places, found.unbind(1), strict=True):
+                place.copy_(each)
+        self.asked.clear()
 
 
 class NormaliseAndMeasure(torch.autograd.Function):
@@ -33,14 +76,18 @@ class NormaliseAndMeasure(torch.autograd.Function):
         mean: Tensor,
         variance: Tensor,
         epsilon: float,
-        share: Share = WHOLE,
+        moments_of: Callable[[Tensor], Moments] = moments,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """value: [N, C, ...] -> the same normalised, [C], [C] in 32 bits, of all processes' parts of the batch."""
+        """value: [N, C, ...] -> the same normalised, [C], [C] in 32 bits.
+
+        moments_of: `MomentsOfAll` where each process has a part of the batch.
+        """
         normalised = torch.nn.functional.batch_norm(value, mean, variance, weight, bias, False, 0.0, epsilon)
-        found_mean, found_variance = moments_of_all(value, share)
+        found_mean, found_variance = moments_of(value)
         gain = torch.rsqrt(variance + epsilon) * (1.0 if weight is None else weight)
-        context.save_for_backward(value, found_mean, gain)
-        context.images = len(value) if share.alone else share.count
+        context.save_for_backward(value, gain)
+        context.mean = found_mean.detach()  # not among what is saved, as it may be filled in later
+        context.images = moments_of.share.count if isinstance(moments_of, MomentsOfAll) else len(value)
         context.set_materialize_grads(False)
         return normalised, found_mean, found_variance
 
@@ -48,7 +95,8 @@ class NormaliseAndMeasure(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of the three results -> gradient of the value; stored tensors get none."""
         of_normalised, of_mean, of_variance = gradients
-        value, mean, gain = context.saved_tensors
+        value, gain = context.saved_tensors
+        mean = context.mean
         count = context.images * math.prod(value.shape[2:])
         slope = torch.zeros_like(mean) if of_variance is None else 2 * of_variance / count
         offset = (0.0 if of_mean is None else of_mean / count) - slope * mean
@@ -56,27 +104,6 @@ class NormaliseAndMeasure(torch.autograd.Function):
         if of_normalised is not None:
             result = result.addcmul_(along(gain, value), of_normalised)
         return result, None, None, None, None, None, None
-
-
-def moments(value: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over everything but axis 1, in 32 bits: [N, C, ...] -> [C], [C].
-
-    By the kernel of BatchNorm's own training, 3 to 15 times faster than torch.var_mean in channels-last layout on a
-    CPU; the running statistics that it would update are there for their type, which is that of the result.
-    """
-    unused = torch.zeros(value.shape[1], device=value.device)
-    mean, variance = torch.batch_norm_update_stats(value, unused, unused.clone(), 0.0)
-    return mean, variance
-
-
-def moments_of_all(value: Tensor, share: Share) -> tuple[Tensor, Tensor]:
-    """`moments` of the whole batch, of which each process has a part; each finds those of some channels."""
-    if share.alone:
-        return moments(value)
-    own = share.own_channels(value)
-    found = torch.stack(moments(own), 1) if own.shape[1] else torch.zeros(0, 2, device=value.device)
-    mean, variance = share.all_channels(found, value).unbind(1)
-    return mean, variance
 
 
 def pool(moments: Sequence[Moments]) -> Moments:
@@ -98,10 +125,11 @@ def along(vector: Tensor, value: Tensor) -> Tensor:
 
 
 def normalise_and_measure(
-    value: Tensor, weight: Any, bias: Any, mean: Tensor, variance: Tensor, *rest: Any, share: Share = WHOLE
-) -> Any:
+    value: Tensor, weight: Any, bias: Any, mean: Tensor, variance: Tensor, *rest: Any,
+    moments_of: Callable[[Tensor], Moments],
+) -> Any:  # fmt: skip
     """The stand-in for aten.batch_norm, with its arguments: normalised value, mean and variance of the input."""
-    return NormaliseAndMeasure.apply(value, weight, bias, mean, variance, rest[2], share)
+    return NormaliseAndMeasure.apply(value, weight, bias, mean, variance, rest[2], moments_of)
 
 
 def is_measured(node: fx.Node) -> bool:
@@ -109,18 +137,18 @@ def is_measured(node: fx.Node) -> bool:
     return node.target is normalise_and_measure
 
 
-def measuring_graph(network: Network, share: Share = WHOLE) -> fx.Graph:
+def measuring_graph(network: Network, moments_of: Callable[[Tensor], Moments] = moments) -> fx.Graph:
     """The part of the network that its BatchNorms need, with the statistics of their inputs as its output.
 
-    Output: per BatchNorm a pair (mean, variance), of the whole batch. The graph reads the network's own tensors.
-    share: the part of a batch that it is to be run on.
+    Output: per BatchNorm a pair (mean, variance). The graph reads the network's own tensors.
+    moments_of: what finds them; `MomentsOfAll` fills them in when it is told to.
     """
     graph = copy.deepcopy(network.graph)
     nodes = {node.name: node for node in graph.nodes}
     pairs = []
     for norm in network.norms:
         node = nodes[norm.node]
-        node.target, node.kwargs = normalise_and_measure, {"share": share}
+        node.target, node.kwargs = normalise_and_measure, {"moments_of": moments_of}
         with graph.inserting_after(node):
             parts = [graph.call_function(operator.getitem, (node, index)) for index in range(3)]
         node.replace_all_uses_with(parts[0], delete_user_cb=lambda user, parts=parts: user not in parts)

@@ -10,6 +10,7 @@ same to the bit.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,24 +54,35 @@ class Share:
 
     def all(self, holds: bool) -> bool:
         """Whether something holds for every process's part."""
-        return holds if self.alone else all(self.ranks.gathered([holds]))
+        return holds if self.alone else all(each == [1] for each in self.ranks.counted([int(holds)]))
 
-    def own_channels(self, value: Tensor) -> Tensor:
-        """All images' values of own channels, [N, own C, ...] in the same layout, from own images', [own N, C, ...]."""
-        last = not value.is_contiguous() and value.movedim(1, -1).is_contiguous()
-        splits = self.channels(value)
-        pieces = [piece.movedim(1, -1) if last else piece for piece in value.split(splits, dim=1)]
-        mine, sides = splits[self.ranks.rank], value.shape[2:]
-        received = self.ranks.exchanged(pieces, [count * mine * math.prod(sides) for count in self.parts])
-        if last:
-            return received.view(self.count, *sides, mine).movedim(-1, 1)
-        return received.view(self.count, mine, *sides)
+    def own_channels(self, values: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Of each value all images' values of own channels, [N, own C, ...] in the same layout, from own images',
+        [own N, C, ...]; to be taken one after another, before processes exchange anything else.
+        """
+        pieces, lasts = [], []
+        for value in values:
+            last = not value.is_contiguous() and value.movedim(1, -1).is_contiguous()
+            split = value.split(self.channels(value), dim=1)
+            pieces.append([piece.movedim(1, -1) if last else piece for piece in split])
+            lasts.append(last)
+        sizes = [each[self.ranks.rank][0].numel() for each in pieces]
+        lengths = [[count * size for count in self.parts] for size in sizes]
+        for own, last, received in zip(pieces, lasts, self.ranks.exchanged(pieces, lengths), strict=True):
+            found = received.view(self.count, *own[self.ranks.rank].shape[1:])
+            yield found.movedim(-1, 1) if last else found
 
-    def all_channels(self, found: Tensor, value: Tensor) -> Tensor:
-        """What each process has found of its own channels of a value, [own C, ...], of all of them, [C, ...]."""
-        splits, rest = self.channels(value), found.shape[1:]
-        lengths = [count * math.prod(rest) for count in splits]
-        return self.ranks.exchanged([found] * self.ranks.size, lengths).view(sum(splits), *rest)
+    def all_channels(self, found: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[Tensor]:
+        """What each process has found of its own channels of each value, [own C, n], of all of them, [C, n]."""
+        width = found[0].shape[1]
+        splits = [self.channels(value) for value in values]
+        lengths = [width * sum(each) for each in zip(*splits, strict=True)]
+        (received,) = self.ranks.exchanged([[torch.cat(list(found))] * self.ranks.size], [lengths])
+        of_each = zip(*(
+            part.view(-1, width).split(channels)
+            for part, channels in zip(received.split(lengths), zip(*splits, strict=True), strict=True)
+        ), strict=True)  # fmt: skip
+        return map(torch.cat, of_each)
 
     def channels(self, value: Tensor) -> list[int]:
         """How many channels of a value [own N, C, ...] each process has, in their order.
@@ -99,7 +111,8 @@ class Whole(torch.autograd.Function):
         each = len(own) // share.parts[share.ranks.rank]  # rows of an image, as of each head's or window's
         rest = own.shape[1:]
         lengths = [count * each * math.prod(rest) for count in share.parts]
-        return share.ranks.exchanged([own.detach()] * share.ranks.size, lengths).view(share.count * each, *rest)
+        (received,) = share.ranks.exchanged([[own.detach()] * share.ranks.size], [lengths])
+        return received.view(share.count * each, *rest)
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None]:
