@@ -147,6 +147,18 @@ def test_only_layers_asked_for_are_computed_and_steps_are_told() -> None:
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+@pytest.mark.parametrize(("make", "shape"), HARD)
+def test_outputs_that_are_known_are_not_computed_again(make: type[nn.Module], shape: tuple[int, ...]) -> None:
+    network, images = network_of(make(), shape), torch.randn(5, *shape)
+    reference = network.run(images)
+    expected = measure_sensitivity(network, images, (2, 4), rounded_in(network), chunk=2)
+    found = measure_sensitivity(network, images, (2, 4), rounded_in(network), reference=reference, chunk=2)
+    for row, known in zip(expected.values, found.values, strict=True):
+        assert known == pytest.approx(row, rel=1e-4)
+    unlike = measure_sensitivity(network, images, (2, 4), rounded_in(network), reference=reference.flip(0), chunk=2)
+    assert unlike.values != expected.values
+
+
 def test_unchanged_weights_do_no_harm() -> None:
     network = network_of(Branches())
     table = measure_sensitivity(

@@ -24,7 +24,7 @@ from zeroq.preparation import Prepared
 from zeroq.ranges import at_widths
 from zeroq.ranks import ALONE, Ranks
 from zeroq.rounding import ROWS_PER_IMAGE, Rounded, round_weights
-from zeroq.sensitivity import Parameters, Quantized
+from zeroq.sensitivity import Parameters, Quantized, rows
 from zeroq.simulate import Placement, QuantizedNetwork, quantize_activations, quantize_network
 from zeroq.simulate.placement import quantizer_bits
 
@@ -303,9 +303,7 @@ def compared(
     comparison: Comparison, reference: Any, network: Callable[..., Any], images: Inputs, chunk: int
 ) -> Comparison:
     """All images added to a comparison, some at a time."""
-    first = 0
     with torch.inference_mode():
-        for part in chunks(images, chunk):
-            rows = slice(first, first := first + len(part[0]))
-            comparison.add(pytree.tree_map(lambda each, rows=rows: each[rows], reference), network(*part))
+        for index, part in enumerate(chunks(images, chunk)):
+            comparison.add(rows(reference, index * chunk, len(part[0])), network(*part))
     return comparison

@@ -36,6 +36,7 @@ def measure_sensitivity(
     layers: Collection[str] | None = None,
     measure: str = "kl",
     meaning: Meaning = SCORES,
+    reference: Any = None,
     chunk: int = CHUNK,
     on_step: Callable[[int, int], None] | None = None,
 ) -> SensitivityTable:
@@ -49,7 +50,8 @@ def measure_sensitivity(
     what is measured (the paper: rounded to nearest), and `measure` is the name of that.
     derived: widths that no network is run at. Theirs is the divergence at the widest of the others, times the share of
     its squared error that the output of the layer itself has at theirs: to second order in small errors that is so.
-    layers: names of those to measure, by default all.  on_step: (done, total).
+    layers: names of those to measure, by default all.  reference: the network's outputs for all images, where they
+    are known.  on_step: (done, total).
     Raises NumericalError, with layer and width, where an output is NaN or infinite.
     """
     chosen = [layer for layer in network.layers if layers is None or layer.name in layers]
@@ -60,14 +62,14 @@ def measure_sensitivity(
     following = follows_batch(network)
     with torch.inference_mode():
         for index, part in enumerate(parts):
-            reference = network.run(*part)
-            check_finite(reference, "The network itself gives")
+            own = network.run(*part) if reference is None else rows(reference, index * chunk, len(part[0]))
+            check_finite(own, "The network itself gives")
             walk = Walk(network, network.feed(part), following)
             for done, layer in enumerate(chosen):
                 candidates = [quantized(layer, width) for width in run]
                 for column, output in enumerate(walk.outputs(layer, candidates)):
                     check_finite(output, f"With layer {layer.name!r} alone at {run[column]} bits the network gives")
-                    compared[layer.name][column].add(reference, output)
+                    compared[layer.name][column].add(own, output)
                 if derived:
                     widest = candidates[run.index(max(run))]
                     others = [widest, *(quantized(layer, width) for width in derived)]
@@ -220,6 +222,11 @@ class Walk:
         if count == 1 or not self.follow[name]:
             return self.live[name]
         return pytree.tree_map(lambda value: torch.cat([value] * count), self.live[name])
+
+
+def rows(outputs: Any, first: int, count: int) -> Any:
+    """Those of some images."""
+    return pytree.tree_map(lambda each: each[first : first + count], outputs)
 
 
 def split(output: Any, count: int) -> list[Any]:

@@ -190,8 +190,8 @@ class Stages:
                 own = measure_sensitivity(
                     prepared.folded, candidates.images.held_out, widths, quantized,
                     derived=derivable(widths) if derives else (), measure=measure, meaning=prepared.meaning,
-                    layers=self.ranks.fair({name: costs[name] for name in names}), chunk=self.amounts.widened,
-                    on_step=self.step(stage),
+                    layers=self.ranks.fair({name: costs[name] for name in names}), reference=candidates.reference,
+                    chunk=self.amounts.widened, on_step=self.step(stage),
                 )  # fmt: skip
                 found = self.ranks.merged(dict(zip(own.layers, own.values, strict=True)))
                 return replace(own, layers=tuple(names), values=tuple(found[name] for name in names))
