@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.halves import CONFIRMATION, Half, calibration, float_scores, halves, scores
+from benchmarks.process import row_parser
 from benchmarks.rows import CACHE, Row, method_code
 from benchmarks.unit import precision_named, unit_seconds
 from benchmarks.upkeep import Measurable
@@ -39,13 +39,7 @@ KEPT = (  # entries of result.json
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.measure", description="Measure one row; see benchmarks.accuracy.")
-    for name in ("network", "setting", "images"):
-        parser.add_argument(name)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", type=int)
-    asked = parser.parse_args()
+    asked = row_parser("benchmarks.measure", "network", "setting", "images", data=True).parse_args()
     row = Row(asked.network, asked.setting, asked.images)
     model = load_model(f"{asked.data / 'networks' / row.network}.py:{row.network}")
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:

@@ -5,7 +5,6 @@ python -m benchmarks.memory_row NETWORK --images 64 --iterations 4 --limit 8.5 -
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.peaks import peaks_by_stage
+from benchmarks.process import row_parser
 from benchmarks.published_networks import Built, build
 from zeroq import devices, quantize
 from zeroq.run_directory import json_bytes, read_json
@@ -21,13 +21,10 @@ OPTIONS: dict[str, Any] = {"average_bits": 4}  # of `zeroq quantize`, so that no
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.memory_row", description="See benchmarks.memory.")
-    parser.add_argument("network")
+    parser = row_parser("benchmarks.memory_row", "network")
     parser.add_argument("--images", type=int)
     parser.add_argument("--iterations", type=int)
     parser.add_argument("--limit", type=float)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     options = {"images": asked.images, "iterations": asked.iterations, "threads": asked.threads}
     asked.out.write_bytes(json_bytes(measure(build(asked.network), asked.network, asked.limit, options)))

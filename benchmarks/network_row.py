@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import torch
 
 from benchmarks.measure import layers_by_bits
 from benchmarks.peaks import peaks_by_stage
-from benchmarks.published_networks import NETWORKS, Built, build
+from benchmarks.process import row_parser
+from benchmarks.published_networks import Built, build
 from zeroq import devices, quantize
 from zeroq.run_directory import json_bytes, read_json
 
@@ -26,12 +26,9 @@ KEPT = (  # entries of result.json
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.network_row", description="See benchmarks.networks.")
-    parser.add_argument("network", choices=list(NETWORKS))
+    parser = row_parser("benchmarks.network_row", "network")
     parser.add_argument("--images", type=int)
     parser.add_argument("--iterations", type=int)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     options = {"images": asked.images, "iterations": asked.iterations, "threads": asked.threads}
     asked.out.write_bytes(json_bytes(measure(build(asked.network), asked.network, options)))

@@ -54,6 +54,18 @@ def run_apart(
         return json.loads(without_places(out.read_text(encoding="utf-8"), hidden)), None
 
 
+def row_parser(module: str, *words: str, data: bool = False) -> argparse.ArgumentParser:
+    """Of a program that `run_apart` runs: the words that name a row, and the file for what is found; data: a folder."""
+    parser = argparse.ArgumentParser(prog=module, description="One row, in a process of its own.")
+    for word in words:
+        parser.add_argument(word)
+    if data:
+        parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--out", type=Path, required=True)
+    return parser
+
+
 def options_in_words(given: Mapping[str, Any]) -> list[str]:
     """Options as a command line has them; those of None are left out."""
     return [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]

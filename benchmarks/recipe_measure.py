@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import tempfile
 import time
@@ -21,6 +20,7 @@ from benchmarks import dfq, recipe
 from benchmarks.halves import float_scores, halves, scores
 from benchmarks.measure import compared, shared_run
 from benchmarks.plain import least_scales_of
+from benchmarks.process import row_parser
 from benchmarks.recipe_rows import DFQ, PAPER, RecipeRow
 from benchmarks.rows import CACHE, ROOT, program
 from zeroq import devices
@@ -36,13 +36,7 @@ from zeroq.stages import Stages
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.recipe_measure", description="One row; see benchmarks.recipes.")
-    for name in ("network", "setting", "recipe"):
-        parser.add_argument(name)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", type=int)
-    asked = parser.parse_args()
+    asked = row_parser("benchmarks.recipe_measure", "network", "setting", "recipe", data=True).parse_args()
     row = RecipeRow(asked.network, asked.setting, asked.recipe)
     model = load_model(f"{asked.data / 'networks' / row.network}.py:{row.network}")
     with devices.threads(asked.threads):

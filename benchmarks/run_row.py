@@ -5,7 +5,6 @@ python -m benchmarks.run_row NETWORK --data FOLDER --out FILE.json
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from torch import nn
 
 from benchmarks.measure import layers_by_bits
 from benchmarks.peaks import peaks_by_stage
-from benchmarks.speed_subject import NETWORKS, find
+from benchmarks.process import row_parser
+from benchmarks.speed_subject import find
 from benchmarks.unit import precision_named, unit_seconds
 from zeroq import devices, quantize
 from zeroq.graph import capture
@@ -27,12 +27,8 @@ KEPT = ("version", "effort", "precision", "average_bits", "onnx_bytes", "float_b
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.run_row", description="See benchmarks.speed --parts runs.")
-    parser.add_argument("network", choices=NETWORKS)
-    parser.add_argument("--data", type=Path, required=True)
+    parser = row_parser("benchmarks.run_row", "network", data=True)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     module, preprocessing = find(asked.network, asked.data)
     with devices.threads(asked.threads):

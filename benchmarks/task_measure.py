@@ -5,7 +5,6 @@ python -m benchmarks.task_measure NETWORK SETTING --data FOLDER --out FILE.json
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.bootstrap import Figure, bootstrapped, f1, mean_average_precision, mean_overlap
 from benchmarks.measure import shared_run, told_by
+from benchmarks.process import row_parser
 from benchmarks.rows import MIXED
 from benchmarks.task_rows import METRICS, NETWORKS, TASK_SETTINGS, WITHOUT_LABELS, TaskRow
 from zeroq import devices
@@ -37,13 +37,7 @@ WORST = 12  # layers that are listed
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.task_measure", description="One row; see benchmarks.tasks.")
-    for name in ("network", "setting"):
-        parser.add_argument(name)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", type=int)
-    asked = parser.parse_args()
+    asked = row_parser("benchmarks.task_measure", "network", "setting", data=True).parse_args()
     row = TaskRow(asked.network, asked.setting)
     model = load_model(f"{asked.data / 'networks' / row.network}.py:{row.network}")
     run = quantize_model(model, row.options(threads=asked.threads), shared_run(row))
