@@ -73,13 +73,27 @@ def main() -> int:
         print("The method gives other results than at that commit.")
         return 1
     own = code_of(METHOD)
-    if any(earliest(code, name) != own for name in asked.networks or [""]):
-        known = read_json(EQUIVALENT) if EQUIVALENT.is_file() else {}
-        alone = {} if asked.networks is None else {"networks": asked.networks}
-        known[own] = {"as": code, **alone, "cpu": devices.processor(), "probes": found}
-        write(EQUIVALENT, known)
+    if any(earliest(own, name) != earliest(code, name) for name in asked.networks or [""]):
+        note(own, code, asked.networks, found)
     print(f"Results of {code[:12]} hold for {own[:12]}{'' if asked.networks is None else ', of these networks'}.")
     return 0
+
+
+def note(own: str, code: str, networks: list[str] | None, probes: list[dict[str, Any]]) -> None:
+    """That one program stands for another; for some networks alone, to those that this is noted of already.
+
+    It is noted of the program that the one stands for itself for all networks.
+    """
+    known = read_json(EQUIVALENT) if EQUIVALENT.is_file() else {}
+    shown = earliest(own, "")
+    before = known.get(shown, {})
+    alone: dict[str, Any] = {}
+    if networks is not None:
+        same = before.get("as") == code
+        alone = {"networks": sorted({*networks, *(before["networks"] if same else [])})}
+        probes = [*(before["probes"] if same else []), *probes]
+    known[shown] = {"as": code, **alone, "cpu": devices.processor(), "probes": probes}
+    write(EQUIVALENT, known)
 
 
 def checked_out(commit: str, folder: Path) -> Path:

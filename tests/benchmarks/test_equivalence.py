@@ -68,3 +68,18 @@ def test_it_can_be_shown_for_some_networks_alone(run: dict[str, str], monkeypatc
     own = rows.method_code("one")
     assert equivalence.main() == 0
     assert [rows.method_code(name) for name in ("one", "two", "another")] == [EARLIER, EARLIER, own]
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], "three"])
+    assert equivalence.main() == 0, "which forgets none"
+    assert [rows.method_code(name) for name in ("one", "two", "three", "another")] == [*[EARLIER] * 3, own]
+    assert [probe["network"] for probe in read_json(rows.EQUIVALENT)[own]["probes"]] == ["one", "two", "three"]
+
+
+def test_what_a_program_stands_for_is_what_further_networks_are_noted_of(
+    run: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, between = rows.method_code("one"), "the hash of a program between"
+    rows.EQUIVALENT.write_text(json.dumps({own: {"as": between, "probes": []}}))
+    monkeypatch.setattr(equivalence, "OF_ONE", (["--option"],))
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--networks", "one"])
+    assert equivalence.main() == 0
+    assert [rows.method_code(name) for name in ("one", "another")] == [EARLIER, between]
