@@ -34,7 +34,8 @@ Written by `python -m benchmarks.memory`; change nothing here by hand.
 `--memory-limit GB` (10^9 bytes) bounds what the process holds in memory at any time, as the kernel counts it: resident
 pages, those of libraries among them. When the network is captured, it is predicted of every stage what it needs, and
 as much is computed at a time as there is room for; a limit that cannot be met is then refused with the least one that
-can. What the plan is stands in `run.json` under `memory`, and a resumed run keeps it.
+can. What the plan is stands in `run.json` under `memory`, and a resumed run keeps it. Without a limit the same is done
+where a run would hold more than four fifths of what is free.
 
 | what is made smaller | changes results | costs |
 | --- | --- | --- |

@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as some
+from torch import nn
 
+import zeroq
 import zeroq.memory as memory
-from tests.networks import NETWORKS
+import zeroq.resident as resident
+from tests.networks import NETWORKS, block
 from tests.runs import loaded, quick_run
 from zeroq.devices import Precision
 from zeroq.errors import OptionError
 from zeroq.graph.replay import replay
 from zeroq.memory import GB, NO_LIMIT, UNLIMITED, Amounts, Demand, Rounding, demand_of, plan_memory, predicted
+from zeroq.models import from_module
 from zeroq.options import Options
 from zeroq.preparation import prepare
 from zeroq.ranks import Ranks
@@ -118,6 +123,49 @@ def test_a_gpu_is_given_as_much_at_a_time_as_a_part_of_its_memory_holds() -> Non
 
 def test_without_a_limit_nothing_is_decided() -> None:
     assert memory.plan_of(prepare(loaded("plain"), Options())) == NO_LIMIT
+
+
+@given(DEMANDS, some.floats(1e6, 1e12))
+def test_a_run_takes_what_it_is_used_to_or_keeps_within_what_is_free(demand: Demand, free: float) -> None:
+    room = HELD + memory.FREE_SHARE * free
+    least, usual = (
+        max(HELD, *predicted(demand, amounts, HELD).values())
+        for amounts in (memory.limits_of(demand)[0], UNLIMITED)
+    )
+    try:
+        plan = memory.plan_within(demand, free, HELD, HELD)
+    except OptionError as error:
+        assert least > room - 0.1 * GB and "GB of memory at least" in str(error)
+        return
+    assert plan.limited is bool(plan.warnings) is (usual > room)
+    if plan.limited:
+        assert max(predicted(demand, plan.amounts, HELD).values()) <= room
+
+
+def test_a_run_for_which_too_little_is_free_says_so_and_keeps_within_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(block(3, 32), block(32, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    example = torch.randn(2, 3, 64, 64)
+    held, demand = resident.held(), demand_of(prepare(from_module(network, example), Options(images=256)))
+    least, usual = (
+        max(predicted(demand, amounts, held).values()) for amounts in (memory.limits_of(demand)[0], UNLIMITED)
+    )
+    assert usual - least > 0.4 * GB
+    free = ((least + usual) / 2 - held) / memory.FREE_SHARE
+    monkeypatch.setattr("zeroq.resident.available", lambda: free)
+    run = zeroq.quantize(network, example, images=256, iterations=1, threads=1)
+    (warning,) = (each for each in run.result["warnings"] if "GB of memory" in each)
+    assert "it keeps within these, as with --memory-limit" in warning
+    assert run.result["predicted_memory_mb"] < usual / 1e6
+    assert Amounts(**read_json(run.directory / "run.json")["memory"]["amounts"]) != UNLIMITED
+
+
+def test_a_run_that_cannot_but_hold_more_than_is_free_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zeroq.resident.available", lambda: 1e6)
+    with pytest.raises(OptionError, match="This run needs .* GB of memory at least, and .* GB are free for it: ask"):
+        quick_run("plain", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def contents(directory: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,22 @@ def test_kept_blocks_serve_the_next_ones_and_go_back_in_the_end() -> None:
     """Eight blocks of 50 MB, time and again. In a process of its own."""
     *most, left, after = printed_by(KEPT)
     assert min(most) > 350e6 and most[-4] == most[-1] == left and after < 50e6
+
+
+def test_what_is_available_is_the_machines_or_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < resident.available() < 1e15
+    machine, container = tmp_path / "meminfo", tmp_path / "cgroup"
+    monkeypatch.setattr(resident, "MACHINE", machine)
+    monkeypatch.setattr(resident, "CONTAINER", container)
+    assert resident.available() == math.inf
+    machine.write_text("MemTotal:       2000 kB\nMemAvailable:   1000 kB\n")
+    assert resident.available() == 1000 * 1024
+    container.mkdir()
+    for name, text in {"max": "900000\n", "current": "500000\n", "stat": "anon 7\ninactive_file 100000\n"}.items():
+        (container / f"memory.{name}").write_text(text)
+    assert resident.available() == 500_000
+    (container / "memory.max").write_text("max\n")
+    assert resident.available() == 1000 * 1024
 
 
 def test_systems_without_proc_or_glibc_say_what_they_can(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     click.option("--precision", default="auto", metavar="auto|fp32|bf16", help="Of the computation.  [default: auto]"),
     click.option("--seed", type=int, default=0, metavar="N", help="[default: 0]"),
     click.option("--device", default="auto", metavar="auto|cpu|cuda", help="[default: auto]"),
-    click.option("--memory-limit", type=float, metavar="GB", help="Resident memory of the run, 10^9 bytes, at most."),
+    click.option("--memory-limit", type=float, metavar="GB", help="Most resident memory, 10^9 bytes  [default: free]"),
     click.option("--threads", type=int, metavar="N", help="[default: all]"),
     click.option("--keep-images/--no-keep-images", default=True, help="Write and show the distilled images."),
     click.option("--fresh", is_flag=True, help="Ignore what an earlier run left in DIR."),

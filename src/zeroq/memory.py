@@ -1,4 +1,5 @@
-"""How much is computed at a time, so that no stage of a run needs more memory than --memory-limit: decided before any.
+"""How much is computed at a time, so that no stage of a run needs more memory than --memory-limit, or where that is not
+given than is free: decided before any.
 
 Of every stage it is predicted from the network's graph what it holds at its worst, as a sum of weights, images, values
 of some images at a time, and second moments of a layer's inputs. What can be chosen is then as large as the limit
@@ -38,6 +39,7 @@ from zeroq.simulate import quantize_activations
 VERIFIED_IMAGES = 8  # that the file is compared with its simulation on
 LEAST_BATCH = 8  # images that are distilled together: statistics of fewer say little (docs/distillation.md)
 GPU_SHARE, GPU_CHUNK = 0.25, 64  # of a GPU's memory, for values at one time; images whose values these are, at most
+FREE_SHARE = 0.8  # of the memory that is free, for a run without --memory-limit: what it frees, it keeps
 GB = 10**9
 
 aten = torch.ops.aten
@@ -119,6 +121,12 @@ class MemoryPlan:
     amounts: Amounts = UNLIMITED
     demand: Demand | None = None
     predicted_mb: Mapping[str, float] | None = None  # by stage, of the whole process, 10^6 bytes; None: nobody asked
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def limited(self) -> bool:
+        """Whether the run is to hold no more than it needs at a time."""
+        return self.demand is not None
 
     @property
     def peak_mb(self) -> float | None:
@@ -141,18 +149,42 @@ NO_LIMIT = MemoryPlan()
 
 
 def plan_of(prepared: Prepared, ranks: Ranks = ALONE) -> MemoryPlan:
-    """Of a run whose network is prepared; without --memory-limit everything is as it always is. Raises OptionError.
+    """Of a run whose network is prepared; without --memory-limit everything is as it always is, if there is memory for
+    that. Raises OptionError.
 
     ranks: processes that share the run out, of which each keeps within the limit; every one is to ask.
     """
     if ranks.device.type == "cuda":
         return MemoryPlan(on_gpu(prepared, torch.cuda.get_device_properties(ranks.device).total_memory))
-    if (limit := prepared.options.memory_limit) is None:
-        return NO_LIMIT
     demand = demand_of(prepared)
     resident.trim()
     held, peak = (max(ranks.gathered([each])) for each in (resident.held(), resident.peak()))
-    return plan_memory(demand, limit, held, peak)
+    if (limit := prepared.options.memory_limit) is not None:
+        return plan_memory(demand, limit, held, peak)
+    return plan_within(demand, min(ranks.gathered([resident.available()])) / ranks.size, held, peak)
+
+
+def plan_within(demand: Demand, free: float, held: int, peak: int) -> MemoryPlan:
+    """Nothing is limited if a run fits what is free (bytes), beside what the process holds; else as much as fits.
+
+    held, peak: as in `plan_memory`. Raises OptionError where the least that a run can hold does not fit.
+    """
+    room = held + FREE_SHARE * free
+    usual = max(predicted(demand, UNLIMITED, held).values())
+    if usual <= room:
+        return NO_LIMIT
+    least = max(peak, *predicted(demand, limits_of(demand)[0], held).values())
+    limit = math.floor(room / GB * 10) / 10
+    if least > limit * GB:
+        raise OptionError(
+            f"This run needs {tenths_above(least):g} GB of memory at least, and {room / GB:.1f} GB are free for it: "
+            f"ask for fewer --images, or give --memory-limit {tenths_above(least):g} to try it all the same."
+        )
+    warning = (
+        f"This run would hold up to {usual / GB:.1f} GB of memory, and {room / GB:.1f} GB are free for it: it keeps "
+        f"within these, as with --memory-limit {limit:g}."
+    )
+    return replace(plan_memory(demand, limit, held, peak), warnings=(warning,))
 
 
 def on_gpu(prepared: Prepared, memory: int) -> Amounts:
@@ -177,9 +209,8 @@ def plan_memory(demand: Demand, limit: float, held: int, peak: int) -> MemoryPla
     least, most = limits_of(demand)
     need = max(peak, *predicted(demand, least, held).values())
     if need > limit * GB:
-        least_limit = math.ceil(need / GB * 10) / 10
         raise OptionError(
-            f"--memory-limit {limit:g} cannot be met, as this run needs {least_limit:g} GB at least: "
+            f"--memory-limit {limit:g} cannot be met, as this run needs {tenths_above(need):g} GB at least: "
             "give that, or ask for fewer --images."
         )
     amounts = least
@@ -188,6 +219,11 @@ def plan_memory(demand: Demand, limit: float, held: int, peak: int) -> MemoryPla
         amounts = next(each for each in tried if max(predicted(demand, each, held).values()) <= limit * GB)
     stages = {"capture": float(peak), **predicted(demand, amounts, held)}
     return MemoryPlan(amounts, demand, {stage: round(each / 1e6, 1) for stage, each in stages.items()})
+
+
+def tenths_above(need: float) -> float:
+    """Bytes in GB, rounded up."""
+    return math.ceil(need / GB * 10) / 10
 
 
 def limits_of(demand: Demand) -> tuple[Amounts, dict[str, list[Any]]]:

@@ -6,7 +6,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -111,13 +111,18 @@ def quantize_model(
     device = devices.resolve(options.device, memory_limit=options.memory_limit)
     ranks = replace(ranks, device=device)
     run = RunDirectory(out, fresh=fresh)
-    memory = resident.kept if options.memory_limit is None else resident.returned
-    with run if ranks.leads else nullcontext(), devices.threads(options.threads), memory(), devices.computing(device):
+    with (
+        run if ranks.leads else nullcontext(), devices.threads(options.threads), devices.computing(device),
+        resident.returned(), ExitStack() as later,
+    ):  # fmt: skip
         progress("capture", 0, 1)
         prepared = prepare(model, options)
         progress("capture", 1, 1)
         times = ranks.led(lambda _: latency.time_network(prepared, run, lambda *step: progress("latency", *step)))
         plan = plan_of(prepared, ranks)
+        prepared = replace(prepared, warnings=(*prepared.warnings, *plan.warnings))
+        if not plan.limited:
+            later.enter_context(resident.kept())
         if ranks.leads:
             run.describe(facts(prepared, device))
             run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done

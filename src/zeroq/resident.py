@@ -1,8 +1,11 @@
-"""The process's resident memory: what it holds now, the most it has held, and whether what is freed goes back."""
+"""The process's resident memory: what it holds now, the most it has held, what it could still take, and whether what is
+freed goes back.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import resource
 import sys
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+MACHINE, CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 FORGET_PEAK = "5"  # what /proc/self/clear_refs takes it from
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # options of glibc's mallopt
 OWN_PAGES = 1 << 20  # bytes from which a block of memory has pages of its own
@@ -33,10 +37,36 @@ def forget_peak() -> None:
         RESET.write_text(FORGET_PEAK)
 
 
+def available() -> float:
+    """Bytes that the process could take beside what it holds: of the machine, and of the container that it runs in.
+
+    Infinite where the system does not say so.
+    """
+    return min(entry_of(MACHINE, "MemAvailable") or math.inf, left_in(CONTAINER))
+
+
+def left_in(container: Path) -> float:
+    """Bytes that a control group (version 2) has left; what it holds of files can be dropped."""
+    with suppress(OSError, ValueError):
+        most, now = ((container / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        files = sum(
+            int(line.split()[1])
+            for line in (container / "memory.stat").read_text().splitlines()
+            if line.split()[0] in ("active_file", "inactive_file")
+        )
+        return max(int(most) - int(now) + files, 0)
+    return math.inf
+
+
 def status(entry: str) -> int:
     """Bytes of an entry of /proc/self/status; 0 where there is none."""
+    return entry_of(STATUS, entry)
+
+
+def entry_of(file: Path, entry: str) -> int:
+    """Bytes of an entry of a file of lines "entry: number kB"; 0 where there is none."""
     with suppress(OSError):
-        for line in STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+        for line in file.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith(f"{entry}:"):
                 return int(line.split()[1]) * 1024
     return 0

@@ -180,6 +180,8 @@ def test_a_limit_of_memory_stands_beside_what_was_taken_and_older_runs_have_none
     run = {**older.run, "options": {**older.run["options"], "memory_limit": 4.0}}
     limited = replace(older, run=run, result={**older.result, "predicted_memory_mb": 3100.0})
     assert f"were predicted, for a limit of 4{SPACE}GB)" in render(limited).replace("4.00", "4").replace("4.0", "4")
+    run = {**older.run, "options": {**older.run["options"], "memory_limit": None}}
+    assert "were predicted, to fit what was free)" in render(replace(limited, run=run))
 
 
 @pytest.mark.parametrize("weighed", [True, False])
