@@ -83,19 +83,23 @@ def test_what_holds_must_hold_everywhere() -> None:
     assert together(2, 4, lambda share: share.all(share.ranks.rank == 0)) == [False, False]
 
 
-def test_processes_meet_as_often_for_many_values_as_for_one() -> None:
-    values = [torch.randn(4, 6, 3, 3) for _ in range(5)]
+@pytest.mark.parametrize(("most", "meetings"), [(1 << 27, 2), (2 * 5 * 6 * 9 * 4, 6), (1, 10)])
+def test_processes_meet_for_as_many_values_as_are_kept(
+    most: int, meetings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice for all of them, though one has three images and the other two."""
+    monkeypatch.setattr("zeroq.distillation.measuring.TOGETHER", most)
+    values = [torch.randn(5, 6, 3, 3) for _ in range(5)]
 
     def of(share: Share) -> int:
         thread = cast(threads.Thread, share.ranks)
         moments_of = MomentsOfAll(share)
-        for value in values:
-            moments_of(share.own(value))
-        thread.met.clear()
+        found = [moments_of(share.own(value)) for value in values]
         moments_of.find()
+        assert all(torch.equal(mean, moments(value)[0]) for (mean, _), value in zip(found, values, strict=True))
         return len(thread.met)
 
-    assert together(2, 4, of) == [2, 2]
+    assert together(2, 5, of) == [meetings] * 2
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

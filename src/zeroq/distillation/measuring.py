@@ -16,6 +16,7 @@ from zeroq.distillation.share import Share
 from zeroq.graph import Network
 
 Moments = tuple[Tensor, Tensor]  # mean and biased variance per channel: [C], [C]
+TOGETHER = 1 << 27  # bytes of a batch's values that are kept for one meeting of processes
 
 
 def moments(value: Tensor) -> Moments:
@@ -33,22 +34,30 @@ def moments(value: Tensor) -> Moments:
 class MomentsOfAll:
     """`moments` of a whole batch, of which each process has a part.
 
-    They are asked for one BatchNorm after another, and found for all of them at once when the last one has been: so
-    the processes wait for each other twice, and not at every BatchNorm. Each process finds those of some channels.
+    They are asked for one BatchNorm after another, and found for many of them at once: so the processes wait for each
+    other twice for all of these, and not at every BatchNorm. Each process finds those of some channels.
     """
 
     share: Share
     asked: list[tuple[Tensor, Moments]] = field(default_factory=list)
 
     def __call__(self, value: Tensor) -> Moments:
-        """Of [own N, C, ...]: [C], [C], not filled in before `find` is called, as all processes are to."""
+        """Of [own N, C, ...]: [C], [C], not filled in for certain before `find` is called, as all processes are to."""
         mean, variance = (torch.zeros(value.shape[1], device=value.device) for _ in range(2))
         self.asked.append((value, (mean, variance)))
+        if sum(map(self.bytes_of, (value for value, _ in self.asked))) >= TOGETHER:
+            self.find()
         return mean, variance
+
+    def bytes_of(self, value: Tensor) -> int:
+        """Of all images' values, so that all processes count alike."""
+        return value[0].numel() * value.element_size() * self.share.count
 
     @torch.no_grad()
     def find(self) -> None:
-        """Fill in what was asked for."""
+        """Fill in what was asked for; nothing may be."""
+        if not self.asked:
+            return
         values = [value for value, _ in self.asked]
         own = [
             torch.stack(moments(part), 1) if part.shape[1] else torch.zeros(0, 2, device=part.device)
