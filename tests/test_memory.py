@@ -168,6 +168,16 @@ def test_a_run_that_cannot_but_hold_more_than_is_free_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_have_what_is_free_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where each has a run of its own, as of several models."""
+    monkeypatch.setattr("zeroq.resident.available", lambda: 8e9)
+    monkeypatch.setattr(memory, "plan_within", lambda demand, free, *_: free)
+    prepared = prepare(loaded("plain"), Options())
+    assert memory.plan_of(prepared) == 8e9
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert memory.plan_of(prepared) == 2e9
+
+
 def contents(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in SAME}
 

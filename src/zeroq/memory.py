@@ -31,7 +31,7 @@ from zeroq.graph.network import is_norm
 from zeroq.graph.replay import order_of
 from zeroq.preparation import Prepared, any_ranges
 from zeroq.ranges import GRADIENT_BYTES
-from zeroq.ranks import ALONE, Ranks
+from zeroq.ranks import ALONE, Ranks, count
 from zeroq.rounding.moments import ROWS_PER_IMAGE
 from zeroq.run_directory import RunDirectory
 from zeroq.simulate import quantize_activations
@@ -152,7 +152,8 @@ def plan_of(prepared: Prepared, ranks: Ranks = ALONE) -> MemoryPlan:
     """Of a run whose network is prepared; without --memory-limit everything is as it always is, if there is memory for
     that. Raises OptionError.
 
-    ranks: processes that share the run out, of which each keeps within the limit; every one is to ask.
+    ranks: processes that share the run out, of which each keeps within the limit; every one is to ask. What is free is
+    for all that torchrun has started, which may have runs of their own.
     """
     if ranks.device.type == "cuda":
         return MemoryPlan(on_gpu(prepared, torch.cuda.get_device_properties(ranks.device).total_memory))
@@ -161,7 +162,7 @@ def plan_of(prepared: Prepared, ranks: Ranks = ALONE) -> MemoryPlan:
     held, peak = (max(ranks.gathered([each])) for each in (resident.held(), resident.peak()))
     if (limit := prepared.options.memory_limit) is not None:
         return plan_memory(demand, limit, held, peak)
-    return plan_within(demand, min(ranks.gathered([resident.available()])) / ranks.size, held, peak)
+    return plan_within(demand, min(ranks.gathered([resident.available()])) / count(), held, peak)
 
 
 def plan_within(demand: Demand, free: float, held: int, peak: int) -> MemoryPlan:
