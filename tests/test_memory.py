@@ -18,14 +18,16 @@ from hypothesis import strategies as some
 from torch import nn
 
 import zeroq
+import zeroq.demand as demands
 import zeroq.memory as memory
 import zeroq.resident as resident
 from tests.networks import NETWORKS, block
 from tests.runs import loaded, quick_run
+from zeroq.demand import Demand, Rounding, demand_of
 from zeroq.devices import Precision
 from zeroq.errors import OptionError
 from zeroq.graph.replay import replay
-from zeroq.memory import GB, NO_LIMIT, UNLIMITED, Amounts, Demand, Rounding, demand_of, plan_memory, predicted
+from zeroq.memory import GB, NO_LIMIT, UNLIMITED, Amounts, plan_memory, predicted
 from zeroq.models import from_module
 from zeroq.options import Options
 from zeroq.preparation import prepare
@@ -81,15 +83,15 @@ def test_live_values_are_those_that_a_run_keeps(name: str) -> None:
     """Beside what `replay` itself keeps behind every node of a run of the folded network."""
     prepared = prepare(loaded(name), Options())
     folded = prepared.folded
-    sizes = memory.sizes(folded.graph, folded.tensors, folded.example)
+    sizes = demands.sizes(folded.graph, folded.tensors, folded.example)
     inputs = dict(zip(folded.inputs, folded.example, strict=True))
-    for node, bytes_left in memory.left(folded.graph, sizes):
+    for node, bytes_left in demands.left(folded.graph, sizes):
         if node in sizes and node != "output":
             live = replay(folded.graph, folded.tensors, inputs, until=node)
             unread = {node} if not folded.node(node).users else set()
             late = {each for each in folded.inputs if position(folded, each) > position(folded, node)}
             assert bytes_left == sum(sizes[each] for each in live.keys() - unread - late)
-    assert memory.most_live(folded.graph, sizes) >= max(sizes.values())
+    assert demands.most_live(folded.graph, sizes) >= max(sizes.values())
 
 
 def position(network: Any, name: str) -> int:

@@ -10,43 +10,30 @@ the peaks of ResNet18, ResNet20 and MobileNetV2; docs/memory.md compares predict
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 import zeroq.resident as resident
 from zeroq.candidates import HELD_OUT, NOISE, UNLIKE_IMAGES
+from zeroq.demand import Demand, demand_of, most_widths
 from zeroq.devices import PROBE_IMAGES
 from zeroq.distillation import BATCH_BYTES
-from zeroq.effort import EFFORTS
 from zeroq.errors import OptionError
-from zeroq.graph import Layer, Network, replay
 from zeroq.graph.live import IN_MEMORY, Room
-from zeroq.graph.network import is_norm
-from zeroq.graph.replay import order_of
-from zeroq.preparation import Prepared, any_ranges
+from zeroq.preparation import Prepared
 from zeroq.ranges import GRADIENT_BYTES
 from zeroq.ranks import ALONE, Ranks, count
-from zeroq.rounding.moments import ROWS_PER_IMAGE
 from zeroq.run_directory import RunDirectory
-from zeroq.simulate import quantize_activations
 
 VERIFIED_IMAGES = 8  # that the file is compared with its simulation on
 LEAST_BATCH = 8  # images that are distilled together: statistics of fewer say little (docs/distillation.md)
 GPU_SHARE, GPU_CHUNK = 0.25, 64  # of a GPU's memory, for values at one time; images whose values these are, at most
 FREE_SHARE = 0.8  # of the memory that is free, for a run without --memory-limit: what it frees, it keeps
 GB = 10**9
-
-aten = torch.ops.aten
-KEEP_RESULTS = {aten.relu.default, aten.sigmoid.default, aten.tanh.default, aten.softmax.int}  # and not what they read
-KEEP_NOTHING = KEEP_RESULTS | {
-    aten.add.Tensor, aten.cat.default, aten.reshape.default, aten.view.default, aten.flatten.using_ints,
-}  # fmt: skip
 
 SLACK = 60e6  # what is imported when it is first needed, and whatever is small
 EXPORTER = 60e6  # the same from the first export on
@@ -78,40 +65,6 @@ class Amounts:
 
 
 UNLIMITED = Amounts()
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """What rounding one layer needs, in bytes."""
-
-    live: int  # of one image: values that are kept while the layer is rounded, in both walks
-    moments: int  # a matrix [columns, columns] for each group
-    patches: int  # of one image, those that are taken
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What a run needs, in bytes; of one image where it says so."""
-
-    images: int
-    rounded: int  # images and their variants that weights are rounded on
-    widths: int  # that a layer may have; 1 where none has a choice
-    pixels: int  # of one image
-    values: int  # of one image: all values, as distillation counts those of a batch
-    backward: int  # of one image: those that its backward pass keeps
-    floating: int  # of one image: values that are live at once in floating point
-    quantized: int  # of one image: the same, with quantizers
-    gradients: int  # of one image: all values in floating point, and as many gradients
-    largest: int  # of one image: the largest value
-    output: int  # of one image
-    integers: int  # of one image: all quantized numbers, one byte each
-    weights: int  # of the whole network, in floating point
-    layers: tuple[Rounding, ...]  # in order of execution
-
-    @property
-    def batch_images(self) -> int:
-        """That are distilled together without a limit."""
-        return max(1, min(self.images, int(BATCH_BYTES / self.values)))
 
 
 @dataclass(frozen=True)
@@ -194,11 +147,6 @@ def on_gpu(prepared: Prepared, memory: int) -> Amounts:
     image = 4 * sum(math.prod(shape) for shape in network.shapes.values())
     chunk = min(GPU_CHUNK, max(1, int(room / image)))
     return Amounts(batch_bytes=room, probed=chunk, chunk=chunk, widened=max(1, chunk // most_widths(prepared)))
-
-
-def most_widths(prepared: Prepared) -> int:
-    """How many candidates a layer has at once, at most."""
-    return max(len(own) for own in (*prepared.plan.widths.values(), *prepared.plan.input_widths.values()))
 
 
 def plan_memory(demand: Demand, limit: float, held: int, peak: int) -> MemoryPlan:
@@ -289,91 +237,3 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
         ),
         "report": base + EXPORTER + images + settled + max(compared, at_work),
     }  # fmt: skip
-
-
-def demand_of(prepared: Prepared) -> Demand:
-    """Measured on the network's own example, whose values are computed once; ranges do not matter for that."""
-    options, network, folded = prepared.options, prepared.network, prepared.folded
-    effort = EFFORTS[options.effort]
-    if prepared.pictures is not None:
-        images = len(prepared.pictures)
-    else:
-        images = effort.images if options.images is None else options.images
-    graph, tensors, names = quantize_activations(
-        folded, prepared.placement, any_ranges(prepared), prepared.plan.input_bits
-    )
-    floating = sizes(folded.graph, folded.tensors, folded.example)
-    quantized = sizes(graph, tensors, folded.example)
-    captured = sizes(network.graph, network.tensors, network.example)
-    shares = 2 if options.precision == "bf16" else 1
-    kept = [dict(left(graph, quantized)), dict(left(folded.graph, floating))]
-    sources = {node.name: node.all_input_nodes[0].name for node in graph.nodes if node.all_input_nodes}
-    rounded = min(effort.rounded, images - images // HELD_OUT)
-    return Demand(
-        images=images,
-        rounded=rounded if prepared.pictures is not None else 2 * rounded,
-        widths=most_widths(prepared),
-        pixels=sum(value[0].numel() * value.element_size() for value in network.example),
-        values=sum(4 * math.prod(shape) for shape in network.shapes.values()) // shares,
-        backward=sum(captured[name] for name in kept_backward(network)) // shares,
-        floating=most_live(folded.graph, floating),
-        quantized=most_live(graph, quantized),
-        gradients=2 * sum(floating.values()),
-        largest=max(floating.values()),
-        output=floating["output"],
-        integers=sum(quantized[name] for name in names) // 4,
-        weights=sum(value.numel() * value.element_size() for value in network.tensors.values()),
-        layers=tuple(rounding_of(layer, sources[layer.sites[0]], kept) for layer in prepared.plan.layers),
-    )
-
-
-def rounding_of(layer: Layer, source: str, kept: Sequence[Mapping[str, int]]) -> Rounding:
-    """Of a layer whose first site reads the quantizer `source`; kept: behind each node, in each of the walks."""
-    columns = math.prod(layer.shape[1:])
-    quantized, floating = kept
-    return Rounding(
-        live=max(quantized[source], quantized[layer.sites[0]]) + floating[layer.sites[0]],
-        moments=4 * layer.groups * columns**2,
-        patches=4 * layer.groups * columns * ROWS_PER_IMAGE,
-    )
-
-
-def sizes(graph: fx.Graph, tensors: Mapping[str, Tensor], example: tuple[Tensor, ...]) -> dict[str, int]:
-    """Bytes of every value of one image, by node."""
-    found: dict[str, int] = {}
-
-    def note(node: fx.Node, value: Any) -> None:
-        leaves = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
-        found[node.name] = math.ceil(sum(leaf.numel() * leaf.element_size() for leaf in leaves) / len(example[0]))
-
-    inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
-    with torch.inference_mode():
-        replay(graph, tensors, dict(zip(inputs, example, strict=True)), visit=note)
-    return found
-
-
-def kept_backward(network: Network) -> list[str]:
-    """Values that the gradient of the images is computed from: up to the last BatchNorm, if there is one."""
-    nodes = [node for node in network.graph.nodes if node.op in ("placeholder", "call_function")]
-    last = max((index for index, node in enumerate(nodes) if is_norm(node)), default=len(nodes) - 1)
-    within = set(nodes[: last + 1])
-    return [
-        node.name
-        for node in nodes[: last + 1]
-        if node.target in KEEP_RESULTS or any(user.target not in KEEP_NOTHING for user in node.users if user in within)
-    ]
-
-
-def most_live(graph: fx.Graph, sizes: Mapping[str, int]) -> int:
-    """The most bytes that a run of a graph holds at once, while a node runs."""
-    behind = dict(left(graph, sizes))
-    before = dict(zip(behind, [0, *behind.values()], strict=False))
-    return max(before[name] + sizes.get(name, 0) for name in behind)
-
-
-def left(graph: fx.Graph, sizes: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Each node with the bytes that are left behind it: of values that later ones read."""
-    now = 0
-    for node, done in zip(graph.nodes, order_of(graph).used_up, strict=True):
-        now += sizes.get(node.name, 0) - sum(sizes.get(name, 0) for name in done)
-        yield node.name, now
