@@ -25,7 +25,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "memory"
 DOCUMENT = ROOT / "docs" / "memory.md"
 TIME_LIMIT = 6 * 3600  # seconds for one row
 ITERATIONS = 4
-PARTS = (*METHOD, "memory.py", "resident.py")  # where a change may change a row
+PARTS = (*METHOD, "demand.py", "memory.py", "resident.py")  # where a change may change a row
 FORMAT = 1  # of a row's file; a new one makes every row stale
 HEAD = """# Memory
 
