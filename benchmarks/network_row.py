@@ -14,7 +14,7 @@ import torch
 from benchmarks.measure import layers_by_bits
 from benchmarks.peaks import peaks_by_stage
 from benchmarks.process import row_parser
-from benchmarks.published_networks import Built, build
+from benchmarks.published_networks import NETWORKS, Built, build
 from zeroq import devices, quantize
 from zeroq.run_directory import json_bytes, read_json
 
@@ -26,7 +26,8 @@ KEPT = (  # entries of result.json
 
 
 def main() -> None:
-    parser = row_parser("benchmarks.network_row", "network")
+    parser = row_parser("benchmarks.network_row")
+    parser.add_argument("network", choices=list(NETWORKS))
     parser.add_argument("--images", type=int)
     parser.add_argument("--iterations", type=int)
     asked = parser.parse_args()

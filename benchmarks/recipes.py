@@ -66,9 +66,9 @@ def main() -> int:
 def write_document() -> None:
     """docs/recipes.md from all results there are."""
     groups: list[tuple[Mapping[Any, Record], Collection[AnyRow]]] = [
-        results_of([row for row in all_rows() if row.recipe in PARTS], lambda row: recipe_code(row.recipe))
+        results_of(all_rows(), lambda row: recipe_code(row.recipe)),
+        results_of({row.ours for row in all_rows()}, code_for),
     ]
-    groups.append(results_of({row.ours for row in all_rows()}, code_for))
     found = {row: record for records, _ in groups for row, record in records.items()}
     stale = {row for _, rows in groups for row in rows}
     DOCUMENT.write_text(document(found, stale), encoding="utf-8")

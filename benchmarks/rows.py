@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -157,6 +158,7 @@ def key_of(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@cache
 def program(source: str) -> str:
     """A Python text as its syntax tree, the same in every version of Python that can read it."""
     return json.dumps(list(_flat(ast.parse(source))))

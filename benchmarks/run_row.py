@@ -15,7 +15,7 @@ from torch import nn
 from benchmarks.measure import layers_by_bits
 from benchmarks.peaks import peaks_by_stage
 from benchmarks.process import row_parser
-from benchmarks.speed_subject import find
+from benchmarks.speed_subject import NETWORKS, find
 from benchmarks.unit import precision_named, unit_seconds
 from zeroq import devices, quantize
 from zeroq.graph import capture
@@ -27,7 +27,8 @@ KEPT = ("version", "effort", "precision", "average_bits", "onnx_bytes", "float_b
 
 
 def main() -> None:
-    parser = row_parser("benchmarks.run_row", "network", data=True)
+    parser = row_parser("benchmarks.run_row", data=True)
+    parser.add_argument("network", choices=NETWORKS)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     module, preprocessing = find(asked.network, asked.data)

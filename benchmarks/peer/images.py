@@ -7,10 +7,10 @@ See benchmarks.speed --peer.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from benchmarks.peer.toolkit import generated, versions
+from benchmarks.process import row_parser
 from benchmarks.speed_subject import NETWORKS, find
 from zeroq.devices import threads
 from zeroq.numbers.tensor_file import tensor_file_bytes
@@ -18,14 +18,11 @@ from zeroq.run_directory import json_bytes
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks.peer.images", description="See benchmarks.speed --peer.")
+    parser = row_parser("benchmarks.peer.images", data=True)
     parser.add_argument("network", choices=NETWORKS)
-    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--images", type=int, required=True)
     parser.add_argument("--iterations", type=int, required=True)
-    parser.add_argument("--threads", type=int)
     parser.add_argument("--tensors", type=Path, required=True, help="where the images go")
-    parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     module, preprocessing = find(asked.network, asked.data)
     with threads(asked.threads):
