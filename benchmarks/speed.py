@@ -108,6 +108,8 @@ def step_of(name: str, asked: argparse.Namespace, device: torch.device) -> dict[
 def run_of(name: str, asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     data = asked.data.resolve()
     words = [name, *options_in_words({"data": data, "device": device.type, "threads": torch.get_num_threads()})]
+    if device != devices.CPU:
+        words.append("--again")
     found, error = run_apart("benchmarks.run_row", words, TIME_LIMIT, {"DATA": data})
     if error is not None:
         raise Failed(error)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmarks.document import NOTHING, seconds, table
 from benchmarks.document import STAGES as RUN_STAGES
 from benchmarks.speed_limits import (
+    AGAIN,
     LIMITS,
     PARTS,
     PEER,
@@ -102,20 +103,25 @@ def step(records: Sequence[Record]) -> list[str]:
 
 def runs(records: Sequence[Record]) -> list[str]:
     """Seconds of each stage, and units."""
-    rows = [
-        [
-            title(record), *(seconds(record["seconds"].get(stage)) for stage in RUN_STAGES),
-            f"{record['total_seconds']:.1f}", f"{record['unit_seconds']:.3f}", f"{record['units']:.0f}",
+    rows = []
+    for record in records:
+        rows.append([
+            title(record), *times_of(record), f"{record['unit_seconds']:.3f}", f"{record['units']:.0f}",
             f"{max(record['peak_memory_mb'].values()):.0f}",
-        ]
-        for record in records
-    ]  # fmt: skip
+        ])  # fmt: skip
+        if "again" in record:
+            rows.append([title(record) + AGAIN, *times_of(record["again"]), *[NOTHING] * 3])
     units = [
         [title(record), *(of_units(record, stage) for stage in RUN_STAGES), f"{record['units']:.1f}"]
         for record in records
     ]
     header = ["network", *RUN_STAGES, "total", "unit", "units", "peak memory, MB"]
     return ["## Whole runs", WHOLE, table(header, rows), table(["units", *RUN_STAGES, "total"], units)]
+
+
+def times_of(times: Record) -> list[str]:
+    """Seconds of each stage, and of all."""
+    return [*(seconds(times["seconds"].get(stage)) for stage in RUN_STAGES), f"{times['total_seconds']:.1f}"]
 
 
 def of_units(record: Record, stage: str) -> str:
@@ -166,7 +172,8 @@ measured in turns; *share* is by torch's profiler. BatchNorms' own arithmetic is
 over the values computes both; the *rest* is sums, pooling, sums of gradients, conversion between types, and Python.
 """
 WHOLE = (
-    "`zeroq quantize --average-bits 4` at `--effort balanced`, activations in 8 bits: seconds, then the same in units."
+    "`zeroq quantize --average-bits 4` at `--effort balanced`, activations in 8 bits: seconds, then the same in units. "
+    "What is not *again* is a process's first run, which also imports modules and, on a GPU, loads its libraries."
 )
 PEERS = """Images of Sony's model-compression-toolkit, with its own settings, in an environment of its own
 ({versions}), same number of images, same machine and threads: as many iterations as fit into the time that ours took,

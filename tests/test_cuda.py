@@ -15,6 +15,8 @@ from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
 from zeroq.rounding.gptq import elimination, round_gptq
+from zeroq.rounding.methods import round_widths
+from zeroq.rounding.scales import search_scales
 from zeroq.run_directory import read_json
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -54,3 +56,25 @@ def test_the_kernel_fixes_columns_as_the_loop_does(
     errors = [weight - integers * scale[..., None] for integers in (here, there)]
     losses = [torch.einsum("gfc,gcd,gfd->", error, hessian, error).item() for error in errors]
     assert (here != there).float().mean() < 0.02 and losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_scales_tried_together_are_those_tried_one_by_one(bits: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    filters, importance = torch.randn(2, 30, 90, generator=generator) ** 3, torch.rand(2, 90, generator=generator)
+    grid = Grid(bits, signed=True)
+    there = search_scales(filters.cuda(), grid, importance.cuda()).cpu()
+    same = torch.isclose(there, search_scales(filters, grid, importance), rtol=1e-5)
+    assert same.float().mean() > 0.95, "but for factors that are as good to the last bits"
+
+
+def test_a_layer_is_rounded_as_well_as_on_a_cpu() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(40, 30, 3, 3, generator=generator)
+    inputs = torch.randn(1, 2000, 270, generator=generator)
+    hessian = inputs.transpose(1, 2) @ inputs / 1000
+    here, there = round_widths(weight, (2, 4, 8), hessian), round_widths(weight.cuda(), (2, 4, 8), hessian.cuda())
+    for bits in here:
+        missed = [weight - each[bits].dequantized().cpu() for each in (here, there)]
+        losses = [error.square().sum().item() for error in missed]
+        assert losses[1] == pytest.approx(losses[0], rel=0.02)

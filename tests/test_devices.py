@@ -62,6 +62,31 @@ def test_a_second_step_is_taken_where_the_first_leaves_a_doubt(
     assert [later.count(name) for name in table] == [2, 1, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("asked", "instructions", "expected"),
+    [("auto", True, "bf16"), ("auto", False, "fp32"), ("fp32", True, "fp32"), ("bf16", False, "bf16")],
+)
+def test_on_a_gpu_nothing_is_measured(
+    network: Network, monkeypatch: pytest.MonkeyPatch, asked: str, instructions: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: instructions)
+    best = devices.usual_on_gpu(network, asked)
+    assert (best.name, best.layout) == (expected, "channels-first")
+
+
+def test_a_gpu_without_a_kernel_in_bf16_computes_in_fp32_unless_asked_otherwise(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_kernel(*_: object) -> float:
+        raise NotImplementedError("no kernel for pooling")
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(devices, "step_seconds", without_kernel)
+    assert devices.usual_on_gpu(network, "auto").name == "fp32"
+    with pytest.raises(OptionError, match="cannot be computed in bf16 .no kernel for pooling.: choose another"):
+        devices.usual_on_gpu(network, "bf16")
+
+
 def test_an_unknown_precision_is_refused(network: Network) -> None:
     with pytest.raises(OptionError, match="Precision 'fp16' is unknown: choose auto, fp32 or bf16"):
         choose_precision(network, "fp16")

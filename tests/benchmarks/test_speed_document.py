@@ -117,6 +117,17 @@ def test_a_gpu_has_seconds_for_resnet50() -> None:
     assert judged("runs", run("resnet18", 18.0) | {"device": "GPU"}) == []
 
 
+def test_a_second_run_of_a_process_has_a_line_of_its_own() -> None:
+    twice = run("resnet50", 22.0) | {"device": "GPU"}
+    twice["again"] = {"seconds": dict.fromkeys(RUN_STAGES, 0.25), "total_seconds": 9.0}
+    text = document({"runs": [twice]})
+    assert [line[1:] for line in lines(text, "whole run")] == [
+        ["resnet50, GPU", "11.0 s", "under 10 s", "**missed**"],
+        ["resnet50, GPU", "9.0 s", "under 10 s", "met"],
+    ]
+    assert lines(text, "resnet50, GPU, again")[0][1:] == [*["0.2"] * len(RUN_STAGES), "9.0", "–", "–", "–"]
+
+
 def test_a_peer_has_a_line_for_each_number_of_iterations() -> None:
     rows = [
         {"who": "ours", "iterations": None, "seconds": 5.0, "quality": {"statistics_loss": 0.5}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -68,17 +69,24 @@ def shape_spectrum(values: Tensor, exponent: float) -> Tensor:
     if exponent == 0 or math.prod(sides) == 1:
         return values
     axes = list(range(2, values.dim()))
-    impulse = torch.zeros(1, 1, *sides, device=values.device)
-    impulse[(0,) * impulse.dim()] = 1
-    falloff = frequencies(sides).to(values.device) ** -exponent
-    gain = torch.fft.irfftn(torch.fft.rfftn(impulse, dim=axes) * falloff, s=sides, dim=axes).norm()
+    falloff = falloff_of(sides, exponent, values.device)
     pieces = (values,) if values.is_cuda else values.split(max(1, PIECE // math.prod(values.shape[1:])))
     return torch.cat(
         [
-            torch.fft.irfftn(torch.fft.rfftn(piece.contiguous(), dim=axes) * (falloff / gain), s=sides, dim=axes)
+            torch.fft.irfftn(torch.fft.rfftn(piece.contiguous(), dim=axes) * falloff, s=sides, dim=axes)
             for piece in pieces
         ]
     )
+
+
+@lru_cache(maxsize=4)
+def falloff_of(sides: tuple[int, ...], exponent: float, device: torch.device) -> Tensor:
+    """What `shape_spectrum` multiplies each of rfftn's frequencies by; a step of distillation asks for it twice."""
+    axes = list(range(2, 2 + len(sides)))
+    impulse = torch.zeros(1, 1, *sides, device=device)
+    impulse[(0,) * impulse.dim()] = 1
+    falloff = frequencies(sides).to(device) ** -exponent
+    return falloff / torch.fft.irfftn(torch.fft.rfftn(impulse, dim=axes) * falloff, s=sides, dim=axes).norm()
 
 
 def frequencies(sides: tuple[int, ...]) -> Tensor:

@@ -56,13 +56,15 @@ class Histogram:
             self.weights += step * torch.bincount(index, weights=squares, minlength=BINS).to(self.weights.device)
 
     def grow(self, magnitude: float) -> None:
-        """Double the reach until it holds a magnitude."""
+        """Double the reach until it holds a magnitude; to the first there are some 60 steps, without any counts yet."""
+        counted = bool(self.counts.any())
         while self.reach < magnitude:
             self.reach *= 2
-            self.counts, self.weights = (
-                torch.nn.functional.pad(each.reshape(-1, 2).sum(1), (BINS // 4, BINS // 4))
-                for each in (self.counts, self.weights)
-            )
+            if counted:
+                self.counts, self.weights = (
+                    torch.nn.functional.pad(each.reshape(-1, 2).sum(1), (BINS // 4, BINS // 4))
+                    for each in (self.counts, self.weights)
+                )
 
     @property
     def centres(self) -> Tensor:

@@ -67,7 +67,7 @@ def fixed(filters: Tensor, scale: Tensor, grid: Grid, columns: Elimination, *, l
         target = own + carry[:, stop:, start:stop].transpose(1, 2) @ error[:, stop:]
         fix(target, weights, scale, carry, integers, error, neighbour, start, grid, PAIR_LIMIT if limited else None)
         roots = target - own + share @ error[:, start:stop]
-        left += torch.einsum("gcf,gcf,gc->gf", roots, roots, columns.pivots[:, start:stop])
+        left += torch.einsum("gcf,gc->gf", roots.square(), columns.pivots[:, start:stop])
     return integers[every, place].transpose(1, 2), left
 
 

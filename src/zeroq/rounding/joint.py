@@ -23,6 +23,7 @@ SCOUTS = 16  # filters of each group
 FINE_WORK, WORK = 1 << 26, 1 << 31
 LEAST_TRIED = 2
 TOGETHER = 1 << 21  # weights, each at several scales: small layers take as long for many as for one
+GPU_TOGETHER = 1 << 24  # on a GPU middling layers do
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Filters:
     def solutions(self, factors: Iterable[Tensor]) -> Iterator[Solution]:
         """At each factor of the scale, several at a time where a layer is small."""
         every = list(factors)
-        count = max(1, TOGETHER // self.weights.numel())
+        count = max(1, (GPU_TOGETHER if self.weights.is_cuda else TOGETHER) // self.weights.numel())
         for start in range(0, len(every), count):
             part = every[start : start + count]
             scales = torch.cat([self.at(factor) for factor in part], 1)
