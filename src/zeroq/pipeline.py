@@ -113,10 +113,11 @@ def quantize_model(
     run = RunDirectory(out, fresh=fresh)
     with (
         run if ranks.leads else nullcontext(), devices.threads(options.threads), devices.computing(device),
-        resident.returned(), ExitStack() as later,
+        resident.returned(), resident.left_alone(), ExitStack() as later,
     ):  # fmt: skip
         progress("capture", 0, 1)
         prepared = prepare(model, options)
+        later.enter_context(resident.left_alone())  # with the modules that capturing has imported
         progress("capture", 1, 1)
         times = ranks.led(lambda _: latency.time_network(prepared, run, lambda *step: progress("latency", *step)))
         plan = plan_of(prepared, ranks)

@@ -36,10 +36,11 @@ def translate(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> ModelPr
     Raises ModelError for an operator that the exporter does not know.
     """
     inputs = ["input"] if len(example) == 1 else [f"input{index}" for index in range(len(example))]
+    plain = program_of(network, example)
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
-                program_of(network, example) or network.graph_module,
+                plain or network.graph_module,
                 example,
                 dynamo=True,
                 custom_translation_table=TRANSLATIONS,
@@ -59,7 +60,8 @@ def translate(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> ModelPr
     model = program.model
     common.InlinePass()(model)
     optimizer.fold_constants(model)
-    rewriter.rewrite(model)
+    if plain is None:  # no rule applies to what is plain, and trying all on every node is a quarter of an export
+        rewriter.rewrite(model)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     optimizer.remove_unused_nodes(model)
     return program.model_proto
