@@ -37,7 +37,7 @@ PROBES = {
     "mobilenet_v1_025": (["--average-bits", "4"],),
     "shufflenet_cifar10": (["--size-mb", "0.5", "--sensitivity", "kl"],),
     "vit_cifar10": (["--weight-bits", "4"],),
-    "vgg_cifar10": (["--average-bits", "6", "--activation-bits", "6"],),
+    "vgg_cifar10": (["--average-bits", "6", "--activation-bits", "6", "--edge-bits", "same"],),
     "nanodet_m": ([],),
 }
 # The same for each network that is named.

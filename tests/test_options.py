@@ -142,6 +142,21 @@ def test_what_follows_from_the_options(
     assert (chosen.label, chosen.candidate_widths, chosen.edges) == (label, widths, edges)
 
 
+@pytest.mark.parametrize(
+    ("asked", "bits"),
+    [
+        ({"weight_bits": 4, "activation_bits": 4}, 8),
+        ({"average_bits": 4, "activation_bits": 6}, 8),
+        ({"average_bits": 4, "activation_bits": 6, "edge_bits": "same"}, None),
+        ({"average_bits": 4, "edge_bits": 5}, 5),
+        ({"bit_operations": 2, "activation_bits": [8, 4]}, None),
+        ({"activation_mb": 0.3, "activation_bits": [8, 4]}, 8),
+    ],
+)
+def test_what_edges_read_is_wide_unless_it_is_part_of_a_choice(asked: dict[str, Any], bits: int | None) -> None:
+    assert Options.of(**asked).edge_inputs == bits
+
+
 def test_options_survive_json() -> None:
     chosen = Options.of(
         average_bits=4, weight_bits=[2, 3], layer_bits="conv*=8", keep_float="fc", input_mean=0.5, input_std=0.2, seed=7

@@ -43,6 +43,13 @@ def test_a_target_gives_every_layer_the_candidates() -> None:
     assert plan.widths == {"stem.0": (6,), "body.0.0": (2, 4, 8), "body.1": (2, 4, 8), "head": (6,)}
 
 
+def test_what_the_edges_read_stays_wide_with_a_target_unless_it_is_asked_otherwise() -> None:
+    narrow = {"stem.0": 8, "body.0.0": 5, "body.1": 5, "head": 5}
+    assert planned(average_bits=4, activation_bits=5).input_bits == narrow | {"head": 8}
+    assert planned(average_bits=4, activation_bits=5, edge_bits="same").input_bits == narrow
+    assert planned(average_bits=4, activation_bits=5, edge_bits=6).input_bits == narrow | {"head": 6}
+
+
 def test_inputs_have_a_choice_except_the_networks_own_and_those_of_edges() -> None:
     asked: dict[str, Any] = {"activation_bits": (4, 8), "bit_operations": 1.0}
     plan = planned(**asked)

@@ -93,15 +93,15 @@ def plan_layers(network: Network, options: Options) -> LayerPlan:
     if not layers:
         raise ModelError("The network has no layer to quantize: it needs at least one convolution or linear layer.")
     fixed = {name: bits for pattern, bits in options.layer_bits for name in matching(pattern, names, "--layer-bits")}
-    edges = {names[0], names[-1]} if options.edges is not None else set()
+    edges = {names[0], names[-1]}
     widths, input_bits, input_widths = {}, {}, {}
     for layer in layers:
-        edge = options.edges if layer.name in edges else None
+        edge, edge_input = (options.edges, options.edge_inputs) if layer.name in edges else (None, None)
         widths[layer.name] = (
             (fixed.get(layer.name) or edge,) if layer.name in fixed or edge else options.candidate_widths
         )
         reads_input = any(is_input(network, site) for site in layer.sites)
-        own = (WIDE_BITS,) if reads_input else (edge,) if edge else options.activation_widths
+        own = (WIDE_BITS,) if reads_input else (edge_input,) if edge_input else options.activation_widths
         input_bits[layer.name] = own[-1]
         if len(own) > 1:
             input_widths[layer.name] = own

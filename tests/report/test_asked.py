@@ -25,7 +25,8 @@ NO_DATA = "no data: everything was fitted to images distilled from the network i
         ({"average_bits": 4}, f"Weights of 2, 4 or 8 bits, 4 on average; activations of 8 bits; {NO_DATA}"),
         (
             {"compression": 10.5, "activation_bits": 6},
-            f"Weights of 2, 4 or 8 bits, together 10.5 times smaller; activations of 6 bits; {NO_DATA}",
+            "Weights of 2, 4 or 8 bits, together 10.5 times smaller; activations of 6 bits, 8 in front of the first "
+            f"and the last layer; {NO_DATA}",
         ),
         (
             {"bit_operations": 1.5, "average_bits": 4},
@@ -34,7 +35,8 @@ NO_DATA = "no data: everything was fitted to images distilled from the network i
         ),
         (
             {"activation_mb": 0.25, "activation_bits": [4, 8]},
-            "Weights of 8 bits in every layer; activations of 4 or 8 bits, at most 0.25 MB of them at one time; "
+            "Weights of 8 bits in every layer; activations of 4 or 8 bits, 8 in front of the first and the last layer, "
+            "at most 0.25 MB of them at one time; "
             + NO_DATA,
         ),
         (

@@ -30,6 +30,8 @@ def sentence(options: Options, *, distilled: bool = True) -> str:
     if options.edges is not None and options.candidate_widths != (options.edges,):
         target += f" but the first and the last, which have {options.edges}"
     inputs = f"activations of {listed([str(width) for width in options.activation_widths], 'or')} bits"
+    if options.edge_inputs is not None and options.activation_widths != (options.edge_inputs,):
+        inputs += f", {options.edge_inputs} in front of the first and the last layer"
     if options.activation_mb is not None:
         inputs += f", at most {number(options.activation_mb)} MB of them at one time"
     if options.latency_ms is not None:
