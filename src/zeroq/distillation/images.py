@@ -15,11 +15,11 @@ from zeroq.devices import Precision
 from zeroq.distillation.attention import find_attention, prepare_attention
 from zeroq.distillation.doubts import Trust, examine
 from zeroq.distillation.measuring import (
+    OF_OWN,
     Moments,
     MomentsOfAll,
     is_measured,
     measuring_graph,
-    moments,
     moments_by_autograd,
 )
 from zeroq.distillation.share import WHOLE, Share
@@ -121,12 +121,11 @@ class Matching:
     statistic: InputStatistic
     precision: Precision
     others: Mapping[str, Tensor] = field(default_factory=dict)  # the network's further inputs, which stay as they are
-    share: Share = WHOLE  # the part of the batch, and of others, that this process is given
-    of_all: MomentsOfAll | None = None  # what the graph leaves to be found, where that is not all of them
+    moments_of: MomentsOfAll = OF_OWN  # what the graph asks; of the batch, and of others, this process has its share
 
     def loss(self, images: Tensor) -> Tensor:
         """The distance of the images' statistics from the targets."""
-        return self.targets.loss(self.measure(images), len(images) if self.share.alone else self.share.count)
+        return self.targets.loss(self.measure(images), self.moments_of.images(images))
 
     def refuse(self, images: Tensor) -> NoReturn:
         """Name the first BatchNorm whose input holds no numbers. Raises NumericalError."""
@@ -139,9 +138,8 @@ class Matching:
         value = self.precision.apply(images)
         others = {name: self.precision.apply(other) for name, other in self.others.items()}
         measured = replay(self.graph, self.tensors, {self.input: value, **others})["output"]
-        if self.of_all is not None:
-            self.of_all.find()
-        return [*measured, moments_by_autograd(self.share.whole(images))]
+        self.moments_of.find()
+        return [*measured, moments_by_autograd(self.moments_of.share.whole(images))]
 
 
 def prepare(
@@ -157,8 +155,8 @@ def prepare(
     index: of the input that is to be moved.  trust: by default as `examine` finds for a network of one input.
     share: the part of the batch that this process has.
     """
-    of_all = None if share.alone else MomentsOfAll(share)
-    graph = measuring_graph(network, of_all or moments)
+    moments_of = MomentsOfAll(share)
+    graph = measuring_graph(network, moments_of)
     of_norms = {
         str(node.target)
         for node in graph.nodes
@@ -169,7 +167,7 @@ def prepare(
         name: network.tensors[name] if name in of_norms else precision.apply(network.tensors[name]) for name in used
     }
     targets = make_targets(network, statistic, trust or examine(network, statistic), index)
-    return Matching(graph, tensors, network.inputs[index], targets, statistic, precision, share=share, of_all=of_all)
+    return Matching(graph, tensors, network.inputs[index], targets, statistic, precision, moments_of=moments_of)
 
 
 def batch_size(network: Network, count: int, precision: Precision, batch_bytes: float = BATCH_BYTES) -> int:

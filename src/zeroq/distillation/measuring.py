@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from zeroq.distillation.share import Share
+from zeroq.distillation.share import WHOLE, Share
 from zeroq.graph import Network
 
 Moments = tuple[Tensor, Tensor]  # mean and biased variance per channel: [C], [C]
@@ -32,26 +32,32 @@ def moments(value: Tensor) -> Moments:
 
 @dataclass(frozen=True)
 class MomentsOfAll:
-    """`moments` of a whole batch, of which each process has a part.
+    """`moments` of a whole batch, of which each process has a part, or one all.
 
-    They are asked for one BatchNorm after another, and found for many of them at once: so the processes wait for each
-    other twice for all of these, and not at every BatchNorm. Each process finds those of some channels.
+    Of several processes they are asked for one BatchNorm after another, and found for many of them at once: so the
+    processes wait for each other twice for all of these, and not at every BatchNorm. Each finds those of some channels.
     """
 
-    share: Share
+    share: Share = WHOLE
     asked: list[tuple[Tensor, Moments]] = field(default_factory=list)
 
     def __call__(self, value: Tensor) -> Moments:
         """Of [own N, C, ...]: [C], [C], not filled in for certain before `find` is called, as all processes are to."""
+        if self.share.alone:
+            return moments(value)
         mean, variance = (torch.zeros(value.shape[1], device=value.device) for _ in range(2))
         self.asked.append((value, (mean, variance)))
         if sum(map(self.bytes_of, (value for value, _ in self.asked))) >= TOGETHER:
             self.find()
         return mean, variance
 
+    def images(self, value: Tensor) -> int:
+        """Of the whole batch, of which a value [own N, ...] is this process's part."""
+        return len(value) if self.share.alone else self.share.count
+
     def bytes_of(self, value: Tensor) -> int:
         """Of all images' values, so that all processes count alike."""
-        return value[0].numel() * value.element_size() * self.share.count
+        return value[0].numel() * value.element_size() * self.images(value)
 
     @torch.no_grad()
     def find(self) -> None:
@@ -67,6 +73,9 @@ class MomentsOfAll:
             for place, each in zip(places, found.unbind(1), strict=True):
                 place.copy_(each)
         self.asked.clear()
+
+
+OF_OWN = MomentsOfAll()
 
 
 class NormaliseAndMeasure(torch.autograd.Function):
@@ -85,18 +94,15 @@ class NormaliseAndMeasure(torch.autograd.Function):
         mean: Tensor,
         variance: Tensor,
         epsilon: float,
-        moments_of: Callable[[Tensor], Moments] = moments,
+        moments_of: MomentsOfAll = OF_OWN,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """value: [N, C, ...] -> the same normalised, [C], [C] in 32 bits.
-
-        moments_of: `MomentsOfAll` where each process has a part of the batch.
-        """
+        """value: [N, C, ...] -> the same normalised, [C], [C] in 32 bits."""
         normalised = torch.nn.functional.batch_norm(value, mean, variance, weight, bias, False, 0.0, epsilon)
         found_mean, found_variance = moments_of(value)
         gain = torch.rsqrt(variance + epsilon) * (1.0 if weight is None else weight)
         context.save_for_backward(value, gain)
         context.mean = found_mean.detach()  # not among what is saved, as it may be filled in later
-        context.images = moments_of.share.count if isinstance(moments_of, MomentsOfAll) else len(value)
+        context.images = moments_of.images(value)
         context.set_materialize_grads(False)
         return normalised, found_mean, found_variance
 
@@ -135,7 +141,7 @@ def along(vector: Tensor, value: Tensor) -> Tensor:
 
 def normalise_and_measure(
     value: Tensor, weight: Any, bias: Any, mean: Tensor, variance: Tensor, *rest: Any,
-    moments_of: Callable[[Tensor], Moments],
+    moments_of: MomentsOfAll,
 ) -> Any:  # fmt: skip
     """The stand-in for aten.batch_norm, with its arguments: normalised value, mean and variance of the input."""
     return NormaliseAndMeasure.apply(value, weight, bias, mean, variance, rest[2], moments_of)
@@ -146,11 +152,11 @@ def is_measured(node: fx.Node) -> bool:
     return node.target is normalise_and_measure
 
 
-def measuring_graph(network: Network, moments_of: Callable[[Tensor], Moments] = moments) -> fx.Graph:
+def measuring_graph(network: Network, moments_of: MomentsOfAll = OF_OWN) -> fx.Graph:
     """The part of the network that its BatchNorms need, with the statistics of their inputs as its output.
 
     Output: per BatchNorm a pair (mean, variance). The graph reads the network's own tensors.
-    moments_of: what finds them; `MomentsOfAll` fills them in when it is told to.
+    moments_of: what finds them, and where processes share a batch fills them in when it is told to.
     """
     graph = copy.deepcopy(network.graph)
     nodes = {node.name: node for node in graph.nodes}
