@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import subprocess
 import sys
@@ -93,6 +94,21 @@ def test_what_is_available_is_the_machines_or_the_containers(tmp_path: Path, mon
     assert resident.available() == 500_000
     (container / "memory.max").write_text("max\n")
     assert resident.available() == 1000 * 1024
+
+
+def test_what_is_there_is_not_searched_and_what_comes_is() -> None:
+    class Loop:
+        own: Loop
+
+    with resident.left_alone():
+        assert gc.get_freeze_count() > 1000
+        fresh = Loop()
+        fresh.own = fresh
+        del fresh
+        assert gc.collect() >= 1
+        with pytest.raises(ZeroDivisionError), resident.left_alone():
+            raise ZeroDivisionError
+    assert gc.get_freeze_count() == 0
 
 
 def test_systems_without_proc_or_glibc_say_what_they_can(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
