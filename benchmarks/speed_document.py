@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmarks.document import NOTHING, seconds, table
 from benchmarks.document import STAGES as RUN_STAGES
 from benchmarks.speed_limits import (
-    AGAIN,
     LIMITS,
     PARTS,
     PEER,
@@ -18,6 +17,7 @@ from benchmarks.speed_limits import (
     Record,
     computed_by_cpu,
     gain_of,
+    runs_of,
     title,
 )
 
@@ -103,14 +103,10 @@ def step(records: Sequence[Record]) -> list[str]:
 
 def runs(records: Sequence[Record]) -> list[str]:
     """Seconds of each stage, and units."""
-    rows = []
-    for record in records:
-        rows.append([
-            title(record), *times_of(record), f"{record['unit_seconds']:.3f}", f"{record['units']:.0f}",
-            f"{max(record['peak_memory_mb'].values()):.0f}",
-        ])  # fmt: skip
-        if "again" in record:
-            rows.append([title(record) + AGAIN, *times_of(record["again"]), *[NOTHING] * 3])
+    rows = [
+        [title(record) + which, *times_of(times), *(size_of(record) if times is record else [NOTHING] * 3)]
+        for record in records for which, times in runs_of(record)
+    ]  # fmt: skip
     units = [
         [title(record), *(of_units(record, stage) for stage in RUN_STAGES), f"{record['units']:.1f}"]
         for record in records
@@ -122,6 +118,12 @@ def runs(records: Sequence[Record]) -> list[str]:
 def times_of(times: Record) -> list[str]:
     """Seconds of each stage, and of all."""
     return [*(seconds(times["seconds"].get(stage)) for stage in RUN_STAGES), f"{times['total_seconds']:.1f}"]
+
+
+def size_of(record: Record) -> list[str]:
+    """The unit, the run in units, and its memory."""
+    peak = max(record["peak_memory_mb"].values())
+    return [f"{record['unit_seconds']:.3f}", f"{record['units']:.0f}", f"{peak:.0f}"]
 
 
 def of_units(record: Record, stage: str) -> str:

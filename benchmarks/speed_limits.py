@@ -82,10 +82,11 @@ def limits_of_step(record: Record) -> list[Limit]:
 def limits_of_run(record: Record) -> list[Limit]:
     name, units = record["network"], record["units"]
     if not computed_by_cpu(record):
+        most = MOST_SECONDS.get(name)
+        totals = [] if most is None else [(which, times["total_seconds"]) for which, times in runs_of(record)]
         return [
             Limit(f"whole run{which}", title(record), f"{total:.1f} s", f"under {most:g} s", kept(total < most))
-            for which, total in totals_of(record)
-            if (most := MOST_SECONDS.get(name)) is not None
+            for which, total in totals
         ]
     if name not in RUN_LIMITED:
         return []
@@ -94,10 +95,10 @@ def limits_of_run(record: Record) -> list[Limit]:
     ]
 
 
-def totals_of(record: Record) -> list[tuple[str, float]]:
-    """Seconds of a process's first run, and of its second if it had one."""
-    first = ("", record["total_seconds"])
-    return [first] if "again" not in record else [first, (AGAIN, record["again"]["total_seconds"])]
+def runs_of(record: Record) -> list[tuple[str, Record]]:
+    """A process's first run, and its second if it had one: what it is called, and its times."""
+    first: tuple[str, Record] = ("", record)
+    return [first, (AGAIN, record["again"])] if "again" in record else [first]
 
 
 LIMITS: dict[str, Callable[[Record], list[Limit]]] = {
