@@ -25,7 +25,7 @@ from benchmarks.rows import DISTILLED, MIXED, ROOT, Row, key_of, method_code
 from zeroq import devices
 from zeroq.allocate import best_within, pareto_frontier
 from zeroq.candidates import ERRORS, Candidates
-from zeroq.centring import centred
+from zeroq.channels import alike
 from zeroq.compensation import RATE, seen_by
 from zeroq.models import load_model
 from zeroq.options import Options
@@ -95,7 +95,7 @@ def measure(name: str, data: Path, threads: int | None) -> dict[str, Any]:
         run.describe(facts(prepared))
         stages = Stages(run, prepared, lambda stage, done, total: None)
         images = stages.distil()
-        stages = centred(stages, images)
+        stages = alike(stages, images)
         prepared = stages.prepared
         candidates = Candidates(prepared, images, stages.ranges(images), lambda done, total: None)
         known = stages.sensitivity(candidates)

@@ -29,7 +29,7 @@ from benchmarks.rows import DISTILLED, ROOT, W4_EDGES_8, W4A4, Row, code_of, key
 from zeroq import devices
 from zeroq.accuracy import in_inference
 from zeroq.candidates import Candidates, joined
-from zeroq.centring import centred
+from zeroq.channels import alike
 from zeroq.divergence import kl_divergence
 from zeroq.final_network import CORRECTED, chosen_correction
 from zeroq.models import load_model
@@ -100,7 +100,7 @@ def measured(row: Row, data: Path, steps: int, threads: int | None) -> tuple[dic
         run.describe(facts(prepared))
         stages = Stages(run, prepared, lambda stage, done, total: None)
         images = stages.distil()
-        stages = centred(stages, images)
+        stages = alike(stages, images)
         prepared = stages.prepared
         candidates = Candidates(prepared, images, stages.ranges(images), lambda done, total: None)
         setting = BitSetting({layer.name: prepared.plan.widths[layer.name][0] for layer in prepared.plan.layers})

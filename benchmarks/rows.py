@@ -65,7 +65,8 @@ METHOD = (
     *("deploy/onnx_file.py", "deploy/translate.py", "deploy/unpack.py", "deploy/compact.py", "deploy/padding.py"),
     *("sensitivity.py", "compensation.py", "selection.py", "candidates.py", "finer_outputs.py", "fitted_ranges.py"),
     *("final_network.py", "effort.py", "stages.py", "setting.py", "bounds.py", "preparation.py", "divergence"),
-    *("centring.py", "repair/centring.py", "repair/shifts.py", "repair/links.py"),
+    *("channels.py", "repair/centring.py", "repair/shifts.py", "repair/links.py", "repair/families.py"),
+    "repair/equalization.py",
 )
 FORMAT = 1  # of a row's file; a new one makes every row stale
 

@@ -14,7 +14,7 @@ FLOORS = [
      "deploy", "evaluate"},
     {"models", "report", "run_directory"},
     {
-        *("pipeline", "preparation", "guidance", "candidates", "centring", "fitted_ranges", "stages", "selection"),
+        *("pipeline", "preparation", "guidance", "candidates", "channels", "fitted_ranges", "stages", "selection"),
         *("fastest", "latency", "demand", "memory", "bounds", "final_network"),
         *("outcome", "forecast", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
     },

@@ -48,7 +48,9 @@ def compared_ranges(
     """Ranges of both kinds, each with the divergence of the network on held-out images."""
     folded, placement, input_bits = prepared.folded, prepared.placement, prepared.plan.input_bits
     own = images.source == "calibration"  # pictures know better than statistics
-    knowledge = Knowledge() if own else knowledge_of(prepared.network, prepared.trust.doubted, prepared.centres)
+    knowledge = Knowledge() if own else knowledge_of(
+        prepared.network, prepared.trust.doubted, prepared.centres, prepared.factors
+    )
     histograms = histograms_of(
         folded, placement, images.observed, knowledge=knowledge, meaning=prepared.meaning, chunk=chunk, on_step=on_step
     )

@@ -29,7 +29,7 @@ from zeroq.models.meaning import meaning_of
 from zeroq.models.several import pictures_among
 from zeroq.numbers.values import ActivationRange, BitSetting, Ranges
 from zeroq.options import Options
-from zeroq.repair import centre
+from zeroq.repair import centre, families, scaled
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
 from zeroq.simulate.peak import Memory, memory_of
@@ -57,10 +57,17 @@ class Prepared:
     warnings: tuple[str, ...]
     seconds: float
     centres: Mapping[str, Tensor] = field(default_factory=dict)  # by site, what the folded network's outputs are less
+    factors: Mapping[str, Tensor] = field(default_factory=dict)  # by site, what they are multiplied by then
 
     def centred(self, centres: Mapping[str, Tensor]) -> Prepared:
         """With so much taken off the channels of what some layers give, float64 [channels] (repair/centring.py)."""
         return replace(self, folded=centre(self.folded, centres), centres=centres)
+
+    def scaled(self, factors: Mapping[str, Tensor]) -> Prepared:
+        """With the channels of some families times factors, float64 [channels], by their names (repair/families.py)."""
+        own = [family for family in families(self.folded) if family.name in factors]
+        by_site = {layer.sites[0]: factors[family.name] for family in own for layer in family.given}
+        return replace(self, folded=scaled(self.folded, factors), factors=by_site)
 
     def at(self, setting: BitSetting) -> Prepared:
         """With the inputs' bits of a setting."""
@@ -70,7 +77,8 @@ class Prepared:
         """With what is computed with on a device; the user's pictures, which become images, stay where they are."""
         network, folded, trust = self.network.to(device), self.folded.to(device), self.trust.to(device)
         centres = {site: amounts.to(device) for site, amounts in self.centres.items()}
-        return replace(self, network=network, folded=folded, trust=trust, centres=centres)
+        factors = {site: amounts.to(device) for site, amounts in self.factors.items()}
+        return replace(self, network=network, folded=folded, trust=trust, centres=centres, factors=factors)
 
 
 def prepare(model: LoadedModel, options: Options) -> Prepared:

@@ -40,22 +40,26 @@ class Knowledge:
 
 
 def knowledge_of(
-    network: Network, doubted: Collection[str] = (), centres: Mapping[str, Tensor] = MappingProxyType({})
+    network: Network,
+    doubted: Collection[str] = (),
+    centres: Mapping[str, Tensor] = MappingProxyType({}),
+    factors: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> Knowledge:
     """What the BatchNorms of a network, not folded, say of the outputs that it has when they are folded.
 
     A BatchNorm that a layer takes in gives channel c of its output the mean beta_c and the deviation |gamma_c|, so
     that it stays within beta_c +- DEVIATIONS |gamma_c|; the span is that of all channels.
     doubted: paths of BatchNorms whose running statistics are not to be believed; they hold nothing.
-    centres: by site, what its output in the folded network is less, [channels].
+    centres, factors: by site, what its output in the folded network is less, and multiplied by then, [channels].
     """
     known = {name for norm in network.norms for name in (norm.input, norm.site)}
     normals = normal_values(network, doubted)
     spans = {}
     for norm in (norm for norms in foldable(network).values() for norm in norms):
         if norm.input == norm.site and norm.input in normals:
-            normal = normals[norm.input]
-            span = span_of(replace(normal, mean=normal.mean - centres.get(norm.input, torch.zeros(()))))
+            normal, factor = normals[norm.input], factors.get(norm.input, torch.ones(()))
+            mean = normal.mean - centres.get(norm.input, torch.zeros(()))
+            span = span_of(replace(normal, mean=mean * factor, deviation=normal.deviation * factor))
             if span is not None:
                 spans[norm.input] = span
     bare = {site for layer in network.layers for site in layer.sites} - known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -73,34 +73,57 @@ def histograms_of(
     histograms = {name: Histogram(name) for quantizer in placement.quantizers for name in quantizer.measured}
     nodes = {node.name: node for node in network.graph.nodes}
     reading, reaches = bare_readers(network, nodes, knowledge), dict.fromkeys(knowledge.bare, 0.0)
+
+    def note(node: fx.Node, value: Tensor) -> None:
+        for weight, site in reading.get(node.name, ()):
+            reaches[site.name] = max(reaches[site.name], reach(site, network.tensors[weight], value.detach()))
+
+    for values in watched(network, histograms, images, meaning, chunk, note, on_step):
+        for name, value in values.items():
+            histograms[name].update(value.detach(), None if meaning is None else value.grad)
+    return {
+        quantizer.name: reaching(merge(histograms[name] for name in quantizer.measured), quantizer, nodes, reaches)
+        for quantizer in placement.quantizers
+    }
+
+
+def watched(
+    network: Network,
+    names: Container[str],
+    images: Inputs,
+    meaning: Meaning | None,
+    chunk: int = CHUNK,
+    note: Callable[[fx.Node, Tensor], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Iterator[dict[str, Tensor]]:
+    """Values of some nodes, by name, of some images at a time: of `chunk`, fewer where gradients need the room.
+
+    meaning: of the output; with it, each value has the gradient of a probe of the output in its `grad`.
+    note: called with every node and value.
+    """
     probe = None if meaning is None else Probe(meaning)
     tensors = {name: plain(tensor) for name, tensor in network.tensors.items()}
-    watched: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
 
-    def note(node: fx.Node, value: Any) -> Any:
-        for weight, site in reading.get(node.name, ()):
-            reaches[site.name] = max(reaches[site.name], reach(site, tensors[weight], value.detach()))
-        if node.name not in histograms:
+    def visit(node: fx.Node, value: Any) -> Any:
+        if note is not None:
+            note(node, value)
+        if node.name not in names:
             return None
-        watched[node.name] = value if probe is None else followed(value)
-        return watched[node.name]
+        found[node.name] = value if probe is None else followed(value)
+        return found[node.name]
 
     parts = chunks(images, chunk if probe is None else min(chunk, followed_images(network)))
     for index, part in enumerate(parts):
         with torch.inference_mode(probe is None), torch.set_grad_enabled(probe is not None):
             inputs = network.feed([each.detach() for each in part])
-            output = replay(network.graph, tensors, inputs, visit=note)["output"]
+            output = replay(network.graph, tensors, inputs, visit=visit)["output"]
             if probe is not None:
                 probe.backward(output)
-        for name, value in watched.items():
-            histograms[name].update(value.detach(), None if probe is None else value.grad)
-        watched.clear()
+        yield found
+        found.clear()
         if on_step is not None:
             on_step(index + 1, len(parts))
-    return {
-        quantizer.name: reaching(merge(histograms[name] for name in quantizer.measured), quantizer, nodes, reaches)
-        for quantizer in placement.quantizers
-    }
 
 
 def plain(tensor: Tensor) -> Tensor:

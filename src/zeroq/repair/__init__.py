@@ -1,10 +1,14 @@
-"""Repairs of a folded network: channels centred; without images, equal ranges and biases absorbed or corrected."""
+"""Repairs of a folded network: channels centred and scaled; without images equalized, biases absorbed or corrected."""
 
 from zeroq.repair.absorption import absorb_high_biases
 from zeroq.repair.bias import correct_biases
 from zeroq.repair.centring import centre, middles
 from zeroq.repair.equalization import equalize
 from zeroq.repair.expectation import expected_values
+from zeroq.repair.families import families, scaled
 from zeroq.repair.shifts import shiftable
 
-__all__ = ["absorb_high_biases", "centre", "correct_biases", "equalize", "expected_values", "middles", "shiftable"]
+__all__ = [
+    "absorb_high_biases", "centre", "correct_biases", "equalize", "expected_values", "families", "middles", "scaled",
+    "shiftable",
+]  # fmt: skip

@@ -47,17 +47,7 @@ def links(network: Network) -> tuple[Link, ...]:
     No other node reads a value between the two, nor the weights and biases of both: residual sums, concatenations and
     outputs end a path, and so does a layer that runs several times.
     """
-    nodes = {node.name: node for node in network.graph.nodes}
-    readers: dict[str, set[fx.Node]] = {}
-    for node in network.graph.nodes:
-        if node.op == "get_attr":
-            readers.setdefault(str(node.target), set()).update(node.users)
-
-    def alone(layer: Layer) -> bool:
-        own = [layer.weight, *(bias for bias in layer.biases if bias)]
-        return len(layer.sites) == 1 and all(readers[name] == {nodes[layer.sites[0]]} for name in own)
-
-    layer_of = {layer.sites[0]: layer for layer in network.layers if alone(layer)}
+    nodes, layer_of = {node.name: node for node in network.graph.nodes}, sole_layers(network)
     found = []
     for site, layer in layer_of.items():
         channels: Channels | None = Channels(0 if layer.operator != "linear" else len(network.shapes[site]) - 1)
@@ -73,6 +63,21 @@ def links(network: Network) -> tuple[Link, ...]:
             node = user
             between.append(user)
     return tuple(found)
+
+
+def sole_layers(network: Network) -> dict[str, Layer]:
+    """By site, the layers that run once and whose weights and biases nothing else reads."""
+    nodes = {node.name: node for node in network.graph.nodes}
+    readers: dict[str, set[fx.Node]] = {}
+    for node in network.graph.nodes:
+        if node.op == "get_attr":
+            readers.setdefault(str(node.target), set()).update(node.users)
+
+    def alone(layer: Layer) -> bool:
+        own = [layer.weight, *(bias for bias in layer.biases if bias)]
+        return len(layer.sites) == 1 and all(readers[name] == {nodes[layer.sites[0]]} for name in own)
+
+    return {layer.sites[0]: layer for layer in network.layers if alone(layer)}
 
 
 def reads(network: Network, node: fx.Node, second: Layer, first: Layer, channels: Channels) -> bool:

@@ -1,0 +1,105 @@
+"""The stages that bring the channels of some values together, before ranges are fitted to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from zeroq.candidates import NOISE, Images
+from zeroq.fitted_ranges import compared_ranges
+from zeroq.models.meaning import fingerprint_of
+from zeroq.preparation import Prepared
+from zeroq.ranges.channels import channel_factors, samples, together
+from zeroq.repair import families, middles, shiftable
+from zeroq.simulate.placement import quantizer_bits
+from zeroq.stages import Stages
+
+CENTRES, FACTORS = "centres.json", "factors.json"
+
+
+def alike(stages: Stages, images: Images) -> Stages:
+    """The stages behind both, of the network whose channels are centred and then scaled.
+
+    images: on the device.
+    """
+    return scaled(centred(stages, images), images)
+
+
+def centred(stages: Stages, images: Images) -> Stages:
+    """Channels moved to lie around zero; there is no such stage where none can be."""
+    prepared = stages.computing
+    if not shiftable(prepared.folded):
+        return stages
+    centres = numbers_of(
+        stages, "centres", {"noise": NOISE}, CENTRES,
+        lambda: middles(prepared.folded, images.observed, stages.amounts.chunk),
+    )  # fmt: skip
+    return replace(stages, prepared=stages.prepared.centred(centres))
+
+
+def scaled(stages: Stages, images: Images) -> Stages:
+    """Channels that depthwise layers alone read times a factor each, where that helps; there is no such stage where
+    none can be.
+
+    It helps if the network with its activations alone quantized diverges less on images held out from fitting.
+    """
+    prepared = stages.computing
+    if not families(prepared.folded):
+        return stages
+
+    def compute() -> dict[str, Tensor]:
+        found = factors_of(prepared, images, stages.amounts.chunk)
+
+        def divergence(prepared: Prepared) -> float:
+            kinds = compared_ranges(prepared, images, stages.amounts.chunk, ranks=stages.ranks)
+            return min(each for _, each in kinds.values())
+
+        return found if divergence(prepared.scaled(found)) < divergence(prepared) else {}
+
+    plan = prepared.plan
+    key = {
+        "noise": NOISE, "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
+        "divergence": fingerprint_of(prepared.meaning),
+    }  # fmt: skip
+    return replace(stages, prepared=stages.prepared.scaled(numbers_of(stages, "factors", key, FACTORS, compute)))
+
+
+def factors_of(prepared: Prepared, images: Images, chunk: int) -> dict[str, Tensor]:
+    """By the name of each family that has quantized values, float64 [channels] on the CPU."""
+    of_value = prepared.placement.of_value
+    bits = quantizer_bits(prepared.folded, prepared.placement, prepared.plan.input_bits)
+    shared: dict[str, dict[str, list[str]]] = {}  # by family and quantizer, the values that it measures
+    for family in families(prepared.folded):
+        for value in family.values:
+            if value in of_value and value in of_value[value].measured:
+                shared.setdefault(family.name, {}).setdefault(of_value[value].name, []).append(value)
+    names = {value for quantizers in shared.values() for values in quantizers.values() for value in values}
+    found = samples(prepared.folded, names, images.observed, prepared.meaning, chunk)
+    return {
+        family: channel_factors([
+            (together([found[value] for value in values]), narrowest(bits, quantizer))
+            for quantizer, values in quantizers.items()
+        ]).cpu()
+        for family, quantizers in shared.items()
+    }  # fmt: skip
+
+
+def narrowest(bits: Mapping[str, int], quantizer: str) -> int:
+    """Bits of a value where it has fewest."""
+    return min(width for name, width in bits.items() if name.split("/")[0] == quantizer)
+
+
+def numbers_of(
+    stages: Stages, name: str, key: Mapping[str, object], file: str, compute: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """A stage that finds numbers of channels, float64 [channels]."""
+    return stages.stage(
+        name, key, [file], compute=compute,
+        save=lambda found: stages.run.write_json(file, {name: each.tolist() for name, each in found.items()}),
+        load=lambda: {
+            name: torch.tensor(each, dtype=torch.float64) for name, each in stages.run.read_json(file).items()
+        },
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""Values whose channels can have a factor each at no cost, as depthwise layers alone read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from zeroq.graph.network import LINEAR, Layer, Network
+from zeroq.repair.equalization import is_one_to_one, with_inputs_scaled
+from zeroq.repair.links import HOMOGENEOUS, WITHIN_CHANNELS, is_spatial_padding, sole_layers
+from zeroq.simulate.placement import is_limit, joins_two
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Family:
+    """Values that have one factor for each channel in common: of what layers give and what is made of it, up to those
+    that read it."""
+
+    values: tuple[str, ...]  # by name, in order of execution
+    given: tuple[Layer, ...]
+    read: tuple[Layer, ...]  # depthwise, one filter for each channel
+
+    @property
+    def name(self) -> str:
+        return self.values[0]
+
+
+def families(network: Network) -> tuple[Family, ...]:
+    """All such values of a folded network, in order of execution.
+
+    Factors pass rectifiers without a ceiling, limits, pooling, zero padding, resizing and sums. Weights have a scale
+    for each filter, and so a factor of what a layer gives costs nothing; nor does one of what a depthwise layer reads.
+    Left are values that any other node reads or makes, and those of layers that share their weights or run twice.
+    """
+    layers, sets = sole_layers(network), {}
+    fixed: set[str] = set()
+    given: dict[str, Layer] = {}
+    for node in network.graph.nodes:
+        if node.op == "get_attr":
+            continue
+        sources = [each.name for each in node.all_input_nodes if each.op != "get_attr"]
+        sets[node.name] = [node.name]  # shared by all of a set
+        if node.name in layers and node.target != LINEAR:
+            given[node.name] = layers[node.name]
+        elif sources and passes(network, node):
+            for source in sources:
+                join(sets, source, node.name)
+        else:
+            fixed |= {node.name, *sources}
+    order = {name: index for index, name in enumerate(sets)}
+    every = {(own := sorted(values, key=order.__getitem__))[0]: own for values in sets.values()}
+    read: dict[str, list[Layer]] = {}
+    for site, layer in given.items():
+        read.setdefault(min(sets[network.node(site).all_input_nodes[0].name], key=order.__getitem__), []).append(layer)
+    return tuple(
+        Family(tuple(values), tuple(given[each] for each in values if each in given), tuple(read[name]))
+        for name, values in every.items()
+        if name in read and fixed.isdisjoint(values) and all(map(is_one_to_one, read[name]))
+    )
+
+
+def join(sets: dict[str, list[str]], earlier: str, later: str) -> None:
+    """Make one set of those of two values."""
+    first, second = sets[earlier], sets[later]
+    if first is not second:
+        first += second
+        sets |= dict.fromkeys(second, first)
+
+
+def passes(network: Network, node: fx.Node) -> bool:
+    """Whether f(s x) = s f(x) for positive factors s of the channels, the first axis behind the batch."""
+    shapes = [network.shapes[each.name] for each in node.all_input_nodes if each.op != "get_attr"]
+    if is_limit(node):
+        return all(len(bound.users) == 1 for bound in bounds_of(node))
+    if joins_two(node):
+        return node.target == aten.add.Tensor and len({(len(shape), shape[:1]) for shape in shapes}) == 1
+    return node.target in HOMOGENEOUS | WITHIN_CHANNELS or is_spatial_padding(node, len(shapes[0]))
+
+
+def bounds_of(limit: fx.Node) -> list[fx.Node]:
+    """Where the bounds of a limit are stored."""
+    return [bound for bound in limit.args[1:] if isinstance(bound, fx.Node)]
+
+
+def scaled(network: Network, factors: Mapping[str, Tensor]) -> Network:
+    """The same function with each channel of some families times its factor, float64 [channels], by their names."""
+    changed: dict[str, Tensor] = {}
+    nodes = {node.name: node for node in network.graph.nodes}
+
+    def multiplied(name: str, factor: Tensor) -> None:
+        value = changed.get(name, network.tensors[name].detach().double())
+        changed[name] = value * factor.to(value.device).reshape(-1, *[1] * (value.dim() - 1))
+
+    for family in families(network):
+        if family.name not in factors:
+            continue
+        factor = factors[family.name]
+        for layer in family.given:
+            for name in (layer.weight, layer.bias):
+                if name is not None:
+                    multiplied(name, factor)
+        for layer in family.read:
+            value = changed.get(layer.weight, network.tensors[layer.weight].detach().double())
+            changed[layer.weight] = with_inputs_scaled(value, 1 / factor.to(value.device), layer)
+        for bound in (bound for value in family.values if is_limit(nodes[value]) for bound in bounds_of(nodes[value])):
+            multiplied(str(bound.target), factor)
+    return network.with_tensors({name: value.to(network.tensors[name].dtype) for name, value in changed.items()})

@@ -1,0 +1,114 @@
+"""Channels of a whole run are centred and scaled before its ranges are fitted, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import zeroq.channels
+from tests.networks import NETWORKS, example_of
+from tests.runs import QUICK, assert_same, contents, loaded, prepare_once
+from zeroq.candidates import Images
+from zeroq.channels import factors_of, narrowest
+from zeroq.fitted_ranges import fit_ranges
+from zeroq.options import Options
+from zeroq.pipeline import quantize_model
+from zeroq.preparation import Prepared
+from zeroq.repair import families, middles
+from zeroq.run_directory import read_json
+
+ASKED = Options.of(**QUICK, average_bits=4)
+
+
+def test_a_run_takes_up_the_centres_that_it_has_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = quantize_model(loaded("linear_depthwise"), ASKED, tmp_path / "run")
+    before = contents(first.directory)
+    (site,) = before[zeroq.channels.CENTRES]
+    assert len(before[zeroq.channels.CENTRES][site]) == 8
+    assert first.result["verification"]["agreement"] == 1
+
+    def never(*_: Any) -> None:
+        raise AssertionError("centres are found again")
+
+    monkeypatch.setattr(zeroq.channels, "middles", never)
+    (first.directory / "model.onnx").unlink()
+    assert_same(contents(quantize_model(loaded("linear_depthwise"), ASKED, first.directory).directory), before)
+
+
+@pytest.mark.parametrize(("name", "stages"), [("depthwise", {"factors"}), ("residual", set())])
+def test_a_network_without_such_channels_has_no_such_stage(name: str, stages: set[str], tmp_path: Path) -> None:
+    run = quantize_model(loaded(name), ASKED, tmp_path / "run")
+    files = {"centres": zeroq.channels.CENTRES, "factors": zeroq.channels.FACTORS}
+    assert {stage for stage, file in files.items() if (run.directory / file).exists()} == stages
+    assert files.keys() & read_json(run.directory / "run.json")["stages"].keys() == stages
+
+
+def divergences(monkeypatch: pytest.MonkeyPatch, *, scaled: float, plain: float) -> None:
+    """Say how far the network diverges with factors and without."""
+
+    def told(prepared: Prepared, *_: Any, **__: Any) -> dict[str, tuple[None, float]]:
+        return {"alike": (None, scaled if prepared.factors else plain), "weighed": (None, 9.0)}
+
+    monkeypatch.setattr(zeroq.channels, "compared_ranges", told)
+
+
+def test_factors_are_kept_where_they_help_and_then_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    divergences(monkeypatch, scaled=0.1, plain=0.2)
+    first = quantize_model(loaded("depthwise"), ASKED, tmp_path / "run")
+    before = contents(first.directory)
+    (factors,) = before[zeroq.channels.FACTORS].values()
+    assert len(factors) == 8
+    assert set(factors) != {1.0}
+    assert first.result["verification"]["agreement"] == 1
+
+    def never(*_: Any) -> None:
+        raise AssertionError("factors are found again")
+
+    monkeypatch.setattr(zeroq.channels, "factors_of", never)
+    (first.directory / "model.onnx").unlink()
+    assert_same(contents(quantize_model(loaded("depthwise"), ASKED, first.directory).directory), before)
+
+
+def test_factors_that_do_not_help_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    divergences(monkeypatch, scaled=0.2, plain=0.2)
+    run = quantize_model(loaded("depthwise"), ASKED, tmp_path / "run")
+    assert read_json(run.directory / zeroq.channels.FACTORS) == {}
+
+
+def test_ranges_are_those_of_scaled_channels() -> None:
+    prepared = prepare_once(loaded("depthwise"), ASKED)
+    images = Images(example_of("depthwise", 32, seed=1), "distilled")
+    (family,) = families(prepared.folded)
+    scaled = prepared.scaled({family.name: torch.full((8,), 2.0, dtype=torch.float64)})
+    value = prepared.placement.of_value[family.values[-1]].name
+    before, after = (fit_ranges(each, images)[value].high for each in (prepared, scaled))
+    assert after == pytest.approx(2 * before, rel=1e-3)
+    inputs = example_of("depthwise", 5, seed=3)
+    with torch.inference_mode():
+        torch.testing.assert_close(scaled.folded.run(inputs), NETWORKS["depthwise"]()(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_values_that_share_a_quantizer_are_sampled_together() -> None:
+    prepared = prepare_once(loaded("depthwise"), ASKED)
+    images = Images(example_of("depthwise", 32, seed=1), "distilled")
+    found = factors_of(prepared, images, chunk=16)
+    assert [(name, len(each), each.dtype) for name, each in found.items()] == [
+        (families(prepared.folded)[0].name, 8, torch.float64)
+    ]
+    assert narrowest({"x": 8, "x/4": 4, "x_1/2": 2}, "x") == 4
+
+
+def test_ranges_are_those_of_centred_channels() -> None:
+    prepared = prepare_once(loaded("linear_depthwise"), ASKED)
+    images = Images(example_of("linear_depthwise", 32, seed=1), "distilled")
+    centres = middles(prepared.folded, images.observed)
+    (site,) = centres
+    plain, centred = (fit_ranges(each, images)[site] for each in (prepared, prepared.centred(centres)))
+    assert centred.high - centred.low < plain.high - plain.low
+    inputs = example_of("linear_depthwise", 5, seed=3)
+    with torch.inference_mode():
+        expected = NETWORKS["linear_depthwise"]()(inputs)
+        torch.testing.assert_close(prepared.centred(centres).folded.run(inputs), expected, rtol=1e-4, atol=1e-5)
