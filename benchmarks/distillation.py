@@ -30,6 +30,7 @@ from benchmarks.process import read, write
 from benchmarks.rows import CACHE, NETWORKS, ROOT, key_of, method_code
 from zeroq import devices
 from zeroq.candidates import ERRORS, Candidates, Images, accompanied
+from zeroq.channels import helpful_factors
 from zeroq.devices import Precision, choose_precision, step_seconds
 from zeroq.distillation import distill
 from zeroq.distillation.images import prepare as prepare_statistics
@@ -164,6 +165,7 @@ def quantized(prepared: Prepared, images: Tensor, case: Case) -> Callable[[Tenso
         if not case.variants:
             every = replace(every, variants=None)
     prepared = prepared.centred(middles(prepared.folded, every.observed))
+    prepared = prepared.scaled(helpful_factors(prepared, every))
     candidates = Candidates(prepared, every, fit_ranges(prepared, every), lambda done, total: None)
     setting = BitSetting({layer: widths[0] for layer, widths in prepared.plan.widths.items()})
     network = candidates.network(candidates.settled(setting, ERRORS))

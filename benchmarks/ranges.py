@@ -26,6 +26,7 @@ from benchmarks.task_rows import NETWORKS as TASKS_OF
 from benchmarks.upkeep import renew_networks
 from zeroq.accuracy import model_subject
 from zeroq.candidates import Images, accompanied, divergence_of, outputs
+from zeroq.channels import helpful_factors
 from zeroq.evaluate import TASKS
 from zeroq.fitted_ranges import KINDS, compared_ranges, fit_ranges
 from zeroq.models import LoadedModel, load_model
@@ -41,8 +42,8 @@ DOCUMENT = ROOT / "docs" / "ranges.md"
 RESULTS = ROOT / "benchmarks" / "results" / "ranges"
 BITS = (8, 6, 4)
 PICTURES = 96  # of each half
-NO_NOISE, NOT_CENTRED = "no noise", "not centred"
-COLUMNS = (*KINDS, NO_NOISE, NOT_CENTRED)
+NO_NOISE, NOT_SCALED, NOT_CENTRED = "no noise", "not scaled", "not centred"
+COLUMNS = (*KINDS, NO_NOISE, NOT_SCALED, NOT_CENTRED)
 NAMES = (*FAMILIES, *TASKS_OF)
 CHOICES = {"networks": list(NAMES)}
 HEAD = """# Activation ranges
@@ -55,8 +56,9 @@ the output, to first order; every number counts by the squared gradient of the o
 random probe (`ranges/probe.py`). A run takes the kind with which the network diverges less on held-out distilled images
 (`fitted_ranges.py`): *kept*. Both are fitted to distilled images and to half as many of noise of natural spectrum, as
 distilled images give the first layers fewer of the rare high values that pictures do. *No noise*: what would be kept of
-the two, fitted to distilled images alone. *Not centred*: what would be kept if channels stayed where they are, in
-networks that have values whose channels can be moved to lie around zero (`repair/centring.py`).
+the two, fitted to distilled images alone. *Not scaled*: what would be kept if no channel had a factor, in networks that
+were given some, as depthwise layers alone read the values (`channels.py`). *Not centred*: what would be kept if no
+channel were moved either, in networks that have values whose channels can be moved to lie around zero.
 
 Below, the divergence from floating point of networks whose activations alone are quantized, on real pictures that no
 run has seen: mean KL of class scores, of detectors the normalized squared error. Selection and confirmation halves as
@@ -94,9 +96,12 @@ def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any]
         plain = Images(images, "distilled")
         own = accompanied(plain, prepared, seed=0)
         centred = prepared.centred(middles(prepared.folded, own.observed))
-        kinds = compared_ranges(centred, own)
-        tried = {kind: (centred, ranges) for kind, (ranges, _) in kinds.items()}
-        tried[NO_NOISE] = centred, fit_ranges(centred, plain)
+        scaled = centred.scaled(helpful_factors(centred, own))
+        kinds = compared_ranges(scaled, own)
+        tried = {kind: (scaled, ranges) for kind, (ranges, _) in kinds.items()}
+        tried[NO_NOISE] = scaled, fit_ranges(scaled, plain)
+        if scaled.factors:
+            tried[NOT_SCALED] = centred, fit_ranges(centred, own)
         if centred.centres:
             tried[NOT_CENTRED] = prepared, fit_ranges(prepared, own)
         record: dict[str, Any] = {"kept": min(kinds, key=lambda kind: kinds[kind][1])}

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from zeroq.candidates import NOISE, Images
 from zeroq.fitted_ranges import compared_ranges
+from zeroq.graph.walk import CHUNK
 from zeroq.models.meaning import fingerprint_of
 from zeroq.preparation import Prepared
 from zeroq.ranges.channels import channel_factors, samples, together
+from zeroq.ranks import ALONE, Ranks
 from zeroq.repair import families, middles, shiftable
 from zeroq.simulate.placement import quantizer_bits
 from zeroq.stages import Stages
@@ -43,31 +45,37 @@ def centred(stages: Stages, images: Images) -> Stages:
 def scaled(stages: Stages, images: Images) -> Stages:
     """Channels that depthwise layers alone read times a factor each, where that helps; there is no such stage where
     none can be.
-
-    It helps if the network with its activations alone quantized diverges less on images held out from fitting.
     """
     prepared = stages.computing
     if not families(prepared.folded):
         return stages
-
-    def compute() -> dict[str, Tensor]:
-        found = factors_of(prepared, images, stages.amounts.chunk)
-
-        def divergence(prepared: Prepared) -> float:
-            kinds = compared_ranges(prepared, images, stages.amounts.chunk, ranks=stages.ranks)
-            return min(each for _, each in kinds.values())
-
-        return found if divergence(prepared.scaled(found)) < divergence(prepared) else {}
-
     plan = prepared.plan
     key = {
         "noise": NOISE, "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
         "divergence": fingerprint_of(prepared.meaning),
     }  # fmt: skip
-    return replace(stages, prepared=stages.prepared.scaled(numbers_of(stages, "factors", key, FACTORS, compute)))
+    factors = numbers_of(
+        stages, "factors", key, FACTORS,
+        lambda: helpful_factors(prepared, images, stages.amounts.chunk, stages.ranks),
+    )  # fmt: skip
+    return replace(stages, prepared=stages.prepared.scaled(factors))
 
 
-def factors_of(prepared: Prepared, images: Images, chunk: int) -> dict[str, Tensor]:
+def helpful_factors(
+    prepared: Prepared, images: Images, chunk: int = CHUNK, ranks: Ranks = ALONE
+) -> dict[str, Tensor]:
+    """Factors of all families, or none: those with which the network, its activations alone quantized, diverges less
+    on images held out from fitting.
+    """
+    found = factors_of(prepared, images, chunk)
+
+    def divergence(prepared: Prepared) -> float:
+        return min(each for _, each in compared_ranges(prepared, images, chunk, ranks=ranks).values())
+
+    return found if found and divergence(prepared.scaled(found)) < divergence(prepared) else {}
+
+
+def factors_of(prepared: Prepared, images: Images, chunk: int = CHUNK) -> dict[str, Tensor]:
     """By the name of each family that has quantized values, float64 [channels] on the CPU."""
     of_value = prepared.placement.of_value
     bits = quantizer_bits(prepared.folded, prepared.placement, prepared.plan.input_bits)
