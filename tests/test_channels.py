@@ -61,6 +61,8 @@ def test_factors_are_kept_where_they_help_and_then_known(tmp_path: Path, monkeyp
     before = contents(first.directory)
     (factors,) = before[zeroq.channels.FACTORS].values()
     assert len(factors) == 8
+    spent = read_json(first.directory / "run.json")["seconds"]
+    assert first.result["seconds"]["ranges"] == pytest.approx(spent["ranges"] + spent["factors"])
     assert set(factors) != {1.0}
     assert first.result["verification"]["agreement"] == 1
 
@@ -72,8 +74,11 @@ def test_factors_are_kept_where_they_help_and_then_known(tmp_path: Path, monkeyp
     assert_same(contents(quantize_model(loaded("depthwise"), ASKED, first.directory).directory), before)
 
 
-def test_factors_that_do_not_help_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    divergences(monkeypatch, scaled=0.2, plain=0.2)
+@pytest.mark.parametrize("scaled", [0.2, 0.191])
+def test_factors_that_do_not_help_clearly_are_left(
+    scaled: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divergences(monkeypatch, scaled=scaled, plain=0.2)
     run = quantize_model(loaded("depthwise"), ASKED, tmp_path / "run")
     assert read_json(run.directory / zeroq.channels.FACTORS) == {}
 

@@ -20,6 +20,10 @@ from zeroq.simulate.placement import quantizer_bits
 from zeroq.stages import Stages
 
 CENTRES, FACTORS = "centres.json", "factors.json"
+# Of the divergence without factors, at most: less of a gain is chance. At 8, 6 and 4 bits FastestDet has 0.98, 0.97 and
+# 0.93, NanoDet 0.95 (64 images: 0.99), 1.01 and 1.11, EtinyNet 0.77, 0.60 and 0.94. On pictures, 6 bits, FastestDet
+# gains 0.04 of it and NanoDet loses 0.10, EtinyNet gains 0.3.
+CLEARLY = 0.95
 
 
 def alike(stages: Stages, images: Images) -> Stages:
@@ -61,18 +65,16 @@ def scaled(stages: Stages, images: Images) -> Stages:
     return replace(stages, prepared=stages.prepared.scaled(factors))
 
 
-def helpful_factors(
-    prepared: Prepared, images: Images, chunk: int = CHUNK, ranks: Ranks = ALONE
-) -> dict[str, Tensor]:
-    """Factors of all families, or none: those with which the network, its activations alone quantized, diverges less
-    on images held out from fitting.
+def helpful_factors(prepared: Prepared, images: Images, chunk: int = CHUNK, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+    """Factors of all families, or none: those with which the network, its activations alone quantized, diverges
+    clearly less on images held out from fitting.
     """
     found = factors_of(prepared, images, chunk)
 
     def divergence(prepared: Prepared) -> float:
         return min(each for _, each in compared_ranges(prepared, images, chunk, ranks=ranks).values())
 
-    return found if found and divergence(prepared.scaled(found)) < divergence(prepared) else {}
+    return found if found and divergence(prepared.scaled(found)) < CLEARLY * divergence(prepared) else {}
 
 
 def factors_of(prepared: Prepared, images: Images, chunk: int = CHUNK) -> dict[str, Tensor]:
