@@ -10,7 +10,7 @@ benchmarks/results/equivalent.json that the one program stands for the other (`r
 is what only many or large images bring about: batches that do not fit, stages that grow with the number of images.
 
 A change may be meant for some networks and leave all others as they are. The second form compares those named, at
-several settings each, and notes the equality for them alone.
+several settings each, and notes the equality for those alone that are equal at all of them.
 """
 
 from __future__ import annotations
@@ -60,23 +60,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="equivalence-") as folder:
         earlier = checked_out(asked.commit, Path(folder) / "earlier")
         code = output_of([sys.executable, "-c", CODE], earlier).strip()
-        found, unlike = [], []
+        found: list[dict[str, Any]] = []
+        unlike: set[str] = set()
         for network, settings in probes.items():
             model = f"{asked.data.resolve() / 'networks' / network}.py:{network}"
             for options in settings:
                 digests, names = compared(model, options, earlier, Path(folder))
                 said = f"{', '.join(names)} differ" if names else "equal"
                 print(f"{' '.join([network, *options])}: {said}", flush=True)
-                unlike += names
+                unlike |= {network} if names else set()
                 found.append({"network": network, "options": options, "sha256": digests})
     if unlike:
-        print("The method gives other results than at that commit.")
-        return 1
-    own = code_of(METHOD)
-    if any(earliest(own, name) != earliest(code, name) for name in asked.networks or [""]):
-        note(own, code, asked.networks, found)
-    print(f"Results of {code[:12]} hold for {own[:12]}{'' if asked.networks is None else ', of these networks'}.")
-    return 0
+        print(f"The method gives other results than at that commit: {', '.join(sorted(unlike))}.")
+    equal = None if asked.networks is None else [name for name in asked.networks if name not in unlike]
+    if equal or not unlike:
+        own = code_of(METHOD)
+        if any(earliest(own, name) != earliest(code, name) for name in equal or [""]):
+            note(own, code, equal, [probe for probe in found if probe["network"] not in unlike])
+        print(f"Results of {code[:12]} hold for {own[:12]}{'' if equal is None else ', of ' + ', '.join(equal)}.")
+    return 1 if unlike else 0
 
 
 def note(own: str, code: str, networks: list[str] | None, probes: list[dict[str, Any]]) -> None:

@@ -17,13 +17,16 @@ EARLIER = "the hash of an earlier program"
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Stands in for both programs: file -> what it holds if the later one makes it, where that is not the same."""
+    """Stands in for both programs: file, or "network file" -> what it holds if the later one makes it, where that is
+    not the same.
+    """
     other: dict[str, str] = {}
 
     def output_of(command: list[str], repository: Path) -> str:
         if "-c" in command:
             return f"{EARLIER}\n"
         out, earlier = Path(command[command.index("--out") + 1]), repository != rows.ROOT
+        network = command[command.index("quantize") + 1].rpartition(":")[2]
         assert command[-len(SMALL) - 1 :] == [*SMALL, "--option"]
         if earlier:
             out.mkdir()
@@ -32,7 +35,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         assert read_json(out / "run.json")["precision"] == "measured"
         assert earlier or read_json(out / "run.json")["files"] == {}
         for name in COMPARED:
-            (out / name).write_text("" if earlier else other.get(name, ""))
+            changed = other.get(name, other.get(f"{network} {name}", ""))
+            (out / name).write_text("" if earlier else changed)
         return ""
 
     monkeypatch.setattr(equivalence, "output_of", output_of)
@@ -72,6 +76,20 @@ def test_it_can_be_shown_for_some_networks_alone(run: dict[str, str], monkeypatc
     assert equivalence.main() == 0, "which forgets none"
     assert [rows.method_code(name) for name in ("one", "two", "three", "another")] == [*[EARLIER] * 3, own]
     assert [probe["network"] for probe in read_json(rows.EQUIVALENT)[own]["probes"]] == ["one", "two", "three"]
+
+
+def test_networks_that_are_equal_are_noted_beside_others_that_are_not(
+    run: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run["two model.onnx"] = "other"
+    monkeypatch.setattr(equivalence, "OF_ONE", (["--option"],))
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--networks", "one,two,three"])
+    own = rows.method_code("one")
+    assert equivalence.main() == 1
+    said = capsys.readouterr().out
+    assert "at that commit: two." in said and "of one, three." in said
+    assert [rows.method_code(name) for name in ("one", "two", "three")] == [EARLIER, own, EARLIER]
+    assert {probe["network"] for probe in read_json(rows.EQUIVALENT)[own]["probes"]} == {"one", "three"}
 
 
 def test_what_a_program_stands_for_is_what_further_networks_are_noted_of(
