@@ -18,6 +18,8 @@ from zeroq.graph import Layer, Network, replay
 from zeroq.graph.network import is_norm
 from zeroq.graph.replay import order_of
 from zeroq.preparation import Prepared, any_ranges
+from zeroq.ranges.channels import SAMPLE
+from zeroq.repair import families
 from zeroq.rounding.moments import ROWS_PER_IMAGE
 from zeroq.simulate import quantize_activations
 
@@ -54,6 +56,7 @@ class Demand:
     output: int  # of one image
     integers: int  # of one image: all quantized numbers, one byte each
     weights: int  # of the whole network, in floating point
+    sampled: int  # numbers of values whose channels may have factors, and as many gradients
     layers: tuple[Rounding, ...]  # in order of execution
 
     @property
@@ -94,8 +97,15 @@ def demand_of(prepared: Prepared) -> Demand:
         output=floating["output"],
         integers=sum(quantized[name] for name in names) // 4,
         weights=sum(value.numel() * value.element_size() for value in network.tensors.values()),
+        sampled=sum(8 * SAMPLE * folded.shapes[value][0] for value in scalable(prepared)),
         layers=tuple(rounding_of(layer, sources[layer.sites[0]], kept) for layer in prepared.plan.layers),
     )
+
+
+def scalable(prepared: Prepared) -> list[str]:
+    """Quantized values whose channels may have factors."""
+    values = [value for family in families(prepared.folded) for value in family.values]
+    return [value for value in values if value in prepared.placement.of_value]
 
 
 def rounding_of(layer: Layer, source: str, kept: Sequence[Mapping[str, int]]) -> Rounding:
