@@ -23,19 +23,25 @@ from zeroq.run_directory import read_json
 ASKED = Options.of(**QUICK, average_bits=4)
 
 
+def assert_resumed(name: str, directory: Path, finder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of a network that lacks its file alone ends as it was, without what finds numbers of channels."""
+    before = contents(directory)
+
+    def never(*_: Any) -> None:
+        raise AssertionError(f"{finder} is asked again")
+
+    monkeypatch.setattr(zeroq.channels, finder, never)
+    (directory / "model.onnx").unlink()
+    assert_same(contents(quantize_model(loaded(name), ASKED, directory).directory), before)
+
+
 def test_a_run_takes_up_the_centres_that_it_has_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = quantize_model(loaded("linear_depthwise"), ASKED, tmp_path / "run")
     before = contents(first.directory)
     (site,) = before[zeroq.channels.CENTRES]
     assert len(before[zeroq.channels.CENTRES][site]) == 8
     assert first.result["verification"]["agreement"] == 1
-
-    def never(*_: Any) -> None:
-        raise AssertionError("centres are found again")
-
-    monkeypatch.setattr(zeroq.channels, "middles", never)
-    (first.directory / "model.onnx").unlink()
-    assert_same(contents(quantize_model(loaded("linear_depthwise"), ASKED, first.directory).directory), before)
+    assert_resumed("linear_depthwise", first.directory, "middles", monkeypatch)
 
 
 @pytest.mark.parametrize(("name", "stages"), [("depthwise", {"factors"}), ("residual", set())])
@@ -65,13 +71,7 @@ def test_factors_are_kept_where_they_help_and_then_known(tmp_path: Path, monkeyp
     assert first.result["seconds"]["ranges"] == pytest.approx(spent["ranges"] + spent["factors"])
     assert set(factors) != {1.0}
     assert first.result["verification"]["agreement"] == 1
-
-    def never(*_: Any) -> None:
-        raise AssertionError("factors are found again")
-
-    monkeypatch.setattr(zeroq.channels, "factors_of", never)
-    (first.directory / "model.onnx").unlink()
-    assert_same(contents(quantize_model(loaded("depthwise"), ASKED, first.directory).directory), before)
+    assert_resumed("depthwise", first.directory, "factors_of", monkeypatch)
 
 
 @pytest.mark.parametrize("scaled", [0.2, 0.191])
