@@ -31,7 +31,6 @@ from benchmarks.rows import CACHE, NETWORKS, ROOT, key_of, method_code
 from zeroq import devices
 from zeroq.candidates import ERRORS, Candidates, Images, accompanied
 from zeroq.channels import helpful_factors
-from zeroq.devices import Precision, choose_precision, step_seconds
 from zeroq.distillation import distill
 from zeroq.distillation.images import prepare as prepare_statistics
 from zeroq.evaluate import calibration_pictures
@@ -40,6 +39,7 @@ from zeroq.graph import Network, replay
 from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
+from zeroq.precision import Precision, choose_precision, step_seconds
 from zeroq.preparation import Prepared, prepare
 from zeroq.repair import middles
 from zeroq.sensitivity import measure_sensitivity

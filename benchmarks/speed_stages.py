@@ -20,6 +20,7 @@ from zeroq import devices
 from zeroq.allocate import pareto_frontier
 from zeroq.distillation import distill
 from zeroq.effort import EFFORTS
+from zeroq.precision import Precision, choose_precision
 from zeroq.resident import forget_peak, trim
 
 TIMED_STEPS, TIMED_PASSES = 4, 6  # of the recipe, after one that is not counted
@@ -37,7 +38,7 @@ class Spent(NamedTuple):
 
 def measured(subject: Subject, *, whole: bool) -> dict[str, Any]:
     """All stages; whole: the recipe's images are made to the end, so that they can be judged as well."""
-    precision = devices.choose_precision(subject.network)[0]
+    precision = choose_precision(subject.network)[0]
     unit = unit_seconds(subject.network, precision)
     images, of_images = timed(lambda: ours_distilled(subject, precision), subject.device)
     recipe_images, recipe_of_images = recipe_distilled(subject, whole=whole)
@@ -71,7 +72,7 @@ def timed(function: Callable[[], T], device: torch.device = devices.CPU) -> tupl
     return value, Spent(time.perf_counter() - begin, peak_mb())
 
 
-def ours_distilled(subject: Subject, precision: devices.Precision) -> Tensor:
+def ours_distilled(subject: Subject, precision: Precision) -> Tensor:
     """As many images as the recipe has, with the iterations of --effort balanced."""
     return distill(
         subject.network, subject.statistic, count=recipe.IMAGES, iterations=EFFORTS["balanced"].iterations, seed=0,

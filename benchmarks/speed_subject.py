@@ -21,6 +21,7 @@ from zeroq.distillation.images import prepare
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Layer, Network, capture, fold
 from zeroq.models import load_model
+from zeroq.precision import Precision
 from zeroq.preprocessing import Preprocessing
 from zeroq.sensitivity import derivable, measure_sensitivity
 
@@ -90,7 +91,7 @@ def quality(
 
     found, reference: sensitivities that the images and real pictures tell.
     """
-    matching = prepare(subject.network, subject.statistic, devices.Precision())
+    matching = prepare(subject.network, subject.statistic, Precision())
     with torch.no_grad():
         loss = {"statistics_loss": round(matching.loss(images).item(), 4)}
         if subject.real is None or found is None or reference is None:

@@ -16,10 +16,10 @@ from benchmarks.speed_subject import Subject
 from benchmarks.step_counts import KINDS, Pass, passes_of
 from benchmarks.step_shares import shares_of_step
 from benchmarks.unit import IMAGES, one_unit
-from zeroq import devices
 from zeroq.distillation.images import batch_size, prepare
 from zeroq.distillation.starts import natural_noise
 from zeroq.distillation.steps import Objective, optimise
+from zeroq.precision import Precision, choose_precision
 
 ROUNDS = 7  # of a step and a unit in turns, behind a first one of each that does not count
 SIDE = 2048  # of the matrices whose product tells the most operations a second
@@ -42,7 +42,7 @@ class Peaks:
 
 def measured(subject: Subject) -> dict[str, Any]:
     """A step of 32 images on a CPU; where memory bounds a batch, of fewer and multiplied."""
-    precision = devices.choose_precision(subject.network)[0]
+    precision = choose_precision(subject.network)[0]
     size = batch_size(subject.network, IMAGES, precision)
     shape = (size, *subject.network.example[0].shape[1:])
     images = natural_noise(shape, subject.statistic, torch.Generator().manual_seed(0))
@@ -88,7 +88,7 @@ def in_turns(images: Tensor, objective: Objective, unit: Callable[[], float]) ->
     return steps[1:], units[1:]
 
 
-def peaks_of(precision: devices.Precision) -> Peaks:
+def peaks_of(precision: Precision) -> Peaks:
     """Of this machine and as many threads as torch has, by a product of two matrices and a copy."""
     left, right = (torch.randn(SIDE, SIDE).to(precision.dtype) for _ in range(2))
     source, target = (torch.ones(COPIED // 4) for _ in range(2))

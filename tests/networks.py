@@ -241,6 +241,30 @@ class Gated(Forked):
         return self.end(self.slopes(self.last(functional.silu(left) * 2) - functional.silu(self.right(stem))) + left)
 
 
+class Recurrent(nn.Module):
+    """An LSTM reads the columns of a map: its first state is made of zeros, one for each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.memory, self.head = block(3, 8), nn.LSTM(8, 6, batch_first=True), nn.Linear(6, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.head(self.memory(self.stem(images).mean(2).transpose(1, 2))[0][:, -1])
+        return found
+
+
+class Largest(nn.Module):
+    """The best scores and their classes: an operator of several outputs, integers among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = classifier(block(3, 8), block(8, 8))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        scores, classes = self.network(images).topk(2)
+        return scores, classes
+
+
 class Tokens(nn.Module):
     """Pictures as sequences: linear layers on [N, T, C], a position table, a 1-d convolution."""
 
@@ -441,6 +465,8 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "split": Split,
     "squeeze_excite": SqueezeExcite,
     "gated": Gated,
+    "recurrent": Recurrent,
+    "largest": Largest,
     "tokens": Tokens,
     "asymmetric_padding": asymmetric_padding,
     "same_padding": same_padding,

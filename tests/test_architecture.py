@@ -7,9 +7,9 @@ from graphlib import TopologicalSorter
 from tests.house import imports, modules
 
 FLOORS = [
-    {"effort", "errors", "version"},
-    {"graph", "numbers", "simulate", "divergence", "devices", "preprocessing", "options", "setting", "ranks",
-     "resident", "shared_memory"},
+    {"effort", "errors", "reason", "version"},
+    {"graph", "numbers", "simulate", "divergence", "devices", "precision", "preprocessing", "options", "setting",
+     "ranks", "resident", "shared_memory"},
     {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "repair", "finer_outputs",
      "deploy", "evaluate"},
     {"models", "report", "run_directory"},

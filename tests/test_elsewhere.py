@@ -13,9 +13,9 @@ import zeroq.stages
 from tests.emulated import ELSEWHERE, emulated
 from tests.runs import QUICK, loaded
 from zeroq import devices
-from zeroq.devices import Precision
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
+from zeroq.precision import Precision
 
 SAME = (
     "distilled.safetensors", "ranges.json", "sensitivity.json", "frontier.json", "model.safetensors", "model.onnx",

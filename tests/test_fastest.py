@@ -19,10 +19,10 @@ from tests.runs import QUICK, assert_same, contents, loaded, prepare_once, quick
 from zeroq.conclusion import page
 from zeroq.deploy.one_layer import Kernel, KernelTimes
 from zeroq.deploy.timing import Timing
-from zeroq.devices import Precision
 from zeroq.fastest import AGAIN, WHOLE, fastest_of, is_faster, kernels_by_layer, note_of, proposals, time_layers
 from zeroq.options import Options
 from zeroq.pipeline import Run, quantize_model
+from zeroq.precision import Precision
 from zeroq.terminal import run_rows
 
 SLOW, QUICKER = KernelTimes(0.31, 0.22, 0.12), KernelTimes(0.1, 0.3, 0.2)

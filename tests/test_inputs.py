@@ -18,12 +18,12 @@ from tests.operators import OPERATORS
 from tests.runs import QUICK, QUICKLY
 from zeroq.accuracy import evaluate
 from zeroq.cli import main
-from zeroq.devices import Precision
 from zeroq.distillation import distill_several, neutral_statistic
 from zeroq.errors import ModelError, OptionError
 from zeroq.graph import as_inputs, as_tuple, capture, chunks, count_images, slice_images
 from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.pipeline import Run
+from zeroq.precision import Precision
 
 NAMES = ("two_pictures", "picture_and_vector", "two_vectors", "batch_norm_1d", "signal")
 

@@ -16,11 +16,11 @@ import zeroq.stages
 from tests.runs import QUICK, assert_same, contents, loaded, prepare_once, sham_export, sham_verify
 from zeroq.cli import main
 from zeroq.deploy.one_layer import BETWEEN, CLIPPED, INTEGERS, NARROWED, Kernel
-from zeroq.devices import Precision
 from zeroq.errors import SizeError
 from zeroq.latency import Timed, latencies_of, record_of, time_kernels, timed_layers
 from zeroq.options import Options
 from zeroq.pipeline import Run, quantize_model
+from zeroq.precision import Precision
 from zeroq.run_directory import read_json
 from zeroq.terminal import run_rows
 

@@ -24,12 +24,12 @@ import zeroq.resident as resident
 from tests.networks import NETWORKS, block
 from tests.runs import loaded, quick_run
 from zeroq.demand import Demand, Rounding, demand_of
-from zeroq.devices import Precision
 from zeroq.errors import OptionError
 from zeroq.graph.replay import replay
 from zeroq.memory import GB, NO_LIMIT, UNLIMITED, Amounts, plan_memory, predicted
 from zeroq.models import from_module
 from zeroq.options import Options
+from zeroq.precision import Precision
 from zeroq.preparation import prepare
 from zeroq.ranks import Ranks
 from zeroq.run_directory import read_json

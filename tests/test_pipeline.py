@@ -36,11 +36,11 @@ from tests.runs import (
     shared_run,
 )
 from zeroq.deploy.model_file import load_network
-from zeroq.devices import Precision
 from zeroq.errors import OptionError, RunError, SizeError
 from zeroq.forecast import forecast
 from zeroq.options import Options
 from zeroq.pipeline import Run, quantize_model
+from zeroq.precision import Precision
 from zeroq.run_directory import read_json
 
 SECONDS = ["capture", "distill", "ranges", "sensitivity", "allocate", "rounding", "export", "verify", "report", "load"]

@@ -14,8 +14,8 @@ from benchmarks.peer.environment import run_in
 from benchmarks.peer.toolkit import ITERATIONS
 from benchmarks.speed_stages import ours_distilled, timed
 from benchmarks.speed_subject import Subject, quality, reference_of, sensitivities
-from zeroq import devices
 from zeroq.numbers.tensor_file import read_tensor_file
+from zeroq.precision import choose_precision
 
 PROBED = 5  # iterations that tell how long one takes
 
@@ -29,7 +29,7 @@ def measured(subject: Subject, name: str, data: Path, python: Path, *, whole: bo
 
     python: of an environment that has the toolkit.
     """
-    precision = devices.choose_precision(subject.network)[0]
+    precision = choose_precision(subject.network)[0]
     images, spent = timed(lambda: ours_distilled(subject, precision))
     reference = reference_of(subject)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,7 +15,7 @@ from zeroq.models.meaning import fingerprint_of
 from zeroq.preparation import Prepared
 from zeroq.ranges.channels import channel_factors, samples, together
 from zeroq.ranks import ALONE, Ranks
-from zeroq.repair import families, middles, shiftable
+from zeroq.repair import middles, shiftable
 from zeroq.simulate.placement import quantizer_bits
 from zeroq.stages import Stages
 
@@ -51,7 +51,7 @@ def scaled(stages: Stages, images: Images) -> Stages:
     none can be.
     """
     prepared = stages.computing
-    if not families(prepared.folded):
+    if not prepared.scalable:
         return stages
     plan = prepared.plan
     key = {
@@ -79,21 +79,23 @@ def helpful_factors(prepared: Prepared, images: Images, chunk: int = CHUNK, rank
 
 def factors_of(prepared: Prepared, images: Images, chunk: int = CHUNK) -> dict[str, Tensor]:
     """By the name of each family that has quantized values, float64 [channels] on the CPU."""
-    of_value = prepared.placement.of_value
+    scalable = prepared.scalable
     bits = quantizer_bits(prepared.folded, prepared.placement, prepared.plan.input_bits)
-    shared: dict[str, dict[str, list[str]]] = {}  # by family and quantizer, the values that it measures
-    for family in families(prepared.folded):
-        for value in family.values:
-            if value in of_value and value in of_value[value].measured:
-                shared.setdefault(family.name, {}).setdefault(of_value[value].name, []).append(value)
-    names = {value for quantizers in shared.values() for values in quantizers.values() for value in values}
+    names = {value for values in scalable.values() for value in values}
     found = samples(prepared.folded, names, images.observed, prepared.meaning, chunk)
+
+    def by_quantizer(values: Sequence[str]) -> dict[str, list[str]]:
+        shared: dict[str, list[str]] = {}
+        for value in values:
+            shared.setdefault(prepared.placement.of_value[value].name, []).append(value)
+        return shared
+
     return {
         family: channel_factors([
             (together([found[value] for value in values]), narrowest(bits, quantizer))
-            for quantizer, values in quantizers.items()
+            for quantizer, values in by_quantizer(every).items()
         ]).cpu()
-        for family, quantizers in shared.items()
+        for family, every in scalable.items()
     }  # fmt: skip
 
 

@@ -19,7 +19,6 @@ from zeroq.graph.network import is_norm
 from zeroq.graph.replay import order_of
 from zeroq.preparation import Prepared, any_ranges
 from zeroq.ranges.channels import SAMPLE
-from zeroq.repair import families
 from zeroq.rounding.moments import ROWS_PER_IMAGE
 from zeroq.simulate import quantize_activations
 
@@ -89,7 +88,7 @@ def demand_of(prepared: Prepared) -> Demand:
         widths=most_widths(prepared),
         pixels=sum(value[0].numel() * value.element_size() for value in network.example),
         values=sum(4 * math.prod(shape) for shape in network.shapes.values()) // shares,
-        backward=sum(captured[name] for name in kept_backward(network)) // shares,
+        backward=sum(captured.get(name, 0) for name in kept_backward(network)) // shares,
         floating=most_live(folded.graph, floating),
         quantized=most_live(graph, quantized),
         gradients=2 * sum(floating.values()),
@@ -97,15 +96,9 @@ def demand_of(prepared: Prepared) -> Demand:
         output=floating["output"],
         integers=sum(quantized[name] for name in names) // 4,
         weights=sum(value.numel() * value.element_size() for value in network.tensors.values()),
-        sampled=sum(8 * SAMPLE * folded.shapes[value][0] for value in scalable(prepared)),
+        sampled=sum(8 * SAMPLE * folded.shapes[value][0] for values in prepared.scalable.values() for value in values),
         layers=tuple(rounding_of(layer, sources[layer.sites[0]], kept) for layer in prepared.plan.layers),
     )
-
-
-def scalable(prepared: Prepared) -> list[str]:
-    """Quantized values whose channels may have factors."""
-    values = [value for family in families(prepared.folded) for value in family.values]
-    return [value for value in values if value in prepared.placement.of_value]
 
 
 def rounding_of(layer: Layer, source: str, kept: Sequence[Mapping[str, int]]) -> Rounding:

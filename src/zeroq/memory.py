@@ -20,10 +20,10 @@ import torch
 import zeroq.resident as resident
 from zeroq.candidates import HELD_OUT, NOISE, UNLIKE_IMAGES
 from zeroq.demand import Demand, demand_of, most_widths
-from zeroq.devices import PROBE_IMAGES
 from zeroq.distillation import BATCH_BYTES
 from zeroq.errors import OptionError
 from zeroq.graph.live import IN_MEMORY, Room
+from zeroq.precision import PROBE_IMAGES
 from zeroq.preparation import Prepared
 from zeroq.ranges import GRADIENT_BYTES
 from zeroq.ranks import ALONE, Ranks, count

@@ -69,6 +69,13 @@ class Prepared:
         by_site = {layer.sites[0]: factors[family.name] for family in own for layer in family.given}
         return replace(self, folded=scaled(self.folded, factors), factors=by_site)
 
+    @property
+    def scalable(self) -> dict[str, list[str]]:
+        """Values whose quantizers measure them and whose channels may have factors, by the names of their families."""
+        measured = {value for quantizer in self.placement.quantizers for value in quantizer.measured}
+        found = {family.name: [each for each in family.values if each in measured] for family in families(self.folded)}
+        return {name: values for name, values in found.items() if values}
+
     def at(self, setting: BitSetting) -> Prepared:
         """With the inputs' bits of a setting."""
         return replace(self, plan=self.plan.at(setting))

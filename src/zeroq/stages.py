@@ -17,7 +17,6 @@ from zeroq.candidates import METHOD, NOISE, Candidates, Images, accompanied
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
-from zeroq.devices import DTYPES, Precision, choose_precision
 from zeroq.distillation import distill, distill_several, guide_of
 from zeroq.effort import EFFORTS
 from zeroq.fastest import choose_fastest, weights_to_time
@@ -31,6 +30,7 @@ from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, Ranges, SensitivityTable
 from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS
+from zeroq.precision import DTYPES, Precision, choose_precision
 from zeroq.preparation import Prepared
 from zeroq.ranks import ALONE, Ranks
 from zeroq.run_directory import RunDirectory

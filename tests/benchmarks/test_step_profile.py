@@ -9,9 +9,9 @@ from benchmarks import step_profile
 from benchmarks.step_counts import CONVOLUTIONS, KINDS, Pass
 from benchmarks.step_profile import Peaks, in_turns, measured, part
 from tests.benchmarks.subjects import tiny
-from zeroq.devices import Precision
 from zeroq.distillation.images import prepare
 from zeroq.distillation.starts import natural_noise
+from zeroq.precision import Precision
 
 
 def test_the_longer_of_computing_and_moving_counts_operator_by_operator() -> None:

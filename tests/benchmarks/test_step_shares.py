@@ -11,9 +11,9 @@ import torch
 from benchmarks.step_counts import ACTIVATIONS, CONVOLUTIONS, DEPTHWISE, KINDS, OPTIMISER, REST, STATISTICS
 from benchmarks.step_shares import BACKWARD, FORWARD, shares, shares_of_step
 from tests.benchmarks.subjects import tiny
-from zeroq.devices import Precision
 from zeroq.distillation.images import prepare
 from zeroq.distillation.starts import natural_noise
+from zeroq.precision import Precision
 
 GROUPED = [[2, 6, 4, 4], [6, 1, 3, 3]]  # shapes of input and weight
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from tests.networks import NETWORKS, example_of
-from zeroq.devices import Precision
 from zeroq.distillation import InputStatistic, distill, find_attention, guide_of
 from zeroq.distillation.attention import (
     POINTS,
@@ -26,6 +25,7 @@ from zeroq.distillation.attention import (
 from zeroq.distillation.starts import natural_noise
 from zeroq.errors import NumericalError
 from zeroq.graph import Network, capture
+from zeroq.precision import Precision
 
 STATISTIC = InputStatistic((0.1,) * 3, (0.9,) * 3, (-2.0,) * 3, (2.0,) * 3)
 

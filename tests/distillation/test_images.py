@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from tests.networks import NETWORKS, example_of
-from zeroq.devices import Precision
 from zeroq.distillation import InputStatistic, distill, guide_of
 from zeroq.distillation.images import batch_size, prepare
 from zeroq.distillation.starts import natural_noise
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, capture
+from zeroq.precision import Precision
 
 
 def statistic(channels: int) -> InputStatistic:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from tests import threads
 from tests.networks import NETWORKS, example_of
-from zeroq.devices import Precision
 from zeroq.distillation import natural_statistic
 from zeroq.distillation.images import prepare
 from zeroq.distillation.measuring import Moments, MomentsOfAll, moments
@@ -21,6 +20,7 @@ from zeroq.distillation.share import Share, even
 from zeroq.distillation.starts import natural_noise
 from zeroq.distillation.steps import value_and_gradient
 from zeroq.graph import capture
+from zeroq.precision import Precision
 from zeroq.preprocessing import imagenet
 from zeroq.ranks import ALONE, Ranks
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from tests.networks import NETWORKS, example_of
-from zeroq.devices import Precision
 from zeroq.distillation import InputStatistic, examine
 from zeroq.distillation.images import prepare
 from zeroq.distillation.targets import Targets, make_targets, weights_of
 from zeroq.errors import NumericalError
 from zeroq.graph import capture
+from zeroq.precision import Precision
 
 STATISTIC = InputStatistic((0.0,) * 3, (1.0,) * 3, (-2.0,) * 3, (2.0,) * 3)
 

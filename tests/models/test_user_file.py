@@ -59,6 +59,19 @@ def test_files_beside_it_are_found_and_not_mistaken_for_those_of_another_folder(
     assert "widths" not in sys.modules and sys.path == path
 
 
+def test_a_compiled_network_is_taken_as_it_was(write: Write) -> None:
+    write("net.py", f"import torch\n{HEAD}def net():\n    return torch.compile(nn.DataParallel(nn.Conv2d(3, 2, 1)))\n")
+    assert list(load_model("net.py:net", input_shape=(3, 2, 2)).module.state_dict()) == ["weight", "bias"]
+
+
+def test_a_network_without_values_is_refused(write: Write) -> None:
+    write("net.py", f"{HEAD}def net():\n    return nn.Conv2d(3, 2, 1, device='meta')\n")
+    assert refusal("net.py:net") == (
+        "2 of the tensors of net have no values, weight first: it was built on the meta device; build it on the CPU "
+        "and load its weights."
+    )
+
+
 def test_dataclasses_and_parallel_networks(write: Write) -> None:
     write(
         "net.py",

@@ -14,7 +14,6 @@ from torch import nn
 
 from zeroq.errors import ModelError
 from zeroq.models import load_model, missing_zoos, model_names
-from zeroq.models.reason import reason
 from zeroq.models.weights import weights_sha256
 from zeroq.preprocessing import Preprocessing
 
@@ -169,9 +168,3 @@ def test_an_unknown_name_of_a_zoo() -> None:
 def test_a_name_without_its_zoo() -> None:
     pytest.importorskip("pytorchcv.model_provider")
     assert "near it: pytorchcv:mobilenetv2_w1, " in refusal("mobilenetv2_w1")
-
-
-def test_reasons_are_cut_to_one_short_sentence() -> None:
-    assert reason(ValueError("One.\n  Two. Three.")) == "ValueError: One"
-    assert reason(ValueError()) == "ValueError"
-    assert len(reason(ValueError("word " * 100))) < 180

@@ -60,6 +60,20 @@ class TwoReaders(nn.Module):
         return self.second(x), self.third(x)
 
 
+class Counted(nn.Module):
+    """A value whose number of images is asked for, and an operator of several outputs behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 1), depthwise()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        start = torch.zeros(x.shape[0], 4)
+        found: Tensor = self.second(x).flatten(2).max(2)[0] + start
+        return found
+
+
 NORM_BEHIND = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4))
 
 
@@ -71,6 +85,7 @@ NORM_BEHIND = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4))
         ((NORM_BEHIND, depthwise(), nn.Conv2d(4, 2, 1)), [("0.0", "1")]),
         ((nn.Conv2d(3, 4, 1), nn.LeakyReLU(), depthwise(), depthwise(), nn.ReLU()), [("0", "2"), ("2", "3")]),
         ((Trunk(depthwise()),), [("0.first+0.second", "0.second+0.last")]),
+        ((Counted(),), [("0.first", "0.second")]),
     ],
 )  # fmt: skip
 def test_depthwise_layers_alone_read_them(modules: tuple[nn.Module, ...], layers: list[tuple[str, str]]) -> None:

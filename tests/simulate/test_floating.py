@@ -45,6 +45,10 @@ def test_steps_are_named_by_their_module_or_by_themselves() -> None:
     assert found == {"swish": "silu", "elu": "elu", "div": "div"}, "the sigmoid and the product are integer kernels"
 
 
+def test_taking_one_of_several_outputs_is_no_step() -> None:
+    assert listed(NETWORKS["largest"](), example_of("largest", 8)) == {"topk": "topk"}
+
+
 def test_a_transformer_lists_softmax_norm_and_gelu() -> None:
     found = listed(NETWORKS["attention"](), example_of("attention", 8))
     assert {found[name] for name in ("norm1", "norm2", "mlp.1")} == {"layer_norm", "gelu"}

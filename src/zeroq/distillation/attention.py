@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, fx
 
-from zeroq.devices import Precision
 from zeroq.distillation.mixtures import mixtures, patch_places
 from zeroq.distillation.share import WHOLE, Share
 from zeroq.distillation.starts import column
 from zeroq.distillation.statistics import InputStatistic
 from zeroq.errors import NumericalError
 from zeroq.graph import Network, replay
+from zeroq.precision import Precision
 
 aten = torch.ops.aten
 PRODUCTS = {aten.matmul.default, aten.bmm.default}

@@ -11,7 +11,6 @@ from typing import NoReturn
 import torch
 from torch import Tensor, fx
 
-from zeroq.devices import Precision
 from zeroq.distillation.attention import find_attention, prepare_attention
 from zeroq.distillation.doubts import Trust, examine
 from zeroq.distillation.measuring import (
@@ -29,6 +28,7 @@ from zeroq.distillation.steps import Objective, optimise
 from zeroq.distillation.targets import Targets, make_targets
 from zeroq.errors import NumericalError, OptionError
 from zeroq.graph import Network, replay
+from zeroq.precision import Precision
 from zeroq.ranks import ALONE, Ranks
 
 NORMS, ATTENTION, NOTHING = "batchnorm", "attention", "nothing"  # what images are made for

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from zeroq.devices import Precision
 from zeroq.distillation.doubts import Trust, examine
 from zeroq.distillation.images import BATCH_BYTES, batch_size, can_match, prepare
 from zeroq.distillation.measuring import measuring_graph
@@ -18,6 +17,7 @@ from zeroq.distillation.starts import starts
 from zeroq.distillation.statistics import InputStatistic
 from zeroq.distillation.steps import optimise
 from zeroq.graph import Network
+from zeroq.precision import Precision
 from zeroq.ranks import ALONE, Ranks
 
 ROUNDS = 2  # each input is taken up so many times, with its share of the steps

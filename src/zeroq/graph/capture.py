@@ -69,20 +69,29 @@ def collect_tensors(program: fx.GraphModule, module: nn.Module) -> dict[str, Ten
         for part in node.target.split("."):
             value = getattr(value, part)
         if not isinstance(value, Tensor):
-            raise CaptureError(
-                f"The network holds a nested program ({node.target}), which cannot be quantized: "
-                "write its control flow without torch.cond or other higher-order operators."
-            )
+            raise CaptureError(nested(node))
         name = first_name.setdefault(id(value), node.target)
         node.target = name
         tensors[name] = value.detach()
     return tensors
 
 
+def nested(program: fx.Node) -> str:
+    """What a person reads of a program within the network's.  program: where it is taken from."""
+    users = {str(user.target) for user in program.users}
+    if any("autocast" in user for user in users):
+        return "The network's forward pass chooses its own precision by torch.autocast: leave that out for inference."
+    return (
+        f"The network holds a nested program ({program.target}), which cannot be quantized: "
+        "write its control flow without torch.cond or other higher-order operators."
+    )
+
+
 def check_same(network: Network, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Refuse a graph whose output differs from the module's."""
     with torch.inference_mode():
         expected, actual = flat(module(*inputs)), flat(network.run(*inputs))
+    check_each_has_images(expected, len(inputs[0]))
     for reference, value in zip(expected, actual, strict=True):
         if reference.is_floating_point() and not torch.isfinite(reference).all():
             raise CaptureError(
@@ -92,6 +101,16 @@ def check_same(network: Network, module: nn.Module, inputs: tuple[Tensor, ...]) 
         if (reference - value).abs().max() > TOLERANCE * reference.abs().max().clamp(min=1e-12):
             where = difference_place(module, (inputs, inputs))
             raise CaptureError(f"The captured graph gives other outputs than the module{where}: {CHANGING}.")
+
+
+def check_each_has_images(outputs: list[Tensor], images: int) -> None:
+    """Refuse outputs that do not have a part for each image, as means over a batch and stored anchors."""
+    for place, value in enumerate(outputs, 1):
+        if value.dim() == 0 or (value.is_floating_point() and len(value) != images):
+            raise CaptureError(
+                f"Output {place} of {len(outputs)} of the network is {list(value.shape)} for {images} images: let its "
+                "first axis be that of the images, or leave it out if it is the same for all of them."
+            )
 
 
 def first_without_numbers(network: Network) -> str:

@@ -274,6 +274,6 @@ def layer_name(attribute: str) -> str:
 
 
 def operator_name(node: fx.Node) -> str:
-    """An ATen operator's plain name: aten.conv2d.default -> "conv2d"."""
+    """An operator's plain name: aten.conv2d.default -> "conv2d"."""
     schema = getattr(node.target, "_schema", None)
-    return str(node.target) if schema is None else str(schema.name).split("::")[1]
+    return getattr(node.target, "__name__", str(node.target)) if schema is None else str(schema.name).split("::")[1]

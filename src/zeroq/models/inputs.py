@@ -11,8 +11,8 @@ import torch
 
 from zeroq.errors import ModelError, OptionError
 from zeroq.models.loaded import FoundModel, Shape
-from zeroq.models.reason import reason
 from zeroq.preprocessing import CHANNEL_COUNTS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing, imagenet
+from zeroq.reason import reason
 
 TRIAL_BATCH = 2
 

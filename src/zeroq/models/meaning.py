@@ -11,8 +11,10 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from zeroq.divergence import TASKS, Comparison, Decode, Divergence, Meaning, guess_task
+from zeroq.divergence.channels import tensors_of
 from zeroq.errors import ModelError, OptionError
 
 Guard = Callable[[Callable[[], Any], Path, str], Any]  # a call in the user's file; what it raises names the line
@@ -64,6 +66,7 @@ def meaning_of(task: str | None, reading: Reading, output: Any) -> tuple[Meaning
 
     output: of the network, for any images; decode and divergence are tried on it. Raises ModelError or OptionError.
     """
+    check_numbers(output)
     warnings = []
     if task is None:
         task, warning = guess_task(tuple(output.shape) if isinstance(output, Tensor) else ())
@@ -79,6 +82,19 @@ def meaning_of(task: str | None, reading: Reading, output: Any) -> tuple[Meaning
 def stated(task: str, reading: Reading) -> Meaning:
     """A task and what was said beside it; a `decode` counts for detection alone."""
     return Meaning(task, reading.ignore, reading.decode if task == "detection" else None, reading.divergence)
+
+
+def check_numbers(output: Any) -> None:
+    """Refuse an output of integers alone, which says nothing of how far it is from another, and complex numbers."""
+    if any(isinstance(leaf, Tensor) and leaf.is_complex() for leaf in tree_leaves(output)):
+        raise ModelError("The network gives complex numbers, which no file holds: return torch.view_as_real of them.")
+    if not tensors_of(output):
+        types = {str(leaf.dtype).removeprefix("torch.") for leaf in tree_leaves(output) if isinstance(leaf, Tensor)}
+        given = f"{' and '.join(sorted(types))} alone" if types else "no tensor"
+        raise ModelError(
+            f"The network gives {given}: let it return the numbers that these are made of, such as the class scores "
+            "that argmax is taken of."
+        )
 
 
 def check_scores(task: str, output: Any) -> None:

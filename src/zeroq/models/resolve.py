@@ -113,6 +113,7 @@ def _ready(found: FoundModel, override: Preprocessing | None, shape: Shape | Non
 
     where: says how pictures become inputs, for a warning.
     """
+    found = dataclasses.replace(found, module=_unwrapped(found.module))
     warnings = _make_ready(found.module, found.name)
     example, preprocessing = found.example, None
     if example is None:
@@ -132,8 +133,24 @@ def _ready(found: FoundModel, override: Preprocessing | None, shape: Shape | Non
     )  # fmt: skip
 
 
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The network itself, out of what trains or compiles it: DataParallel, DistributedDataParallel, torch.compile."""
+    while True:
+        parallel = isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel)
+        inner = module.module if parallel else getattr(module, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return module
+        module = inner
+
+
 def _make_ready(module: nn.Module, name: str) -> tuple[str, ...]:
     """Eval mode, on the CPU, without gradients, in 32-bit floats; a warning where the type was another."""
+    bare = [key for key, value in module.state_dict().items() if value.is_meta]
+    if bare:
+        raise ModelError(
+            f"{len(bare)} of the tensors of {name} have no values, {bare[0]} first: it was built on the meta device; "
+            "build it on the CPU and load its weights."
+        )
     module.eval().requires_grad_(False).cpu()
     types = {t.dtype for t in module.state_dict().values() if t.is_floating_point()} - {torch.float32}
     if not types:

@@ -14,10 +14,10 @@ from torch import fx
 
 from zeroq.errors import ModelError
 from zeroq.models.loaded import FoundModel
-from zeroq.models.reason import reason
 from zeroq.models.several import is_one_picture
 from zeroq.models.user_file import check_is_file
 from zeroq.models.weights import is_torchscript
+from zeroq.reason import reason
 
 SAVE_WITH_FREE_BATCH = (
     "torch.export.export(module.eval(), (example,), dynamic_shapes=({0: torch.export.Dim('batch')},)), "

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from zeroq.errors import ModelError, OptionError
 from zeroq.models.inputs import TRIAL_BATCH, guessed_for
-from zeroq.models.reason import reason
 from zeroq.preprocessing import CHANNEL_COUNTS, Preprocessing
+from zeroq.reason import reason
 
 
 def is_one_picture(inputs: Sequence[Tensor]) -> bool:

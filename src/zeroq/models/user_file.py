@@ -21,8 +21,8 @@ from torch import nn
 from zeroq.errors import ModelError, OptionError
 from zeroq.models.loaded import FoundModel
 from zeroq.models.meaning import reading_of, task_of
-from zeroq.models.reason import reason
 from zeroq.preprocessing import Preprocessing
+from zeroq.reason import reason
 
 PREFIX = "zeroq_user_file_"  # of the name under which a user's file is known to Python
 
@@ -172,14 +172,12 @@ def _needed_arguments(function: Callable[..., Any]) -> list[str]:
 
 
 def _checked_module(module: Any, path: Path, function: str) -> nn.Module:
-    """The network itself, out of DataParallel."""
+    """What the function returned, if it is a network."""
     if isinstance(module, torch.jit.ScriptModule):
         raise ModelError(
             f"{function} in {path} returns a TorchScript program, whose layers cannot be replaced: return the "
             "torch.nn.Module that it was made from."
         )
-    if isinstance(module, nn.DataParallel):
-        module = module.module
     if not isinstance(module, nn.Module):
         raise ModelError(
             f"{function} in {path} returns a {type(module).__name__}, not a torch.nn.Module: return the network."

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from zeroq.errors import ModelError
-from zeroq.models.reason import reason
+from zeroq.reason import reason
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts keep the state_dict
 NAMED = 3  # tensors named in a message before it says how many more there are

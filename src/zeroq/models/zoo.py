@@ -11,8 +11,8 @@ from typing import Any
 
 from zeroq.errors import ModelError, ZeroqError
 from zeroq.models.loaded import FoundModel
-from zeroq.models.reason import reason
 from zeroq.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from zeroq.reason import reason
 
 # What pytorchcv trained its networks on small pictures with, SVHN included (its datasets/cifar10_cls_dataset.py).
 SMALL_PICTURES = ("_cifar10", "_cifar100", "_svhn")

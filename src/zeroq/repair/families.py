@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.graph.network import LINEAR, Layer, Network
+from zeroq.graph.replay import is_batch_size
 from zeroq.repair.equalization import is_one_to_one, with_inputs_scaled
 from zeroq.repair.links import HOMOGENEOUS, WITHIN_CHANNELS, is_spatial_padding, sole_layers
 from zeroq.simulate.placement import is_limit, joins_two
@@ -41,9 +42,9 @@ def families(network: Network) -> tuple[Family, ...]:
     fixed: set[str] = set()
     given: dict[str, Layer] = {}
     for node in network.graph.nodes:
-        if node.op == "get_attr":
+        if node.op == "get_attr" or is_batch_size(node):
             continue
-        sources = [each.name for each in node.all_input_nodes if each.op != "get_attr"]
+        sources = [each.name for each in node.all_input_nodes if each.op != "get_attr" and not is_batch_size(each)]
         sets[node.name] = [node.name]  # shared by all of a set
         if node.name in layers and node.target != LINEAR:
             given[node.name] = layers[node.name]
@@ -54,9 +55,10 @@ def families(network: Network) -> tuple[Family, ...]:
             fixed |= {node.name, *sources}
     order = {name: index for index, name in enumerate(sets)}
     every = {(own := sorted(values, key=order.__getitem__))[0]: own for values in sets.values()}
+    first = {value: name for name, values in every.items() for value in values}
     read: dict[str, list[Layer]] = {}
     for site, layer in given.items():
-        read.setdefault(min(sets[network.node(site).all_input_nodes[0].name], key=order.__getitem__), []).append(layer)
+        read.setdefault(first[network.node(site).all_input_nodes[0].name], []).append(layer)
     return tuple(
         Family(tuple(values), tuple(given[each] for each in values if each in given), tuple(read[name]))
         for name, values in every.items()
@@ -74,9 +76,9 @@ def join(sets: dict[str, list[str]], earlier: str, later: str) -> None:
 
 def passes(network: Network, node: fx.Node) -> bool:
     """Whether f(s x) = s f(x) for positive factors s of the channels, the first axis behind the batch."""
-    shapes = [network.shapes[each.name] for each in node.all_input_nodes if each.op != "get_attr"]
     if is_limit(node):
         return all(len(bound.users) == 1 for bound in bounds_of(node))
+    shapes = [network.shapes.get(each.name, ()) for each in node.all_input_nodes if each.op != "get_attr"]
     if joins_two(node):
         return node.target == aten.add.Tensor and len({(len(shape), shape[:1]) for shape in shapes}) == 1
     return node.target in HOMOGENEOUS | WITHIN_CHANNELS or is_spatial_padding(node, len(shapes[0]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection
 
 from torch import fx, ops
 
 from zeroq.graph.network import LAYER_OPERATORS, Network, operator_name
+from zeroq.graph.replay import is_batch_size
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
 from zeroq.simulate.placement import BINARY, CONCATENATION, POOLING, PRODUCTS, is_passing
 
@@ -27,8 +29,8 @@ def float_operators(graph: fx.Graph, network: Network, free: Collection[str] = (
     modules = {node.name: node.meta.get("module") or node.name for node in network.graph.nodes}
     found: dict[str, list[str]] = {}
     for node in graph.nodes:
-        computes = node.op == "call_function" and node.name in network.shapes and node.name not in free
-        if computes and is_floating(node):
+        computes = node.op == "call_function" and node.name in modules and not is_batch_size(node)
+        if computes and node.name not in free and is_floating(node):
             names = found.setdefault(modules[node.name], [])
             if operator_name(node) not in names:
                 names.append(operator_name(node))
@@ -40,7 +42,7 @@ NO_KERNEL = "onnxruntime has no integer kernel for it here"
 
 def is_floating(node: fx.Node) -> bool:
     """Whether a node computes, and not between quantizers; a linear layer may leave its sums in floating point."""
-    if node.target in (QUANTIZE_DEQUANTIZE, DEQUANTIZE) or is_passing(node):
+    if node.target in (QUANTIZE_DEQUANTIZE, DEQUANTIZE, operator.getitem) or is_passing(node):
         return False
     before = all(source.target in (QUANTIZE_DEQUANTIZE, DEQUANTIZE) for source in node.all_input_nodes)
     behind = all(user.target == QUANTIZE_DEQUANTIZE for user in node.users)
