@@ -132,12 +132,35 @@ def test_a_function_of_several_inputs_is_told_the_ways(tmp_path: Path, capsys: p
         ((torch.zeros(2, 3, 8, 8), torch.zeros(3, 5)), "all inputs have the same number of images first"),
         ((torch.zeros(2, 3, 8, 8), 5), "The example of network holds int: give a tensor"),
         ((torch.zeros(2, 3, 8, 8), torch.zeros(2, 4)), "does not run on inputs of shapes [2, 3, 8, 8], [2, 4]"),
+        ({"image": torch.zeros(2, 3, 8, 8)}, "The example of network holds dict: give a tensor"),
+        (np.zeros((2, 3, 8, 8)), "The example of network holds ndarray: give a tensor"),
     ],
 )
-def test_examples_that_do_not_fit_are_refused(example: tuple[object, ...], sentence: str) -> None:
+def test_examples_that_do_not_fit_are_refused(example: object, sentence: str) -> None:
     with pytest.raises(ModelError) as caught:
         zeroq.quantize(OPERATORS["picture_and_vector"].make(), example, **QUICK)  # type: ignore[arg-type]
     assert sentence in str(caught.value)
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(ModelError, match="^The network is a function, not a torch.nn.Module: give the module itself"):
+        zeroq.quantize(lambda images: images, torch.zeros(2, 5), **QUICK)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_module_and_example_of_another_type_become_32_bit_floats(dtype: torch.dtype) -> None:
+    module = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)).to(dtype)
+    run = zeroq.quantize(module, [torch.zeros(2, 5, dtype=dtype)], **QUICK)  # type: ignore[arg-type]
+    assert run.model(torch.zeros(2, 5)).dtype == torch.float32
+
+
+def test_one_score_and_several_labels_are_met_as_numbers() -> None:
+    """The divergence of class scores is nothing where there is one class, and every bit would be given up."""
+    one, labels = nn.Linear(8, 1), nn.Sequential(nn.Linear(8, 4), nn.Sigmoid())
+    for last in (one, labels):
+        module = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), last)
+        run = zeroq.quantize(module, torch.zeros(2, 5), average_bits=3, **QUICK)
+        assert run.result["divergence"]["mean"] > 0 and "(regression)" in " ".join(run.result["warnings"])
 
 
 def test_a_preprocessing_must_fit_one_of_the_inputs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "once where inputs have a choice: drop one, or name one width in --activation-bits.",
     ),
     ({"average_bit": 4}, "There is no option 'average_bit': did you mean 'average_bits'?"),
+    (
+        {"overwrite": True},
+        f"There is no option 'overwrite': choose from {', '.join(field.name for field in fields(Options))}.",
+    ),
 ]
 
 

@@ -84,8 +84,11 @@ class Options:
         known = [field.name for field in fields(cls)]
         for name in values:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1) or ["average_bits"]
-                raise OptionError(f"There is no option {name!r}: did you mean {near[0]!r}?")
+                near = difflib.get_close_matches(name, known, n=1)
+                raise OptionError(
+                    f"There is no option {name!r}: "
+                    + (f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}.")
+                )
         return cls(**{name: READERS.get(name, _as_given)(value) for name, value in values.items()})
 
     @property

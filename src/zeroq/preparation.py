@@ -88,6 +88,12 @@ class Prepared:
         return replace(self, network=network, folded=folded, trust=trust, centres=centres, factors=factors)
 
 
+def ends_in_sigmoid(network: Network) -> bool:
+    """Whether the network's only output is what a sigmoid gives."""
+    output = next(node for node in network.graph.nodes if node.op == "output")
+    return [node.target for node in output.all_input_nodes] == [torch.ops.aten.sigmoid.default]
+
+
 def prepare(model: LoadedModel, options: Options) -> Prepared:
     """Capture, fold, and resolve what the options say of tasks, layers and pictures.
 
@@ -97,7 +103,8 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     network = capture(model.module, example_of(model))
     folded = fold(network)
     with torch.inference_mode():
-        meaning, guessed = meaning_of(model.task, model.reading, network.run(*network.example))
+        output = network.run(*network.example)
+    meaning, guessed = meaning_of(model.task, model.reading, output, behind_sigmoid=ends_in_sigmoid(network))
     plan = plan_layers(folded, options)
     placement = place(folded, plan.floating)
     statistics = input_statistics(model, options, network)

@@ -53,6 +53,15 @@ def test_segmentation_is_the_same_at_each_pixel() -> None:
     assert found.agreement == pytest.approx(float(same_class(*places).double().mean())) and 0 < found.agreement < 1
 
 
+@pytest.mark.parametrize("task", ["classification", "segmentation"])
+def test_probabilities_diverge_as_the_scores_that_they_are_made_of(task: str) -> None:
+    reference, outputs = pair(task)
+    plain = compared(Meaning(task), reference, outputs)
+    behind = compared(Meaning(task), reference.softmax(1), outputs.softmax(1))
+    assert behind.divergence == pytest.approx(plain.divergence, rel=1e-4)
+    assert behind.agreement == plain.agreement
+
+
 def test_regression_is_the_squared_error_over_the_variance() -> None:
     reference, outputs = pair("regression")
     errors = ChannelErrors()

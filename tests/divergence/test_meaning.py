@@ -39,6 +39,11 @@ def test_a_label_of_pixels_needs_segmentation() -> None:
     assert Meaning("segmentation", ignore=255).ignore == 255
 
 
+def test_numbers_of_which_none_wins_are_to_be_met() -> None:
+    for found in (guess_task((2, 1)), guess_task((2, 1, 8, 8)), guess_task((2, 10), behind_sigmoid=True)):
+        assert found[0] == "regression" and "taken as numbers to be met (regression);" in found[1]
+
+
 @pytest.mark.parametrize(
     ("shape", "name", "said"),
     [

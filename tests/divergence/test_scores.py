@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from zeroq.divergence import agreement, kl_divergence
+from zeroq.divergence.scores import are_probabilities, scores_of
 from zeroq.errors import NumericalError
 
 
@@ -61,6 +62,18 @@ def test_names_whose_scores_are_no_numbers(bad: float) -> None:
             function(spoilt, good)
         with pytest.raises(NumericalError, match=f"^The network's {sentence}$"):
             function(good, spoilt)
+
+
+def test_behind_a_softmax_scores_are_logarithms_of_probabilities() -> None:
+    logits, others = torch.randn(6, 5), torch.randn(6, 5, 3, 3)
+    for scores in (logits, others):
+        found = scores_of((scores.softmax(1), torch.zeros(6)))
+        torch.testing.assert_close(found.log_softmax(1), scores.log_softmax(1), rtol=1e-4, atol=1e-5)
+        assert scores_of(scores) is scores
+    certain = torch.eye(5)
+    assert torch.isfinite(scores_of(certain)).all() and torch.equal(scores_of(certain).argmax(1), torch.arange(5))
+    for no_probabilities in (torch.full((2, 1), 1.0), torch.tensor([[1.5, -0.5]]), torch.tensor([[0.5, 0.4]])):
+        assert not are_probabilities(no_probabilities)
 
 
 def test_agreement_counts_equal_classes_and_takes_the_lowest_among_equals() -> None:

@@ -101,6 +101,12 @@ def test_decode_counts_for_detection_alone() -> None:
             (torch.zeros(2, 5), MAPS),
             "TASK is segmentation and the output is [N, 5]: it needs class scores [N, K, H, W].",
         ),
+        (
+            "segmentation",
+            MAPS[:, :1],
+            "TASK is segmentation and the output has one score, which no other can be above: with TASK regression its "
+            "squared error counts.",
+        ),
     ],
 )
 def test_scores_of_another_form_are_refused(task: str, output: object, said: str) -> None:

@@ -31,6 +31,17 @@ def test_of_scores_it_is_the_squared_error_apart_from_what_all_have_in_common() 
     assert mean_square(probe, matrix, torch.randn(1, 5), error) == pytest.approx(expected, rel=0.1)
 
 
+def test_behind_a_softmax_it_is_that_of_the_scores() -> None:
+    scores = torch.randn(4, 6)
+    found = []
+    for function in (nn.Identity(), nn.Softmax(1)):
+        value = scores.clone().requires_grad_()
+        Probe(Meaning("classification")).backward(function(value))
+        assert value.grad is not None
+        found.append(value.grad)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+
+
 def test_of_other_outputs_it_is_the_divergence() -> None:
     """The normalized squared error, of which the probe knows the variances of the first batch."""
     matrix, inputs = torch.randn(5, 3) * torch.tensor([1.0, 10.0, 0.1]), torch.randn(40, 5)

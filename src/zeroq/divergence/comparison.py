@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from zeroq.divergence.channels import ChannelErrors, tensors_of
+from zeroq.divergence.channels import ChannelErrors
 from zeroq.divergence.detections import DetectionAgreement
 from zeroq.divergence.meaning import Divergence, Meaning, on_cpu
-from zeroq.divergence.scores import kl_divergence, same_class
+from zeroq.divergence.scores import kl_divergence, same_class, scores_of
 from zeroq.errors import ModelError
 
 
@@ -32,7 +32,7 @@ class Comparison:
     | detection | squared error per output channel over its float variance | F1 of detections with a score >= 0.3 |
     | regression | the same | 1 - that |
 
-    Of several outputs the first is the class scores; squared errors count all of them.
+    Of several outputs the first is the class scores, or their probabilities; squared errors count all of them.
     """
 
     def __init__(self, meaning: Meaning, *, agreement: bool = True) -> None:
@@ -89,7 +89,7 @@ class OneLess:
 
 def of_scores(function: Callable[[Tensor, Tensor], Tensor]) -> Divergence:
     """A function of class scores as one of a network's outputs: of several the first."""
-    return lambda reference, outputs: function(tensors_of(reference)[0], tensors_of(outputs)[0])
+    return lambda reference, outputs: function(scores_of(reference), scores_of(outputs))
 
 
 def checked(function: Divergence) -> Divergence:

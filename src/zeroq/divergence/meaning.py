@@ -11,6 +11,8 @@ from torch.utils import _pytree as pytree
 
 from zeroq.errors import OptionError
 
+# By the number of axes of an output that holds them.
+SCORES = {2: ("classification", "class scores"), 4: ("segmentation", "class scores per pixel")}
 TASKS = ("classification", "segmentation", "detection", "regression")
 Decode = Callable[[Any], Sequence[Tensor]]  # outputs to [k, 6] for each image: box, score, class
 Divergence = Callable[[Any, Any], Tensor]  # reference and outputs for N images to [N]
@@ -48,13 +50,15 @@ class Meaning:
             )
 
 
-def guess_task(output_shape: Sequence[int]) -> tuple[str, str]:
+def guess_task(output_shape: Sequence[int], *, behind_sigmoid: bool = False) -> tuple[str, str]:
     """The name of the task that an output of this shape, batch included, is taken for, and the warning that says so.
 
-    Several outputs have no shape in common: give ().
+    Several outputs have no shape in common: give ().  One score has no other to be above, and behind a sigmoid, as of
+    labels that may all be there, none wins: both are numbers to be met.
     """
-    guesses = {2: ("classification", "class scores"), 4: ("segmentation", "class scores per pixel")}
-    name, meaning = guesses.get(len(output_shape), ("regression", "numbers to be met"))
+    name, meaning = "regression", "numbers to be met"
+    if len(output_shape) in SCORES and output_shape[1] > 1 and not behind_sigmoid:
+        name, meaning = SCORES[len(output_shape)]
     shape = ", ".join(["N", *(str(side) for side in output_shape[1:])])
     said = f"the output [{shape}] is" if output_shape else "its several outputs are"
     return name, f"TASK is not given: {said} taken as {meaning} ({name}); set TASK if it is not."

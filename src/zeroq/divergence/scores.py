@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from zeroq.divergence.channels import tensors_of
 from zeroq.divergence.finite import check_finite
+
+ROUNDED = 1e-3  # what probabilities of all classes may miss 1 by
+LEAST = 1e-30  # what a probability counts as, at least
+
+
+def scores_of(outputs: Any) -> Tensor:
+    """The class scores [N, K, ...] among a network's outputs: the first, or its logarithm behind a softmax.
+
+    A softmax of probabilities is almost alike for all of them, and would hide what few bits do.
+    """
+    first = tensors_of(outputs)[0]
+    return first.clamp(min=LEAST).log() if are_probabilities(first) else first
+
+
+def are_probabilities(values: Tensor) -> bool:
+    """Whether numbers [N, K, ...] are none below 0, and 1 over all classes, everywhere."""
+    if values.dim() < 2 or values.shape[1] < 2 or bool((values < 0).any()):
+        return False
+    return bool(((values.sum(1) - 1).abs() < ROUNDED).all())
 
 
 def kl_divergence(reference_logits: Tensor, logits: Tensor) -> Tensor:

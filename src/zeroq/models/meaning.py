@@ -61,15 +61,19 @@ def function_of(namespace: ModuleType, name: str, path: Path, guard: Guard) -> C
     return guarded
 
 
-def meaning_of(task: str | None, reading: Reading, output: Any) -> tuple[Meaning, list[str]]:
+def meaning_of(
+    task: str | None, reading: Reading, output: Any, *, behind_sigmoid: bool = False
+) -> tuple[Meaning, list[str]]:
     """The meaning of an output by what was said of it, and a warning where the task had to be guessed.
 
     output: of the network, for any images; decode and divergence are tried on it. Raises ModelError or OptionError.
+    behind_sigmoid: whether that is the network's last step.
     """
     check_numbers(output)
     warnings = []
     if task is None:
-        task, warning = guess_task(tuple(output.shape) if isinstance(output, Tensor) else ())
+        shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+        task, warning = guess_task(shape, behind_sigmoid=behind_sigmoid)
         warnings.append(warning)
     meaning = stated(task, reading)
     if meaning.decode is not None or meaning.divergence is not None or meaning.task == "detection":
@@ -106,6 +110,11 @@ def check_scores(task: str, output: Any) -> None:
     if isinstance(first, Tensor) and first.dim() != axes:
         shape = ", ".join(["N", *(str(side) for side in first.shape[1:])])
         raise OptionError(f"TASK is {task} and the output is [{shape}]: it needs class scores {wanted}.")
+    if isinstance(first, Tensor) and first.shape[1] < 2:
+        raise OptionError(
+            f"TASK is {task} and the output has one score, which no other can be above: with TASK regression its "
+            "squared error counts."
+        )
 
 
 def fingerprint_of(meaning: Meaning) -> str:

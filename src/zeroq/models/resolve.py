@@ -21,7 +21,7 @@ from zeroq.models.inputs import check_runs, read_preprocessing, resolve_input
 from zeroq.models.loaded import FoundModel, LoadedModel, Shape
 from zeroq.models.meaning import Reading
 from zeroq.models.saved_file import READERS, find_saved
-from zeroq.models.several import checked_example, is_one_picture, preprocessing_among
+from zeroq.models.several import checked_example, is_one_picture, preprocessing_among, tensors_in
 from zeroq.models.user_file import find_in_file, refuse_without_function
 from zeroq.models.weights import load_weights, weights_sha256
 from zeroq.models.zoo import ZOOS, find_in_zoo, names_in_zoo
@@ -174,8 +174,10 @@ def from_module(
     example: the input, or a tuple with one tensor for each input; the first axis of each is the batch.
     preprocess, task, reading: as a FILE.py says them.  Raises ModelError or OptionError.
     """
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"The network is a {type(module).__name__}, not a torch.nn.Module: give the module itself.")
     override = None if preprocess is None else Preprocessing.from_dict(dict(preprocess))
-    inputs = example if isinstance(example, tuple) else (example,)
+    inputs = tensors_in(name, example)
     one = is_one_picture(inputs)
     found = FoundModel(name=name, module=module, task=task, reading=reading, example=None if one else inputs)
     if not one:

@@ -19,8 +19,8 @@ def is_one_picture(inputs: Sequence[Tensor]) -> bool:
     return len(inputs) == 1 and inputs[0].dim() == 4 and inputs[0].is_floating_point()
 
 
-def checked_example(name: str, module: nn.Module, example: Any) -> tuple[Tensor, ...]:
-    """One tensor for each input, with the batch first, on which the network runs. Raises ModelError."""
+def tensors_in(name: str, example: Any) -> tuple[Tensor, ...]:
+    """One tensor for each input, floating-point numbers in 32 bits as the network's are. Raises ModelError."""
     inputs = tuple(example) if isinstance(example, (tuple, list)) else (example,)
     wrong = [type(value).__name__ for value in inputs if not isinstance(value, Tensor)]
     if wrong or not inputs:
@@ -28,6 +28,12 @@ def checked_example(name: str, module: nn.Module, example: Any) -> tuple[Tensor,
             f"The example of {name} holds {', '.join(wrong) or 'nothing'}: give a tensor, or a tuple of one tensor for "
             "each input."
         )
+    return tuple(value.float() if value.is_floating_point() else value for value in inputs)
+
+
+def checked_example(name: str, module: nn.Module, example: Any) -> tuple[Tensor, ...]:
+    """One tensor for each input, with the batch first, on which the network runs. Raises ModelError."""
+    inputs = tensors_in(name, example)
     if any(not value.dim() or not value.numel() for value in inputs) or len({len(value) for value in inputs}) > 1:
         shapes = ", ".join(str(list(value.shape)) for value in inputs)
         raise ModelError(f"The example of {name} is {shapes}: all inputs have the same number of images first.")

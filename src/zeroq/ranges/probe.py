@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zeroq.divergence import Meaning
 from zeroq.divergence.channels import by_channel, least_variance, tensors_of
+from zeroq.divergence.scores import scores_of
 
 SCORES = ("classification", "segmentation")  # tasks whose first output is all that counts
 
@@ -31,8 +32,7 @@ class Probe:
 
     def backward(self, outputs: Any) -> None:
         """Gradients of one batch's sum, left at the values that it was computed from."""
-        tensors = tensors_of(outputs)[: 1 if self.scores else None]
-        total = sum(self.of_scores(each) for each in tensors) if self.scores else self.of_channels(tensors)
+        total = self.of_scores(scores_of(outputs)) if self.scores else self.of_channels(tensors_of(outputs))
         if isinstance(total, Tensor) and total.requires_grad:
             total.backward()
 
