@@ -40,6 +40,14 @@ def test_strides_and_paddings_of_their_own_for_each_axis() -> None:
     torch.testing.assert_close(fold(capture(module, images)).run(images), module(images), rtol=1e-4, atol=1e-5)
 
 
+def test_one_that_reads_another() -> None:
+    module = nn.Sequential(
+        nn.ConvTranspose2d(3, 4, 2, 2), nn.ConvTranspose2d(4, 4, 3, 1), nn.ConvTranspose2d(4, 2, 2, 2)
+    )
+    images = torch.randn(2, 3, 4, 5)
+    torch.testing.assert_close(fold(capture(module.eval(), images)).run(images), module(images), rtol=1e-4, atol=1e-5)
+
+
 class Decoder(nn.Module):
     """Grows maps by transposed convolutions, one of them used twice, with BatchNorm and ReLU behind them."""
 

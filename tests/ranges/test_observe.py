@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.networks import NETWORKS, example_of
+from tests.networks import NETWORKS, block, example_of
+from tests.quantized import quantize
+from zeroq.deploy import verify
 from zeroq.divergence import Meaning
 from zeroq.errors import NumericalError
 from zeroq.graph import Network, capture, fold, replay
@@ -17,7 +19,7 @@ from zeroq.numbers.values import Ranges
 from zeroq.ranges import at_widths, histograms_of, observe
 from zeroq.ranges.observe import CHUNK
 from zeroq.simulate import Placement, place
-from zeroq.simulate.placement import quantizer_bits
+from zeroq.simulate.placement import is_average, quantizer_bits
 
 
 def observed(name: str, bits: int = 8, images: int = CHUNK + 3) -> tuple[Network, Placement, Ranges]:
@@ -52,6 +54,20 @@ def test_rectified_values_have_unsigned_ranges_and_ceilings_hold() -> None:
         if quantizer.ceiling is not None:
             assert ranges[quantizer.name].low == 0
             assert ranges[quantizer.name].high <= quantizer.ceiling
+
+
+def test_an_average_is_no_finer_than_averages_of_integers_are() -> None:
+    """Behind an InstanceNorm all are 0 but for rounding, and onnxruntime does not compute steps as fine as that."""
+    module = nn.Sequential(
+        block(3, 8), nn.InstanceNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    ).eval()  # fmt: skip
+    images = example_of("plain", 8)
+    stages = quantize(module, images)
+    of_value, network = stages.placement.of_value, stages.folded
+    average = next(node for node in network.graph.nodes if is_average(node))
+    read, given = (of_value[name].name for name in (average.all_input_nodes[0].name, average.name))
+    assert stages.ranges[given].scale == pytest.approx(stages.ranges[read].scale / 64)
+    assert verify(stages.export(), stages.quantized, images).agreement == 1
 
 
 def test_a_value_quantized_again_has_a_range_of_its_own_bits() -> None:

@@ -58,14 +58,15 @@ def into_phases(graph: fx.Graph, tensors: dict[str, Tensor], shapes: Mapping[str
     zeros: a kernel of 3 with stride 2 has 16 weights in place of 9; one that the stride divides stays as large.
     """
     sites = [node for node in graph.nodes if is_transposed(node)]
+    sizes = {node: shapes[node.all_input_nodes[0].name][1:] for node in sites}  # one may read what another gave
     turned: dict[str, Tensor] = {}
     for node in sites:
         settings = settings_of(node, tensors)
-        source, weight, bias = (*node.args, None)[:3]
+        weight, bias = (*node.args[1:], None)[:2]
         _, outputs, *kernel = tensors[weight.target].shape
         axes = [
             along_axis(settings, index, size, length)
-            for index, (size, length) in enumerate(zip(shapes[source.name][1:], kernel, strict=True))
+            for index, (size, length) in enumerate(zip(sizes[node], kernel, strict=True))
         ]
         stored = {weight: phase_weights(tensors[weight.target], settings)}
         if bias is not None:

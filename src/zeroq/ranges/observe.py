@@ -14,13 +14,13 @@ from torch import Tensor, fx
 from zeroq.divergence import Meaning
 from zeroq.graph import Inputs, Network, chunks, replay
 from zeroq.graph.walk import CHUNK
-from zeroq.numbers.values import Ranges
+from zeroq.numbers.values import ActivationRange, Ranges
 from zeroq.ranges.histogram import Histogram, merge, stretched
 from zeroq.ranges.knowledge import Knowledge, site_of
 from zeroq.ranges.probe import Probe
 from zeroq.ranges.reach import LEAST_SHARE, reach
 from zeroq.ranges.search import range_of
-from zeroq.simulate.placement import Placement, Quantizer, again, every_width
+from zeroq.simulate.placement import Placement, Quantizer, again, every_width, is_average
 
 NOTHING = Knowledge()
 GRADIENT_BYTES = 4e9  # of values and their gradients at once, at most
@@ -173,7 +173,28 @@ def ranges_of(
             histogram, bits, source, unsigned=histogram.low >= 0, ceiling=quantizer.ceiling, weighed=weighed,
             span=knowledge.span(nodes[value] for value in quantizer.measured),
         )  # fmt: skip
-    return Ranges(found, weighed)
+    return Ranges(found | wide_averages(found, network, placement), weighed)
+
+
+def wide_averages(
+    found: Mapping[str, ActivationRange], network: Network, placement: Placement
+) -> dict[str, ActivationRange]:
+    """Those of averages over all positions whose step is too fine, wider: of n integers of step s they are multiples of
+    s / n, and onnxruntime computes none that is finer by far. Behind an InstanceNorm they are nothing but rounding.
+    """
+    of_value = placement.of_value
+    averages = {
+        of_value[node.name].name: node.all_input_nodes[0].name
+        for node in network.graph.nodes if is_average(node) and node.name in of_value
+    }  # fmt: skip
+    changed = {}
+    for name, each in found.items():
+        source = averages.get(name.split("/")[0])
+        if source in of_value:
+            least = found[of_value[source].name].scale / math.prod(network.shapes[source][1:])
+            if (ratio := least / each.scale) > 1:
+                changed[name] = replace(each, low=each.low * ratio, high=each.high * ratio)
+    return changed
 
 
 def at_widths(ranges: Ranges, bits: Mapping[str, int]) -> Ranges:

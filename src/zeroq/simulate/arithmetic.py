@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from zeroq.graph.network import LAYER_OPERATORS
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
-from zeroq.simulate.placement import PRODUCTS
+from zeroq.simulate.placement import PRODUCTS, is_average
 
 aten = torch.ops.aten
 
@@ -62,8 +62,7 @@ def operands_of(node: fx.Node, quantized: dict[fx.Node, Any]) -> tuple[Any, ...]
         pair = node.args[:2]
         if all(each in quantized for each in pair):
             return tuple(part for each in pair for part in (each, quantized[each]))  # type: ignore[index]
-    averages = node.target == aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]  # type: ignore[arg-type]
-    if (averages or node.target == aten.softmax.int) and node.args[0] in quantized:
+    if (is_average(node) or node.target == aten.softmax.int) and node.args[0] in quantized:
         return node.args[0], quantized[node.args[0]]  # type: ignore[index]
     return None
 

@@ -173,6 +173,11 @@ def is_product(node: fx.Node) -> bool:
     return node.target in PRODUCTS and all(argument.op != "get_attr" for argument in node.args)  # type: ignore[union-attr]
 
 
+def is_average(node: fx.Node) -> bool:
+    """Whether a node is the average over all positions."""
+    return node.target == aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]  # type: ignore[arg-type]
+
+
 def is_limit(node: fx.Node) -> bool:
     """Whether a node cuts each channel off at stored bounds."""
     return node.target == LIMIT and all(bound is None or bound.op == "get_attr" for bound in node.args[1:])  # type: ignore[union-attr]
