@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from zeroq.bounds import limits_of
 from zeroq.distillation import (
@@ -19,13 +19,14 @@ from zeroq.distillation import (
     neutral_statistic,
     warnings_of,
 )
-from zeroq.divergence import Meaning
+from zeroq.divergence import Meaning, guess_task
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Network, capture, fold
 from zeroq.guidance import guidance, unguided, unknown_outputs
 from zeroq.models import LoadedModel
 from zeroq.models.meaning import meaning_of
+from zeroq.models.outputs import check_outputs
 from zeroq.models.several import pictures_among
 from zeroq.numbers.values import ActivationRange, BitSetting, Ranges
 from zeroq.options import Options
@@ -88,10 +89,20 @@ class Prepared:
         return replace(self, network=network, folded=folded, trust=trust, centres=centres, factors=factors)
 
 
+def understood(model: LoadedModel, network: Network) -> tuple[Meaning, list[str]]:
+    """What the output means, and a warning where that was guessed: behind a sigmoid stand labels of which none wins."""
+    output = network.run(*network.example)
+    check_outputs(output, model.task)
+    if model.task is None and ends_in_sigmoid(network):
+        task, warning = guess_task(tuple(output.shape), behind_sigmoid=True)
+        return meaning_of(task, model.reading, output)[0], [warning]
+    return meaning_of(model.task, model.reading, output)
+
+
 def ends_in_sigmoid(network: Network) -> bool:
-    """Whether the network's only output is what a sigmoid gives."""
+    """Whether the network's only output is a tensor that a sigmoid gives."""
     output = next(node for node in network.graph.nodes if node.op == "output")
-    return [node.target for node in output.all_input_nodes] == [torch.ops.aten.sigmoid.default]
+    return isinstance(output.args[0], fx.Node) and output.args[0].target == torch.ops.aten.sigmoid.default
 
 
 def prepare(model: LoadedModel, options: Options) -> Prepared:
@@ -103,8 +114,7 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     network = capture(model.module, example_of(model))
     folded = fold(network)
     with torch.inference_mode():
-        output = network.run(*network.example)
-    meaning, guessed = meaning_of(model.task, model.reading, output, behind_sigmoid=ends_in_sigmoid(network))
+        meaning, guessed = understood(model, network)
     plan = plan_layers(folded, options)
     placement = place(folded, plan.floating)
     statistics = input_statistics(model, options, network)

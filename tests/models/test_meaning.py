@@ -101,32 +101,12 @@ def test_decode_counts_for_detection_alone() -> None:
             (torch.zeros(2, 5), MAPS),
             "TASK is segmentation and the output is [N, 5]: it needs class scores [N, K, H, W].",
         ),
-        (
-            "segmentation",
-            MAPS[:, :1],
-            "TASK is segmentation and the output has one score, which no other can be above: with TASK regression its "
-            "squared error counts.",
-        ),
     ],
 )
 def test_scores_of_another_form_are_refused(task: str, output: object, said: str) -> None:
     with pytest.raises(OptionError) as caught:
         meaning_of(task, Reading(), output)
     assert str(caught.value) == said
-
-
-@pytest.mark.parametrize(
-    ("output", "given"),
-    [(MAPS.argmax(1), "int64 alone"), ((MAPS > 0, MAPS.int()), "bool and int32 alone"), ((), "no tensor")],
-)
-def test_an_output_of_integers_alone_is_refused(output: object, given: str) -> None:
-    with pytest.raises(ModelError, match=f"^The network gives {given}: let it return the numbers that these are made"):
-        meaning_of(None, Reading(), output)
-
-
-def test_complex_numbers_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"^The network gives complex numbers, which no file holds: return torch.view"):
-        meaning_of(None, Reading(), (MAPS, torch.fft.rfft2(MAPS)))
 
 
 def largest(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

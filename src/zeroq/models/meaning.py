@@ -11,10 +11,8 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from zeroq.divergence import TASKS, Comparison, Decode, Divergence, Meaning, guess_task
-from zeroq.divergence.channels import tensors_of
 from zeroq.errors import ModelError, OptionError
 
 Guard = Callable[[Callable[[], Any], Path, str], Any]  # a call in the user's file; what it raises names the line
@@ -61,19 +59,14 @@ def function_of(namespace: ModuleType, name: str, path: Path, guard: Guard) -> C
     return guarded
 
 
-def meaning_of(
-    task: str | None, reading: Reading, output: Any, *, behind_sigmoid: bool = False
-) -> tuple[Meaning, list[str]]:
+def meaning_of(task: str | None, reading: Reading, output: Any) -> tuple[Meaning, list[str]]:
     """The meaning of an output by what was said of it, and a warning where the task had to be guessed.
 
     output: of the network, for any images; decode and divergence are tried on it. Raises ModelError or OptionError.
-    behind_sigmoid: whether that is the network's last step.
     """
-    check_numbers(output)
     warnings = []
     if task is None:
-        shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-        task, warning = guess_task(shape, behind_sigmoid=behind_sigmoid)
+        task, warning = guess_task(tuple(output.shape) if isinstance(output, Tensor) else ())
         warnings.append(warning)
     meaning = stated(task, reading)
     if meaning.decode is not None or meaning.divergence is not None or meaning.task == "detection":
@@ -88,19 +81,6 @@ def stated(task: str, reading: Reading) -> Meaning:
     return Meaning(task, reading.ignore, reading.decode if task == "detection" else None, reading.divergence)
 
 
-def check_numbers(output: Any) -> None:
-    """Refuse an output of integers alone, which says nothing of how far it is from another, and complex numbers."""
-    if any(isinstance(leaf, Tensor) and leaf.is_complex() for leaf in tree_leaves(output)):
-        raise ModelError("The network gives complex numbers, which no file holds: return torch.view_as_real of them.")
-    if not tensors_of(output):
-        types = {str(leaf.dtype).removeprefix("torch.") for leaf in tree_leaves(output) if isinstance(leaf, Tensor)}
-        given = f"{' and '.join(sorted(types))} alone" if types else "no tensor"
-        raise ModelError(
-            f"The network gives {given}: let it return the numbers that these are made of, such as the class scores "
-            "that argmax is taken of."
-        )
-
-
 def check_scores(task: str, output: Any) -> None:
     """Refuse an output that holds no class scores where TASK says that it does."""
     first = output
@@ -110,11 +90,6 @@ def check_scores(task: str, output: Any) -> None:
     if isinstance(first, Tensor) and first.dim() != axes:
         shape = ", ".join(["N", *(str(side) for side in first.shape[1:])])
         raise OptionError(f"TASK is {task} and the output is [{shape}]: it needs class scores {wanted}.")
-    if isinstance(first, Tensor) and first.shape[1] < 2:
-        raise OptionError(
-            f"TASK is {task} and the output has one score, which no other can be above: with TASK regression its "
-            "squared error counts."
-        )
 
 
 def fingerprint_of(meaning: Meaning) -> str:
