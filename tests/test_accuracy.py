@@ -27,6 +27,13 @@ from torch import nn
 def bare():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))
+
+class Classes(nn.Module):
+    def forward(self, scores):
+        return scores.argmax(1)
+
+def classes():
+    return nn.Sequential(bare(), Classes())
 """
 GIVEN = {"size": [6, 6], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "channels": "RGB"}
 
@@ -113,3 +120,8 @@ def test_what_cannot_be_evaluated(folder: Path, tmp_path: Path) -> None:
             found(folder, target, **options)
     with pytest.raises(ModelError, match="is no run directory, as it holds no run.json: give what --out named."):
         evaluate(str(tmp_path), data="digits")
+
+
+def test_a_network_that_gives_classes_alone_is_refused(folder: Path) -> None:
+    with pytest.raises(ModelError, match="^The network gives int64 alone: let it return the numbers that these are"):
+        found(folder, "net.py:classes", preprocess=folder / "given.json")

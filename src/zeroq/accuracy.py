@@ -23,6 +23,7 @@ from zeroq.models import LoadedModel, load_model
 from zeroq.models.digits import load_test_split
 from zeroq.models.inputs import read_preprocessing
 from zeroq.models.meaning import Reading, meaning_of, stated
+from zeroq.models.outputs import check_outputs
 from zeroq.preprocessing import Preprocessing
 from zeroq.run_directory import RECORD, read_json
 from zeroq.stages import FILES
@@ -118,6 +119,7 @@ def model_subject(model: LoadedModel, against: LoadedModel | None) -> Subject:
     preprocessing = model.picture()
     predict = in_inference(model.module)
     output = predict(torch.zeros(2, *model.input_shape))
+    check_outputs(output, model.task)
     meaning, guessed = meaning_of(model.task, model.reading, output)
     classes = classes_in(tensors_of(output)[0].shape, meaning.task, model.name)
     return Subject(predict, classes, preprocessing, meaning, against, tuple(guessed))
