@@ -13,7 +13,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,22 +27,20 @@ from benchmarks.process import read, renewed
 from benchmarks.rows import DISTILLED, ROOT, W4_EDGES_8, W4A4, Row, code_of, key_of, method_code
 from zeroq import devices
 from zeroq.accuracy import in_inference
-from zeroq.candidates import Candidates, joined
+from zeroq.candidates import Candidates, Misfit
 from zeroq.channels import alike
 from zeroq.divergence import kl_divergence
-from zeroq.final_network import CORRECTED, chosen_correction
+from zeroq.final_network import CLEARLY, CORRECTED, chosen_correction, clearly_less, reconstructed
 from zeroq.models import load_model
 from zeroq.numbers.values import BitSetting
 from zeroq.pipeline import facts
 from zeroq.preparation import prepare
-from zeroq.rounding import Pace, reconstruct
 from zeroq.run_directory import RunDirectory
 from zeroq.stages import Stages
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "reconstruction", ROOT / "docs" / "reconstruction.md"
 SETTINGS = {W4_EDGES_8: "W4A8", W4A4: "W4A4"}  # by what the table calls them
 PICTURES = 300  # of each half, at most
-CLEARLY = 0.8  # of the divergence on held-out images, at most: what speaks for it
 HEAD = """# Block reconstruction
 
 Written by `python -m benchmarks.reconstruction --data ../shared/data`; change nothing here by hand.
@@ -57,8 +54,9 @@ last layer at 8 bits, as `--effort balanced` rounds them, before and after {step
 - *Divergence*, *top-1*: of the simulation, on up to {pictures} pictures of each half.
 - *Sign*: whether distilled images speak for it: held out at most {clearly:g} of before, and the misfit no larger.
 
-MobileNetV2 gains by it where activations have 4 bits, and there alone the sign is for it. It takes long, and is in no
-effort yet. A result marked `stale` was measured with another version of the method.
+MobileNetV2 gains by it where activations have 4 bits, and there alone the sign is for it. It takes long and is in no
+effort yet: `--reconstruct STEPS` asks for it, and it is kept by the sign. A result marked `stale` was measured with
+another version of the method.
 """
 
 
@@ -109,10 +107,7 @@ def measured(row: Row, data: Path, steps: int, threads: int | None) -> tuple[dic
         pictures = halves(row.network, model, data)
         expected = {half.role: some_scores(prepared.folded.run, half) for half in pictures}
         begin = time.perf_counter()
-        learned, ranges = reconstruct(
-            prepared.folded, prepared.placement, candidates.ranges, prepared.plan.input_bits, weights,
-            joined(images.rounding, images.variants), images.held_out, Pace(steps),
-        )  # fmt: skip
+        learned, better = reconstructed(candidates, weights, steps, lambda done, total: None)
         seconds = time.perf_counter() - begin
 
         def state(candidates: Candidates, weights: Any) -> dict[str, Any]:
@@ -123,7 +118,7 @@ def measured(row: Row, data: Path, steps: int, threads: int | None) -> tuple[dic
 
         found = {
             "before": state(candidates, weights),
-            "after": state(replace(candidates, ranges=ranges), learned),
+            "after": state(learned, better),
             "seconds": round(seconds, 1),
             "cpu": devices.processor(),
         }
@@ -154,10 +149,11 @@ def document(records: list[Any]) -> str:
     rows = []
     for record in records:
         pair = record["before"], record["after"]
-        for_it = pair[1]["held_out"] <= CLEARLY * pair[0]["held_out"] and pair[1]["misfit"] <= pair[0]["misfit"]
+        before, after = (Misfit(each["held_out"], each["misfit"]) for each in pair)
         cells = [record["network"], SETTINGS[record["setting"]], f"{record['seconds']:.0f}"]
         cells += [f"{pair[0][name]:.3f} to {pair[1][name]:.3f}" for name in ("held_out", "misfit")]
-        cells.append(("for" if for_it else "against") + ("" if key(record) == record["key"] else " `stale`"))
+        sign = "for" if clearly_less(after, before) else "against"
+        cells.append(sign + ("" if key(record) == record["key"] else " `stale`"))
         for role in (SELECTION, CONFIRMATION):
             halves_of = [each["sets"][role] for each in pair]
             cells.append(" to ".join(f"{each['divergence']:.3f}" for each in halves_of))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+import zeroq
+from tests.networks import NETWORKS, example_of
 from tests.runs import QUICK
 from zeroq.candidates import ERRORS, MEANS, Misfit
-from zeroq.final_network import chosen_correction, keeps_peak
+from zeroq.final_network import chosen_correction, clearly_less, keeps_peak
 from zeroq.models.resolve import from_module
 from zeroq.options import Options
 from zeroq.preparation import prepare
@@ -24,6 +26,33 @@ def test_means_alone_are_corrected_where_both_measures_say_so(
     errors: tuple[float, float], means: tuple[float, float], expected: str
 ) -> None:
     assert chosen_correction({ERRORS: Misfit(*errors), MEANS: Misfit(*means)}) == expected
+
+
+@pytest.mark.parametrize(
+    ("learned", "helps"), [((0.8, 2.0), True), ((0.81, 2.0), False), ((0.5, 2.1), False), ((1.0, 1.0), False)]
+)
+def test_what_was_learned_is_kept_where_it_clearly_serves_other_images(
+    learned: tuple[float, float], helps: bool
+) -> None:
+    assert clearly_less(Misfit(*learned), Misfit(1.0, 2.0)) is helps
+
+
+def test_a_run_is_reconstructed_where_that_helps_and_else_as_it_would_be_without(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {**QUICK, "weight_bits": 3, "activation_bits": 4, "precision": "fp32"}
+
+    def run(**further: object) -> tuple[set[str], dict[str, Tensor]]:
+        found = zeroq.quantize(NETWORKS["residual"](), example_of("residual"), **asked, **further)
+        assert found.result["verification"]["agreement"] == 1
+        return {layer["rounding"] for layer in found.result["layers"]}, dict(found.model.named_buffers())
+
+    (plain,), before = run()
+    for helps, said in ((True, "reconstructed"), (False, "not reconstructed, as held-out images do not speak for it")):
+        monkeypatch.setattr("zeroq.final_network.clearly_less", lambda *_, helps=helps: helps)
+        (words,), after = run(reconstruct=20)
+        assert words == f"{plain}, {said}"
+        assert all(torch.equal(before[name], after[name]) for name in before) is not helps
 
 
 @pytest.mark.parametrize(("asked", "allowed"), [(0.001, False), (0.0024, True), (None, True)])

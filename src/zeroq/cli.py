@@ -122,16 +122,15 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     ),
     click.option("--layer-bits", multiple=True, metavar="PATTERN=B", help="Bits by layer name; repeatable."),
     click.option("--keep-float", multiple=True, metavar="PATTERN", help="Layers that stay float; repeatable."),
-    click.option(
-        "--portable/--no-portable",
-        default=True,
-        help="8-bit weights that saturate on no CPU, so that the file answers alike everywhere.  [default: portable]",
-    ),
+    click.option("--portable/--no-portable", default=True, help="8-bit weights saturate on no CPU.  [default: so]"),
     click.option(
         "--fastest", is_flag=True, help="Layers whose integer kernels are slower on this machine stay float: measured."
     ),
     click.option("--effort", default="balanced", metavar="fast|balanced|best", help="[default: balanced]"),
     click.option("--sensitivity", metavar="NAME", help="Measure for the allocation; kl is the paper's."),
+    click.option(
+        "--reconstruct", type=int, metavar="STEPS", help="Learn integers further, block by block; kept where it helps."
+    ),
     click.option("--images", type=int, metavar="N", help="Distilled images.  [default: by effort]"),
     click.option("--iterations", type=int, metavar="N", help="Steps of their optimisation.  [default: by effort]"),
     click.option("--calibration", type=FILE, metavar="FOLDER", help="Your own pictures in place of distilled ones."),

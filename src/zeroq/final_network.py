@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zeroq.allocate import budget_in_activation_bits
-from zeroq.candidates import ERRORS, MEANS, METHOD, Candidates, Misfit, Weights
+from zeroq.candidates import ERRORS, MEANS, METHOD, Candidates, Misfit, Weights, joined
 from zeroq.finer_outputs import LEAST, choose_finer
 from zeroq.numbers.values import BitSetting
 from zeroq.preparation import Prepared
+from zeroq.rounding import Pace, reconstruct
 from zeroq.simulate import Placement, QuantizedNetwork, Quantizer
 from zeroq.simulate.idle import without_idle
 from zeroq.simulate.outputs import output_quantizers, without
 from zeroq.simulate.peak import memory_of
 
+CLEARLY = 0.8  # of the divergence on held-out images, at most (docs/reconstruction.md)
 CORRECTED = {ERRORS: f"{METHOD}, errors corrected", MEANS: f"{METHOD}, means corrected"}
 
 
@@ -36,8 +38,34 @@ def final_network(
     """
     tried = candidates.tried(setting, list(CORRECTED), on_step)
     correction = chosen_correction({each: misfit for each, (_, misfit) in tried.items()})
-    network, finer = with_finer_outputs(candidates, tried[correction][0], weight_only)
-    return Final(network, CORRECTED[correction], finer)
+    weights, misfit = tried[correction]
+    rounding = CORRECTED[correction]
+    steps = candidates.prepared.options.reconstruct
+    if steps is not None:
+        learned, better = reconstructed(candidates, weights, steps, on_step)
+        helps = clearly_less(learned.misfit(learned.network(better)), misfit)
+        candidates, weights = (learned, better) if helps else (candidates, weights)
+        rounding += ", reconstructed" if helps else ", not reconstructed, as held-out images do not speak for it"
+    network, finer = with_finer_outputs(candidates, weights, weight_only)
+    return Final(network, rounding, finer)
+
+
+def reconstructed(
+    candidates: Candidates, weights: Weights, steps: int, on_step: Callable[[int, int], None]
+) -> tuple[Candidates, Weights]:
+    """With integers, biases and activation steps that are learned block by block (`rounding.reconstruct`)."""
+    prepared, images = candidates.prepared, candidates.images
+    found, ranges = reconstruct(
+        prepared.folded, prepared.placement, candidates.ranges, prepared.plan.input_bits, weights,
+        joined(images.rounding, images.variants), images.held_out, Pace(steps),
+        seed=prepared.options.seed, room=candidates.room, on_step=on_step,
+    )  # fmt: skip
+    return replace(candidates, ranges=ranges), found
+
+
+def clearly_less(learned: Misfit, before: Misfit) -> bool:
+    """Whether what was learned serves images that it was not learned from: less than that is chance."""
+    return learned.held_out <= CLEARLY * before.held_out and learned.with_noise <= before.with_noise
 
 
 def chosen_correction(misfits: Mapping[str, Misfit]) -> str:

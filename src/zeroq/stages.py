@@ -277,10 +277,7 @@ class Stages:
         return tuple(layer["name"] for layer in decided["layers"])
 
     def rounded(self, candidates: Candidates, setting: BitSetting, weight_only: tuple[str, ...] = ()) -> bytes:
-        """The file of the network that a setting comes to, by all processes together.
-
-        weight_only: layers that compute in floating point with what their integers stand for.
-        """
+        """The file of the network that a setting comes to, by all processes together; weight_only: as final_network."""
         final = final_network(candidates, setting, weight_only, self.step("rounding"))
         metadata = {
             "rounding": dict.fromkeys(setting.bits, final.rounding), "finer_outputs": list(final.finer_outputs),
@@ -293,8 +290,9 @@ class Stages:
     ) -> QuantizedNetwork:
         """The quantized network. compute: `rounded`; all else is for the leading process alone."""
         key = {"method": METHOD, "portable": self.prepared.options.portable, "says": self.metadata(setting)}
+        asked = {"weight_only": list(weight_only), "reconstruct": self.prepared.options.reconstruct}
         return self.run.stage(
-            "rounding", key | ({"weight_only": list(weight_only)} if weight_only else {}),
+            "rounding", key | {name: value for name, value in asked.items() if value},
             [FILES["model"]], compute=compute,
             save=lambda data: self.run.write_bytes(FILES["model"], data),
             load=lambda: load_network(self.run.path / FILES["model"])[0],
