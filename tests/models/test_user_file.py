@@ -64,6 +64,13 @@ def test_a_compiled_network_is_taken_as_it_was(write: Write) -> None:
     assert list(load_model("net.py:net", input_shape=(3, 2, 2)).module.state_dict()) == ["weight", "bias"]
 
 
+def test_weights_go_into_the_network_and_not_into_what_holds_it(write: Write) -> None:
+    write("net.py", f"{HEAD}def net():\n    return nn.DataParallel(nn.Conv2d(3, 2, 1))\n")
+    torch.save({"weight": torch.ones(2, 3, 1, 1), "bias": torch.zeros(2)}, "weights.pt")
+    loaded = load_model("net.py:net", weights=Path("weights.pt"), input_shape=(3, 2, 2))
+    assert torch.equal(loaded.module.state_dict()["weight"], torch.ones(2, 3, 1, 1))
+
+
 def test_a_network_without_values_is_refused(write: Write) -> None:
     write("net.py", f"{HEAD}def net():\n    return nn.Conv2d(3, 2, 1, device='meta')\n")
     assert refusal("net.py:net") == (

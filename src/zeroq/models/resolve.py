@@ -40,6 +40,7 @@ def load_model(
     override = None if preprocess is None else read_preprocessing(preprocess)
     with redirect_stdout(sys.stderr):  # zoos and users' files print; standard output holds our results alone
         found = _find(model, pretrained=weights is None)
+        found = dataclasses.replace(found, module=_unwrapped(found.module))  # first: weights have its names
         if weights is not None:
             load_weights(found.module, weights)
         ready = _ready(found, override, input_shape, "--preprocess FILE.json")
@@ -113,7 +114,6 @@ def _ready(found: FoundModel, override: Preprocessing | None, shape: Shape | Non
 
     where: says how pictures become inputs, for a warning.
     """
-    found = dataclasses.replace(found, module=_unwrapped(found.module))
     warnings = _make_ready(found.module, found.name)
     example, preprocessing = found.example, None
     if example is None:
@@ -179,7 +179,8 @@ def from_module(
     override = None if preprocess is None else Preprocessing.from_dict(dict(preprocess))
     inputs = tensors_in(name, example)
     one = is_one_picture(inputs)
-    found = FoundModel(name=name, module=module, task=task, reading=reading, example=None if one else inputs)
+    module, own = _unwrapped(module), None if one else inputs
+    found = FoundModel(name=name, module=module, task=task, reading=reading, example=own)
     if not one:
         return _ready(found, override, None, "preprocess=")
     channels, height, width = inputs[0].shape[1:]
