@@ -122,7 +122,7 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     ),
     click.option("--layer-bits", multiple=True, metavar="PATTERN=B", help="Bits by layer name; repeatable."),
     click.option("--keep-float", multiple=True, metavar="PATTERN", help="Layers that stay float; repeatable."),
-    click.option("--portable/--no-portable", default=True, help="8-bit weights saturate on no CPU.  [default: so]"),
+    click.option("--portable/--no-portable", default=True, help="Weights saturate on no CPU.  [default: portable]"),
     click.option(
         "--fastest", is_flag=True, help="Layers whose integer kernels are slower on this machine stay float: measured."
     ),
