@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
@@ -61,17 +62,22 @@ def divergences(monkeypatch: pytest.MonkeyPatch, *, scaled: float, plain: float)
     monkeypatch.setattr(zeroq.channels, "compared_ranges", told)
 
 
-def test_factors_are_kept_where_they_help_and_then_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "channels"), [("depthwise", 8), ("relu6", 12)])
+def test_factors_are_kept_where_they_help_and_then_known(
+    name: str, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     divergences(monkeypatch, scaled=0.1, plain=0.2)
-    first = quantize_model(loaded("depthwise"), ASKED, tmp_path / "run")
+    first = quantize_model(loaded(name), ASKED, tmp_path / "run")
     before = contents(first.directory)
     (factors,) = before[zeroq.channels.FACTORS].values()
-    assert len(factors) == 8
+    assert len(factors) == channels
     spent = read_json(first.directory / "run.json")["seconds"]
     assert first.result["seconds"]["ranges"] == pytest.approx(spent["ranges"] + spent["factors"])
     assert set(factors) != {1.0}
     assert first.result["verification"]["agreement"] == 1
-    assert_resumed("depthwise", first.directory, "factors_of", monkeypatch)
+    operators = {node.op_type for node in onnx.load(first.directory / "model.onnx").graph.node}
+    assert operators.isdisjoint({"Max", "Min", "Clip"})
+    assert_resumed(name, first.directory, "factors_of", monkeypatch)
 
 
 @pytest.mark.parametrize("scaled", [0.2, 0.191])
@@ -94,6 +100,21 @@ def test_ranges_are_those_of_scaled_channels() -> None:
     inputs = example_of("depthwise", 5, seed=3)
     with torch.inference_mode():
         torch.testing.assert_close(scaled.folded.run(inputs), NETWORKS["depthwise"]()(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_no_range_reaches_beyond_the_ceiling_of_any_channel() -> None:
+    prepared = prepare_once(loaded("relu6"), ASKED)
+    images = Images(1000 * example_of("relu6", 32, seed=1), "distilled")
+    (family,) = families(prepared.folded)
+    scaled = prepared.scaled({family.name: torch.linspace(0.5, 3, 12, dtype=torch.float64)})
+    quantizer = scaled.placement.of_value[family.values[-1]]
+    assert quantizer.ceiling == 3
+    assert fit_ranges(scaled, images)[quantizer.name].high == pytest.approx(3)
+    others = {each for each in prepared.placement.quantizers if each.name != quantizer.name}
+    assert others < set(scaled.placement.quantizers)
+    inputs = 1000 * example_of("relu6", 5, seed=3)
+    with torch.inference_mode():
+        torch.testing.assert_close(scaled.folded.run(inputs), NETWORKS["relu6"]()(inputs), rtol=1e-4, atol=1e-5)
 
 
 def test_values_that_share_a_quantizer_are_sampled_together() -> None:

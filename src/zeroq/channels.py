@@ -13,10 +13,10 @@ from zeroq.fitted_ranges import compared_ranges
 from zeroq.graph.walk import CHUNK
 from zeroq.models.meaning import fingerprint_of
 from zeroq.preparation import Prepared
-from zeroq.ranges.channels import channel_factors, samples, together
+from zeroq.ranges.channels import Value, channel_factors, samples, together
 from zeroq.ranks import ALONE, Ranks
 from zeroq.repair import middles, shiftable
-from zeroq.simulate.placement import quantizer_bits
+from zeroq.simulate.placement import Quantizer, quantizer_bits
 from zeroq.stages import Stages
 
 CENTRES, FACTORS = "centres.json", "factors.json"
@@ -84,15 +84,15 @@ def factors_of(prepared: Prepared, images: Images, chunk: int = CHUNK) -> dict[s
     names = {value for values in scalable.values() for value in values}
     found = samples(prepared.folded, names, images.observed, prepared.meaning, chunk)
 
-    def by_quantizer(values: Sequence[str]) -> dict[str, list[str]]:
-        shared: dict[str, list[str]] = {}
+    def by_quantizer(values: Sequence[str]) -> dict[Quantizer, list[str]]:
+        shared: dict[Quantizer, list[str]] = {}
         for value in values:
-            shared.setdefault(prepared.placement.of_value[value].name, []).append(value)
+            shared.setdefault(prepared.placement.of_value[value], []).append(value)
         return shared
 
     return {
         family: channel_factors([
-            (together([found[value] for value in values]), narrowest(bits, quantizer))
+            Value(together([found[value] for value in values]), narrowest(bits, quantizer.name), quantizer.ceiling)
             for quantizer, values in by_quantizer(every).items()
         ]).cpu()
         for family, every in scalable.items()

@@ -34,7 +34,7 @@ from zeroq.repair import centre, families, scaled
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
 from zeroq.simulate.peak import Memory, memory_of
-from zeroq.simulate.placement import quantizer_bits
+from zeroq.simulate.placement import quantizer_bits, with_ceilings_times
 
 CALIBRATION_PICTURES = 64
 FEWEST_PICTURES = 4  # unless fewer are asked for: one of four is held out from all fitting
@@ -68,7 +68,9 @@ class Prepared:
         """With the channels of some families times factors, float64 [channels], by their names (repair/families.py)."""
         own = [family for family in families(self.folded) if family.name in factors]
         by_site = {layer.sites[0]: factors[family.name] for family in own for layer in family.given}
-        return replace(self, folded=scaled(self.folded, factors), factors=by_site)
+        least = {value: float(factors[family.name].min()) for family in own for value in family.values}
+        placement = with_ceilings_times(self.placement, least)
+        return replace(self, folded=scaled(self.folded, factors), placement=placement, factors=by_site)
 
     @property
     def scalable(self) -> dict[str, list[str]]:

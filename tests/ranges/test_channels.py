@@ -14,6 +14,7 @@ from zeroq.ranges.channels import (
     COARSE,
     MOST,
     Sample,
+    Value,
     channel_factors,
     range_at,
     samples,
@@ -30,9 +31,9 @@ def sample(*deviations: float, count: int = 1500, rectified: bool = False) -> Sa
     return Sample(numbers.relu() if rectified else numbers, torch.ones_like(numbers))
 
 
-def error(values: list[tuple[Sample, int]], factors: Tensor) -> float:
+def error(values: list[Value], factors: Tensor) -> float:
     """The squared error that ranges for these factors leave, in units of the values without factors."""
-    ranges = [range_at(each, factors, bits) for each, bits in values]
+    ranges = [range_at(each, factors) for each in values]
     return float(sum_of_errors(values, ranges, factors).sum())
 
 
@@ -48,13 +49,13 @@ def test_errors_are_those_of_rounding_times_gradients() -> None:
             rounded = quantize(number * factor, scale, chosen.zero_point, grid.low, grid.high)
             total += float(gradient * (dequantize(rounded, scale, chosen.zero_point) / factor - number)) ** 2
         expected.append(total)
-    torch.testing.assert_close(sum_of_errors([(own, 3)], [chosen], factors), torch.tensor(expected))
+    torch.testing.assert_close(sum_of_errors([Value(own, 3)], [chosen], factors), torch.tensor(expected))
 
 
 @pytest.mark.parametrize("bits", [4, 6, 8])
 @pytest.mark.parametrize("rectified", [False, True])
 def test_small_channels_grow_and_no_error_does(bits: int, rectified: bool) -> None:
-    values = [(sample(1.0, 0.9, 0.1, 0.05, rectified=rectified), bits)]
+    values = [Value(sample(1.0, 0.9, 0.1, 0.05, rectified=rectified), bits)]
     factors = channel_factors(values)
     assert error(values, factors) < 0.7 * error(values, torch.ones(4, dtype=torch.float64))
     assert factors[2] > 4 * factors[0]
@@ -63,11 +64,22 @@ def test_small_channels_grow_and_no_error_does(bits: int, rectified: bool) -> No
     assert factors.max() <= MOST
 
 
+@pytest.mark.parametrize("bits", [4, 6])
+def test_no_range_reaches_beyond_a_ceiling_in_any_channel(bits: int) -> None:
+    rectified = sample(4.0, 1.0, 0.2, 0.05, rectified=True)
+    value = Value(Sample(rectified.numbers.clamp(max=6), rectified.gradients), bits, ceiling=6.0)
+    factors = channel_factors([value])
+    ends = range_at(value, factors).high / factors
+    assert ends.max() <= 6.001
+    assert ends[2] < ends[1] < ends[0]
+    assert error([value], factors) < 0.7 * error([value], torch.ones(4, dtype=torch.float64))
+
+
 def test_of_one_round_each_factor_is_the_best_of_those_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zeroq.ranges.channels.ROUNDS", 1)
-    values = [(sample(1.0, 0.2, count=300), 4), (sample(0.5, 0.4, count=300), 6)]
+    values = [Value(sample(1.0, 0.2, count=300), 4), Value(sample(0.5, 0.4, count=300), 6)]
     ones = torch.ones(2, dtype=torch.float64)
-    ranges = [range_at(each, ones, bits) for each, bits in values]
+    ranges = [range_at(each, ones) for each in values]
     tried = torch.stack([sum_of_errors(values, ranges, ones * each) for each in COARSE])
     assert channel_factors(values).tolist() == [COARSE[int(best)] for best in tried.argmin(0)]
 
@@ -75,18 +87,18 @@ def test_of_one_round_each_factor_is_the_best_of_those_tried(monkeypatch: pytest
 def test_channels_that_do_not_matter_stay() -> None:
     given = sample(1.0, 0.1)
     given.gradients[1] = 0
-    assert channel_factors([(given, 4)])[1] == 1
+    assert channel_factors([Value(given, 4)])[1] == 1
     nothing = Sample(torch.zeros(3, 5), torch.zeros(3, 5))
-    assert channel_factors([(nothing, 8)]).tolist() == [1, 1, 1]
+    assert channel_factors([Value(nothing, 8)]).tolist() == [1, 1, 1]
 
 
 def test_a_level_that_most_numbers_stand_at_comes_to_lie_on_a_step() -> None:
     level = torch.tensor([[-0.31], [-0.83]])
     numbers = torch.maximum(torch.randn(2, 4000, generator=GENERATOR) - 1, level)
-    values = [(Sample(numbers, torch.ones_like(numbers)), 4)]
+    values = [Value(Sample(numbers, torch.ones_like(numbers)), 4)]
     factors = channel_factors(values)
-    chosen = range_at(values[0][0], factors, 4)
-    before = range_at(values[0][0], torch.ones(2, dtype=torch.float64), 4)
+    chosen = range_at(values[0], factors)
+    before = range_at(values[0], torch.ones(2, dtype=torch.float64))
 
     def beside(levels: Tensor, scale: float) -> Tensor:
         """How far from the nearest step, in units of the values without factors."""

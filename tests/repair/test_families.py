@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tests.networks import block
 from zeroq.graph import Network, capture, fold, replay
+from zeroq.graph.network import LIMIT
 from zeroq.repair import families, scaled
 
 IMAGES = torch.randn(3, 3, 9, 9, generator=torch.Generator().manual_seed(0))
@@ -83,6 +84,7 @@ NORM_BEHIND = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4))
         ((nn.Conv2d(3, 4, 1), depthwise()), [("0", "1")]),
         ((nn.Conv2d(3, 4, 1, bias=False), nn.ReLU(), nn.MaxPool2d(2), depthwise(stride=2)), [("0", "3")]),
         ((NORM_BEHIND, depthwise(), nn.Conv2d(4, 2, 1)), [("0.0", "1")]),
+        ((nn.Conv2d(3, 4, 1), nn.ReLU6(), depthwise(), nn.ReLU6(), nn.Conv2d(4, 2, 1)), [("0", "2")]),
         ((nn.Conv2d(3, 4, 1), nn.LeakyReLU(), depthwise(), depthwise(), nn.ReLU()), [("0", "2"), ("2", "3")]),
         ((Trunk(depthwise()),), [("0.first+0.second", "0.second+0.last")]),
         ((Counted(),), [("0.first", "0.second")]),
@@ -98,7 +100,7 @@ def test_depthwise_layers_alone_read_them(modules: tuple[nn.Module, ...], layers
 @pytest.mark.parametrize(
     "modules",
     [
-        (nn.Conv2d(3, 4, 1), nn.ReLU6(), depthwise()),  # its ceiling would have to be one for each channel
+        (nn.Conv2d(3, 4, 1), nn.Hardtanh(), depthwise()),
         (nn.Conv2d(3, 4, 1), nn.SiLU(), depthwise()),
         (nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3)),
         (nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, groups=4)),  # two filters for each channel
@@ -118,6 +120,7 @@ def test_outputs_stay_and_values_are_multiplied(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     network = network_of(
         NORM_BEHIND, Trunk(depthwise(), 4) if seed % 2 else depthwise(), nn.PReLU(4), nn.AvgPool2d(2), depthwise(),
+        nn.Hardtanh(0.0, 0.1), depthwise(),
     ) if seed % 3 else network_of(block(3, 4), block(4, 4, groups=4), nn.ZeroPad2d(1), depthwise())  # fmt: skip
     found = families(network)
     assert found
@@ -129,6 +132,16 @@ def test_outputs_stay_and_values_are_multiplied(seed: int) -> None:
         for value in family.values:
             expected = before[value] * factors[family.name].float().reshape(-1, 1, 1)
             torch.testing.assert_close(after[value], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_of_two_relu6_the_one_with_factors_has_a_ceiling_for_each_channel() -> None:
+    network = network_of(nn.Conv2d(3, 4, 1), nn.ReLU6(), depthwise(), nn.ReLU6(), depthwise())
+    _, second = families(network)
+    changed = scaled(network, {second.name: torch.tensor([1.0, 2.0, 4.0, 0.5], dtype=torch.float64)})
+    rectifiers = [node for node in changed.graph.nodes if node.target in (LIMIT, torch.ops.aten.hardtanh.default)]
+    assert [node.target == LIMIT for node in rectifiers] == [False, True]
+    stored = [changed.tensors[str(bound.target)].flatten().tolist() for bound in rectifiers[1].args[1:]]  # type: ignore[union-attr]
+    assert stored == [[0, 0, 0, 0], [6, 12, 24, 3]]
 
 
 def test_families_without_factors_stay() -> None:

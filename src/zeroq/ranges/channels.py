@@ -33,6 +33,15 @@ class Sample:
     gradients: Tensor
 
 
+@dataclass(frozen=True)
+class Value:
+    """Numbers that share one range."""
+
+    sample: Sample
+    bits: int
+    ceiling: float | None = None  # that no number reaches beyond, in any channel: of a ReLU6 that the range takes in
+
+
 def samples(
     network: Network, names: Collection[str], images: Inputs, meaning: Meaning, chunk: int = CHUNK
 ) -> dict[str, Sample]:
@@ -62,45 +71,48 @@ def together(parts: Sequence[Sample]) -> Sample:
     return Sample(torch.cat([part.numbers for part in parts], 1), torch.cat([part.gradients for part in parts], 1))
 
 
-def channel_factors(values: Sequence[tuple[Sample, int]]) -> Tensor:
+def channel_factors(values: Sequence[Value]) -> Tensor:
     """What to multiply each channel by so that the output changes least when the values are quantized.
 
     Each value has one range for all channels, so a channel that is small beside others has few steps, and the level
     that most of its numbers may stand at, as behind a ReLU, lies between two steps. Found in turn: ranges for the
     factors that there are, and for each channel the factor with the least sum of g^2 (x - Q(x))^2, g the gradient of a
-    probe of the output (`Probe`).
+    probe of the output (`Probe`). A range takes a ceiling in where it reaches beyond it in no channel.
 
-    values: that have the same factors, each with its bits.  Gives float64 [channels].
+    values: that have the same factors.  Gives float64 [channels].
     """
-    factors = torch.ones(len(values[0][0].numbers), dtype=torch.float64, device=values[0][0].numbers.device)
+    numbers = values[0].sample.numbers
+    factors = torch.ones(len(numbers), dtype=torch.float64, device=numbers.device)
     for index in range(ROUNDS):
-        ranges = [range_at(sample, factors, bits) for sample, bits in values]
+        ranges = [range_at(value, factors) for value in values]
+        needed = [own.high / value.ceiling for value, own in zip(values, ranges, strict=True) if value.ceiling]
         tried = [torch.full_like(factors, each) for each in COARSE] if index == 0 else [factors * each for each in FINE]
         least = sum_of_errors(values, ranges, factors)
-        for candidate in (each.clamp(1 / MOST, MOST) for each in tried):
+        for candidate in (each.clamp(max([1 / MOST, *needed]), MOST) for each in tried):
             errors = sum_of_errors(values, ranges, candidate)
             factors = torch.where(errors < least, candidate, factors)
             least = torch.minimum(errors, least)
     return factors
 
 
-def range_at(sample: Sample, factors: Tensor, bits: int) -> ActivationRange:
+def range_at(value: Value, factors: Tensor) -> ActivationRange:
     """Of a value whose channels are multiplied."""
     factor = factors.float()[:, None]
     histogram = Histogram()
-    histogram.update(sample.numbers * factor, sample.gradients / factor)
-    return range_of(histogram, bits, "distilled", unsigned=histogram.low >= 0, weighed=True)
+    histogram.update(value.sample.numbers * factor, value.sample.gradients / factor)
+    ceiling = None if value.ceiling is None else value.ceiling * float(factors.min())
+    return range_of(
+        histogram, value.bits, "distilled", unsigned=histogram.low >= 0, ceiling=ceiling, weighed=True
+    )
 
 
-def sum_of_errors(
-    values: Sequence[tuple[Sample, int]], ranges: Sequence[ActivationRange], factors: Tensor
-) -> Tensor:
+def sum_of_errors(values: Sequence[Value], ranges: Sequence[ActivationRange], factors: Tensor) -> Tensor:
     """Of each channel, over all values, float32 [channels]."""
     factor = factors.float()[:, None]
     total = torch.zeros(len(factor), device=factor.device)
-    for (sample, _), own in zip(values, ranges, strict=True):
+    for value, own in zip(values, ranges, strict=True):
         scale, zero_point = (torch.tensor(float(each), device=factor.device) for each in (own.scale, own.zero_point))
-        numbers = sample.numbers * factor
+        numbers = value.sample.numbers * factor
         rounded = dequantize(quantize(numbers, scale, zero_point, 0, own.grid.high), scale, zero_point)
-        total += ((rounded - numbers) / factor * sample.gradients).square().sum(1)
+        total += ((rounded - numbers) / factor * value.sample.gradients).square().sum(1)
     return total

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, fx
 
-from zeroq.graph.network import LINEAR, Layer, Network
+from zeroq.graph.network import LIMIT, LINEAR, Layer, Network
 from zeroq.graph.replay import is_batch_size
 from zeroq.repair.equalization import is_one_to_one, with_inputs_scaled
 from zeroq.repair.links import HOMOGENEOUS, WITHIN_CHANNELS, is_spatial_padding, sole_layers
-from zeroq.simulate.placement import is_limit, joins_two
+from zeroq.simulate.placement import is_limit, is_rectifier, joins_two
 
 aten = torch.ops.aten
 
@@ -34,8 +35,9 @@ class Family:
 def families(network: Network) -> tuple[Family, ...]:
     """All such values of a folded network, in order of execution.
 
-    Factors pass rectifiers without a ceiling, limits, pooling, zero padding, resizing and sums. Weights have a scale
-    for each filter, and so a factor of what a layer gives costs nothing; nor does one of what a depthwise layer reads.
+    Factors pass rectifiers, limits, pooling, zero padding, resizing and sums. Weights have a scale for each filter, and
+    so a factor of what a layer gives costs nothing; nor does one of what a depthwise layer reads. Nor does a ReLU6 that
+    a range takes in, though its ceiling becomes one for each channel: no range needs to reach beyond any of them.
     Left are values that any other node reads or makes, and those of layers that share their weights or run twice.
     """
     layers, sets = sole_layers(network), {}
@@ -78,10 +80,17 @@ def passes(network: Network, node: fx.Node) -> bool:
     """Whether f(s x) = s f(x) for positive factors s of the channels, the first axis behind the batch."""
     if is_limit(node):
         return all(len(bound.users) == 1 for bound in bounds_of(node))
+    if has_ceiling(node):
+        return True
     shapes = [network.shapes.get(each.name, ()) for each in node.all_input_nodes if each.op != "get_attr"]
     if joins_two(node):
         return node.target == aten.add.Tensor and len({(len(shape), shape[:1]) for shape in shapes}) == 1
     return node.target in HOMOGENEOUS | WITHIN_CHANNELS or is_spatial_padding(node, len(shapes[0]))
+
+
+def has_ceiling(node: fx.Node) -> bool:
+    """Whether a node is a ReLU6, or a ReLU of another ceiling above 0."""
+    return is_rectifier(node) and len(node.args) == 3 and float(node.args[2]) > 0  # type: ignore[arg-type]
 
 
 def bounds_of(limit: fx.Node) -> list[fx.Node]:
@@ -91,6 +100,8 @@ def bounds_of(limit: fx.Node) -> list[fx.Node]:
 
 def scaled(network: Network, factors: Mapping[str, Tensor]) -> Network:
     """The same function with each channel of some families times its factor, float64 [channels], by their names."""
+    chosen = [family for family in families(network) if family.name in factors]
+    network = with_limits(network, {value for family in chosen for value in family.values})
     changed: dict[str, Tensor] = {}
     nodes = {node.name: node for node in network.graph.nodes}
 
@@ -98,9 +109,7 @@ def scaled(network: Network, factors: Mapping[str, Tensor]) -> Network:
         value = changed.get(name, network.tensors[name].detach().double())
         changed[name] = value * factor.to(value.device).reshape(-1, *[1] * (value.dim() - 1))
 
-    for family in families(network):
-        if family.name not in factors:
-            continue
+    for family in chosen:
         factor = factors[family.name]
         for layer in family.given:
             for name in (layer.weight, layer.bias):
@@ -112,3 +121,19 @@ def scaled(network: Network, factors: Mapping[str, Tensor]) -> Network:
         for bound in (bound for value in family.values if is_limit(nodes[value]) for bound in bounds_of(nodes[value])):
             multiplied(str(bound.target), factor)
     return network.with_tensors({name: value.to(network.tensors[name].dtype) for name, value in changed.items()})
+
+
+def with_limits(network: Network, values: Collection[str]) -> Network:
+    """With a limit, whose bounds are stored for each channel, in place of each ReLU6 among some values."""
+    if not any(has_ceiling(node) for node in network.graph.nodes if node.name in values):
+        return network
+    graph, tensors = copy.deepcopy(network.graph), dict(network.tensors)
+    for node in [each for each in graph.nodes if each.name in values and has_ceiling(each)]:
+        channels, *places = network.shapes[node.name]
+        stored = []
+        for end, bound in zip(("lower", "upper"), node.args[1:], strict=True):
+            tensors[f"{node.name}.{end}_limit"] = torch.full((channels, *[1] * len(places)), float(bound))
+            with graph.inserting_before(node):
+                stored.append(graph.get_attr(f"{node.name}.{end}_limit"))
+        node.target, node.args = LIMIT, (node.args[0], *stored)
+    return replace(network, graph=graph, tensors=tensors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -86,6 +86,16 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
         make_quantizer([by_name[name] for name in members], ceiling, floating) for members, ceiling in groups.members()
     )
     return Placement(quantizers, frozenset(node.name for node in chosen if is_rectifier(node)))
+
+
+def with_ceilings_times(placement: Placement, factors: Mapping[str, float]) -> Placement:
+    """With the ceilings of values times these factors, by name."""
+
+    def changed(quantizer: Quantizer) -> Quantizer:
+        factor = min((factors[value] for value in quantizer.values if value in factors), default=1.0)
+        return quantizer if quantizer.ceiling is None else replace(quantizer, ceiling=quantizer.ceiling * factor)
+
+    return replace(placement, quantizers=tuple(map(changed, placement.quantizers)))
 
 
 def sites_of(network: Network, layers: Iterable[str]) -> set[str]:
