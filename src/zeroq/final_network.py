@@ -58,7 +58,7 @@ def reconstructed(
     found, ranges = reconstruct(
         prepared.folded, prepared.placement, candidates.ranges, prepared.plan.input_bits, weights,
         joined(images.rounding, images.variants), images.held_out, Pace(steps),
-        seed=prepared.options.seed, room=candidates.room, on_step=on_step,
+        seed=prepared.options.seed, room=candidates.room, ranks=candidates.ranks, on_step=on_step,
     )  # fmt: skip
     return replace(candidates, ranges=ranges), found
 

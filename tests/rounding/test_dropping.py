@@ -19,7 +19,7 @@ from zeroq.simulate import quantize_activations
 
 
 def dropping(share: float) -> Dropping:
-    return Dropping(share, torch.Generator().manual_seed(0))
+    return Dropping.of(share, 100_000, torch.device("cpu"), seed=0)
 
 
 def rounded(values: Tensor, scale: Tensor, zero: int, high: int, share: float) -> Tensor:
@@ -48,19 +48,29 @@ def test_8_bits_are_always_rounded() -> None:
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
 def test_the_share_is_dropped_anew_each_time(share: float) -> None:
     one = dropping(share)
-    first, second = (one.chosen(torch.zeros(20_000)) for _ in range(2))
+    first, second = (one.kept(torch.zeros(20_000)) for _ in range(2))
     assert first is not None and second is not None and not torch.equal(first, second)
-    assert abs(float(first.float().mean()) - share) < 0.02
+    assert set(first.tolist()) == {0, 1}
+    assert abs(1 - float(first.mean()) - share) < 0.02
 
 
-@pytest.mark.parametrize("dropped", [None, True])
-def test_gradients_are_those_of_the_definition(dropped: bool | None) -> None:
+def test_what_is_kept_lies_in_memory_as_the_values_do() -> None:
+    values = torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    for like in (values, values[:, 1:], values[..., 0]):
+        kept = dropping(0.5).kept(like)
+        assert kept is not None and kept.shape == like.shape
+        assert kept.stride() == torch.empty_like(like).stride()
+    assert dropping(0.0).kept(values) is None
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_gradients_are_those_of_the_definition(dropped: bool) -> None:
     """LSQ, equation 3: of the step, what rounding adds in steps, or the end that a value is clamped to."""
     values = torch.tensor([-3.0, -0.6, 0.2, 0.7, 1.3, 9.0], requires_grad=True)
     scale = torch.tensor(0.5, requires_grad=True)
     zero, high = 2, 7  # so from -1 to 2.5
-    chosen = None if dropped is None else torch.full((6,), dropped)
-    found: Any = RoundedStraightThrough.apply(values, scale, float(zero), high, chosen)
+    kept = torch.zeros(6) if dropped else None
+    found: Any = RoundedStraightThrough.apply(values, scale, float(zero), high, kept)
     weights = torch.arange(1.0, 7.0)
     (found * weights).sum().backward()
     assert torch.equal(values.grad, weights * torch.tensor([0.0, 1, 1, 1, 1, 0]))  # type: ignore[arg-type]

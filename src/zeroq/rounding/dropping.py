@@ -14,21 +14,23 @@ from torch import Tensor, fx
 from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.simulate.quantized_network import UNCLIPPED
 
+STARTS = 1 << 16  # places that a stretch of random numbers may begin at
+
 
 class RoundedStraightThrough(torch.autograd.Function):
-    """Values -> the nearest of the integers 0..high -> values, but for some that are clamped alone.
+    """Values -> the nearest of the integers 0..high -> values, but for some that are clamped alone: where `kept` is 0.
 
     Gradients: of a value within the range 1, beyond it 0; of the scale, what the rounding adds to a value in steps, and
     of those beyond the range the end that they are clamped to (LSQ, arXiv:1902.08153, equations 3 and 5).
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, scale: Tensor, zero: float, high: int, dropped: Tensor | None) -> Tensor:
+    def forward(ctx: Any, values: Tensor, scale: Tensor, zero: float, high: int, kept: Tensor | None) -> Tensor:
         steps = values / scale
         clamped = steps.clamp(-zero, high - zero)
         found = clamped.round()
-        if dropped is not None:
-            found = torch.where(dropped, clamped, found)
+        if kept is not None:
+            found = torch.lerp(clamped, found, kept)
         inside, ctx.place = steps == clamped, scale.device
         ctx.save_for_backward(inside, found - steps * inside if ctx.needs_input_grad[1] else None)
         return found * scale
@@ -44,14 +46,25 @@ class RoundedStraightThrough(torch.autograd.Function):
 class Dropping:
     """Which share of values is not rounded, anew in every pass (QDrop, arXiv:2203.05740)."""
 
-    share: float
-    generator: torch.Generator
+    numbers: Tensor | None  # 0 of a value that is dropped and 1 of all others, at random; None: none is
+    generator: torch.Generator  # on the CPU
 
-    def chosen(self, like: Tensor) -> Tensor | None:
-        """Truth for the values that are not; None where no value is."""
-        if not self.share:
+    @classmethod
+    def of(cls, share: float, most: int, device: torch.device, seed: int) -> Dropping:
+        """most: numbers in a value. So many are drawn and some more, once: to draw them in each pass takes as long as
+        all else. A value has a stretch of them that begins anywhere.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        if not share:
+            return cls(None, generator)
+        return cls((torch.rand(most + STARTS, generator=generator) >= share).float().to(device), generator)
+
+    def kept(self, like: Tensor) -> Tensor | None:
+        """1 for the values that are rounded and 0 for all others, in the same order in memory; None where all are."""
+        if self.numbers is None:
             return None
-        return torch.rand(like.shape, device=like.device, generator=self.generator) < self.share
+        start = int(torch.randint(STARTS, (), generator=self.generator))
+        return torch.as_strided(self.numbers, like.shape, torch.empty_like(like).stride(), start)
 
 
 def with_gradients(graph: fx.Graph, tensors: Mapping[str, Tensor], dropping: Dropping) -> fx.Graph:
@@ -77,7 +90,7 @@ def quantize(
 ) -> Tensor:
     """In place of the operator of that name."""
     found: Tensor = RoundedStraightThrough.apply(
-        values, scale, zero, high, dropping.chosen(values) if high < UNCLIPPED else None
+        values, scale, zero, high, dropping.kept(values) if high < UNCLIPPED else None
     )
     return found
 

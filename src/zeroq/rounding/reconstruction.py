@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from zeroq.graph import Inputs, Layer, Network, as_inputs, as_tuple, count_images, replay
 from zeroq.graph.blocks import Block, blocks_of
@@ -16,6 +19,7 @@ from zeroq.graph.walk import Walk
 from zeroq.numbers.grid import MOST_BITS
 from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.numbers.values import IntegerWeight, Ranges
+from zeroq.ranks import ALONE, Ranks
 from zeroq.rounding.dropping import Dropping, with_gradients
 from zeroq.rounding.learned import Learned, LearnedStep, LearnedWeight
 from zeroq.rounding.simulation import Simulation, simulation_of
@@ -50,6 +54,7 @@ def reconstruct(
     *,
     seed: int = 0,
     room: Room = IN_MEMORY,
+    ranks: Ranks = ALONE,
     on_step: OnStep | None = None,
 ) -> tuple[dict[str, IntegerWeight], Ranges]:
     """Integers, biases and activation steps that bring each block nearer to what it gives in floating point.
@@ -61,7 +66,9 @@ def reconstruct(
     its error on held-out images falls. Scales of weights, and layers of 8 bits, stay as they are.
 
     network: folded.  placement, ranges, input_bits, weights: as in quantize_network.
-    fitting, held_out: images [N, C, H, W] (of several inputs a tuple).  room: for their values at a block's borders.
+    fitting, held_out: images [N, C, H, W] (of several inputs a tuple).  room: for their values at a block's borders;
+    gradients are computed for as many images at a time as it has in a chunk.
+    ranks: processes that share out the images of each step; every one is to ask.
     on_step: called with steps done and steps in all.
     Differs from the papers: gradients pass the rounding straight through, blocks are found in the graph.
     """
@@ -69,8 +76,10 @@ def reconstruct(
     images = as_inputs([torch.cat(pair) for pair in zip(as_tuple(fitting), as_tuple(held_out), strict=True)])
     quantized = Walk.over(simulation.graph, simulation.tensors, images, room)
     floating = Walk.over(network.graph, network.tensors, images, room)
-    generator = torch.Generator(as_tuple(images)[0].device).manual_seed(seed)
-    training = with_gradients(simulation.graph, simulation.tensors, Dropping(pace.drop, generator))
+    generator = torch.Generator().manual_seed(seed)
+    most = min(room.chunk, BATCH) * largest_value(network)
+    dropping = Dropping.of(pace.drop, most, as_tuple(images)[0].device, seed)
+    training = with_gradients(simulation.graph, simulation.tensors, dropping)
     blocks = blocks_between(network, simulation.graph, simulation.layers)
     settled, by_name = dict(weights), dict(ranges.by_name)
     for index, block in enumerate(blocks):
@@ -82,10 +91,10 @@ def reconstruct(
                 if on_step is not None:
                     on_step(first + done, len(blocks) * pace.steps)
 
-            learn(task, training, quantized.tensors, learned, pace, generator, report)
+            learn(task, training, quantized.tensors, learned, pace, dropping, generator, ranks, report)
             found_weights, found_ranges = learned.found()
             tensors = {**quantized.tensors, **simulation.changed(found_weights, found_ranges)}
-            before, after = (task.error(simulation.graph, each) for each in (quantized.tensors, tensors))
+            before, after = ranks.mapped(partial(task.error, simulation.graph), [quantized.tensors, tensors])
             if after < before and simulation.holds_biases(settled | found_weights, tensors):
                 quantized.tensors = tensors
                 settled |= found_weights
@@ -93,6 +102,18 @@ def reconstruct(
         if block.end is not None:
             quantized.to(block.end)
     return settled, replace(ranges, by_name=by_name)
+
+
+def largest_value(network: Network) -> int:
+    """Numbers of one image in the largest value."""
+    found = [0]
+
+    def note(node: fx.Node, value: Any) -> None:
+        found.extend(leaf.numel() for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
+
+    with torch.inference_mode():
+        replay(network.graph, network.tensors, network.feed(network.example), visit=note)
+    return math.ceil(max(found) / len(network.example[0]))
 
 
 def blocks_between(network: Network, graph: fx.Graph, layers: Sequence[Layer]) -> tuple[Block, ...]:
@@ -136,26 +157,38 @@ def learn(
     tensors: Mapping[str, Tensor],
     learned: Learned,
     pace: Pace,
+    dropping: Dropping,
     generator: torch.Generator,
+    ranks: Ranks,
     on_step: Callable[[int], None],
 ) -> None:
-    """The steps of one block.  graph: that lets gradients through.  tensors: of all that is not learned."""
+    """The steps of one block; every process is to ask, with generators that are alike.
+
+    graph: that lets gradients through, and drops as `dropping` says.  tensors: of all that is not learned.
+    """
     groups = [
         {"params": [each.steps for each in learned.weights.values()], "lr": pace.integers},
         {"params": [each.change for each in learned.weights.values()], "lr": pace.biases},
         {"params": [each.logarithm for each in learned.steps.values()], "lr": pace.ranges},
     ]
+    parameters = [parameter for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
     optimiser = torch.optim.Adam([group for group in groups if group["params"]])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, pace.steps)
-    dropping = Dropping(pace.drop, generator)
+
+    def gradients(part: tuple[list[int], int]) -> tuple[Tensor, ...]:
+        """Of the loss of some images, with what is dropped drawn anew from a seed."""
+        images, seed = part
+        dropping.generator.manual_seed(seed)
+        loss = task.loss(graph, {**tensors, **learned.tensors()}, task.mixed(images, dropping), images)
+        return torch.autograd.grad(loss * len(images), parameters, materialize_grads=True)
+
     for step in range(pace.steps):
-        order = torch.randperm(task.fitting, generator=generator, device=generator.device)
-        drawn = order[:BATCH].sort().values.tolist()
-        optimiser.zero_grad()
-        for first in range(0, len(drawn), task.at_a_time):
-            part = drawn[first : first + task.at_a_time]
-            loss = task.loss(graph, {**tensors, **learned.tensors()}, task.mixed(part, dropping), part)
-            (loss * (len(part) / len(drawn))).backward()
+        drawn = torch.randperm(task.fitting, generator=generator)[:BATCH].sort().values
+        parts = [part.tolist() for part in drawn.split(task.given.room.chunk)]
+        seeds = torch.randint(2**62, (len(parts),), generator=generator).tolist()
+        found = ranks.mapped(gradients, list(zip(parts, seeds, strict=True)))
+        for parameter, *shares in zip(parameters, *found, strict=True):
+            parameter.grad = sum(shares) / len(drawn)
         optimiser.step()
         schedule.step()
         on_step(step + 1)

@@ -17,7 +17,6 @@ from zeroq.graph.walk import Walk
 from zeroq.rounding.dropping import Dropping
 from zeroq.simulate.quantized_network import value_of
 
-AT_A_TIME = 4  # chunks of images whose gradients are computed at a time
 OUTPUT = "output"
 
 
@@ -33,11 +32,6 @@ class Task:
     fitting: int
     images: int
 
-    @property
-    def at_a_time(self) -> int:
-        """Images whose gradients are computed together."""
-        return AT_A_TIME * self.given.room.chunk
-
     def inputs(self, images: Sequence[int]) -> dict[str, Tensor]:
         """What the block is given, of some images in ascending order."""
         return {name: picked(self.given, name, images)[0] for name in self.given[0]}
@@ -46,10 +40,10 @@ class Task:
         """The same with some of the values as they are in floating point."""
         inputs = self.inputs(images)
         start = self.block.start
-        if self.exact is None or start is None or (chosen := dropping.chosen(inputs[start])) is None:
+        if self.exact is None or start is None or (kept := dropping.kept(inputs[start])) is None:
             return inputs
         (exact,) = picked(self.exact, value_of(start), images)
-        return {start: torch.where(chosen, exact, inputs[start])}
+        return {start: torch.lerp(exact, inputs[start], kept)}
 
     def loss(
         self, graph: fx.Graph, tensors: Mapping[str, Tensor], inputs: Mapping[str, Tensor], images: Sequence[int]
