@@ -16,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 from torch import nn
+from torch.utils import _pytree as pytree
 
 import zeroq
 import zeroq.demand as demands
@@ -23,15 +24,18 @@ import zeroq.memory as memory
 import zeroq.resident as resident
 from tests.networks import NETWORKS, block
 from tests.runs import loaded, quick_run
-from zeroq.demand import Demand, Rounding, demand_of
+from zeroq.demand import Demand, Learning, Rounding, demand_of
 from zeroq.errors import OptionError
+from zeroq.graph.blocks import Block
 from zeroq.graph.replay import replay
+from zeroq.graph.walk import Walk
 from zeroq.memory import GB, NO_LIMIT, UNLIMITED, Amounts, plan_memory, predicted
 from zeroq.models import from_module
 from zeroq.options import Options
 from zeroq.precision import Precision
 from zeroq.preparation import prepare
 from zeroq.ranks import Ranks
+from zeroq.rounding.task import Task, task_of
 from zeroq.run_directory import read_json
 
 HELD = 400_000_000
@@ -42,6 +46,7 @@ DEMANDS = some.builds(
     values=BYTES, backward=BYTES, floating=BYTES, quantized=BYTES, gradients=BYTES, largest=BYTES, output=BYTES,
     integers=BYTES, weights=BYTES, sampled=BYTES,
     layers=some.lists(some.builds(Rounding, BYTES, BYTES, BYTES), min_size=1, max_size=3).map(tuple),
+    blocks=some.lists(some.builds(Learning, BYTES, BYTES, BYTES), max_size=3).map(tuple),
 )  # fmt: skip
 
 
@@ -70,6 +75,27 @@ def test_more_room_is_never_used_worse_for_rounding(demand: Demand, one: float, 
     kept = [demand.rounded if plan.kept is None else plan.kept for plan in plans]
     assert plans[0].chunk <= plans[1].chunk
     assert plans[0].chunk < plans[1].chunk or kept[0] <= kept[1]
+
+
+@pytest.mark.parametrize("name", ["plain", "residual", "concatenate_and_shuffle", "tokens"])
+def test_values_at_borders_of_blocks_are_those_that_reconstruction_keeps(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def noted(block: Block, quantized: Walk, floating: Walk, fitting: int) -> Task:
+        task = task_of(block, quantized, floating, fitting)
+        live = [*task.given, *(task.exact or ()), *task.wanted]
+        every = [leaf for values in live for leaf in pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+        found.append(sum(each.numel() * each.element_size() for each in every) // sum(quantized.counts))
+        return task
+
+    monkeypatch.setattr("zeroq.rounding.reconstruction.task_of", noted)
+    quick_run(name, weight_bits=4, activation_bits=4, reconstruct=1)
+    demand = demand_of(prepare(loaded(name), Options.of(weight_bits=4, activation_bits=4, reconstruct=1)))
+    assert [block.live for block in demand.blocks] == found
+    plain = demand_of(prepare(loaded(name), Options.of(weight_bits=4, activation_bits=4)))
+    assert plain.blocks == () and plain == replace(demand, blocks=())
 
 
 def test_a_peak_of_the_capture_beyond_the_limit_is_refused() -> None:
@@ -234,7 +260,7 @@ from zeroq.errors import OptionError
 torch.manual_seed(0)
 network = nn.Sequential(block(3, 32), block(32, 32), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)).eval()
 count, limit = int(sys.argv[1]), float(sys.argv[2])
-asked = dict(iterations=1, threads=1, weight_bits=4, precision="fp32")
+asked = dict(iterations=1, threads=1, weight_bits=4, precision="fp32") | json.loads(sys.argv[3])
 try:
     zeroq.quantize(network, torch.randn(2, 3, 64, 64), images=count, memory_limit=0.01, **asked)
 except OptionError as error:
@@ -245,10 +271,10 @@ print(json.dumps([least, run.result["peak_memory_mb"], run.result["predicted_mem
 """
 
 
-def measured(images: int, limit: float) -> list[Any]:
+def measured(images: int, limit: float, **further: Any) -> list[Any]:
     """Least limit in GB, peak and prediction in MB, and amounts of a run in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(images), str(limit)], capture_output=True, text=True,
+        [sys.executable, "-c", MEASURE, str(images), str(limit), json.dumps(further)], capture_output=True, text=True,
         cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -263,6 +289,11 @@ def test_the_least_limit_is_kept_and_memory_is_flat_over_the_images() -> None:
     _, more, prediction, amounts = measured(256, least + 0.05)
     assert more <= prediction <= least * 1000 + 50 and more < peak + 80
     assert amounts["batch_bytes"] < UNLIMITED.batch_bytes
+
+
+def test_reconstruction_keeps_within_the_least_limit() -> None:
+    least, peak, prediction, _ = measured(64, 0.0, activation_bits=4, reconstruct=3)
+    assert peak <= prediction <= least * 1000 < 2 * peak
 
 
 def test_a_limit_that_cannot_be_met_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

@@ -100,11 +100,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "--average-bits 4, --bit-operations 1.5, --latency-ms 2: of these sums over layers two at most can be kept at "
         "once where inputs have a choice: drop one, or name one width in --activation-bits.",
     ),
-    ({"reconstruct": 0}, "--reconstruct 0: give a whole number, at least 1."),
-    (
-        {"reconstruct": 150, "memory_limit": 4.0},
-        "--memory-limit knows nothing of what --reconstruct holds: drop one of the two.",
-    ),
+    ({"reconstruct": -1}, "--reconstruct -1: give a whole number, at least 0."),
     ({"average_bit": 4}, "There is no option 'average_bit': did you mean 'average_bits'?"),
     (
         {"overwrite": True},

@@ -129,7 +129,7 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     click.option("--effort", default="balanced", metavar="fast|balanced|best", help="[default: balanced]"),
     click.option("--sensitivity", metavar="NAME", help="Measure for the allocation; kl is the paper's."),
     click.option(
-        "--reconstruct", type=int, metavar="STEPS", help="Learn integers further, block by block; kept where it helps."
+        "--reconstruct", type=int, metavar="N", help="Steps of block reconstruction, 0 for none.  [default: by effort]"
     ),
     click.option("--images", type=int, metavar="N", help="Distilled images.  [default: by effort]"),
     click.option("--iterations", type=int, metavar="N", help="Steps of their optimisation.  [default: by effort]"),

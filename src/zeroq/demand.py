@@ -15,12 +15,16 @@ from zeroq.candidates import HELD_OUT
 from zeroq.distillation import BATCH_BYTES
 from zeroq.effort import EFFORTS
 from zeroq.graph import Layer, Network, replay
+from zeroq.graph.blocks import Block
 from zeroq.graph.network import is_norm
 from zeroq.graph.replay import order_of
 from zeroq.preparation import Prepared, any_ranges
 from zeroq.ranges.channels import SAMPLE
 from zeroq.rounding.moments import ROWS_PER_IMAGE
+from zeroq.rounding.reconstruction import blocks_between
+from zeroq.rounding.task import OUTPUT
 from zeroq.simulate import quantize_activations
+from zeroq.simulate.quantized_network import value_of
 
 aten = torch.ops.aten
 KEEP_RESULTS = {aten.relu.default, aten.sigmoid.default, aten.tanh.default, aten.softmax.int}  # and not what they read
@@ -36,6 +40,15 @@ class Rounding:
     live: int  # of one image: values that are kept while the layer is rounded, in both walks
     moments: int  # a matrix [columns, columns] for each group
     patches: int  # of one image, those that are taken
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What learning one block needs, in bytes."""
+
+    live: int  # of one image: values at its borders, which are kept of all images
+    values: int  # of one image: all values in it
+    weights: int
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,7 @@ class Demand:
     weights: int  # of the whole network, in floating point
     sampled: int  # numbers of values whose channels may have factors, and as many gradients
     layers: tuple[Rounding, ...]  # in order of execution
+    blocks: tuple[Learning, ...] = ()  # that are reconstructed, in order of execution
 
     @property
     def batch_images(self) -> int:
@@ -79,7 +93,8 @@ def demand_of(prepared: Prepared) -> Demand:
     quantized = sizes(graph, tensors, folded.example)
     captured = sizes(network.graph, network.tensors, network.example)
     shares = 2 if options.precision == "bf16" else 1
-    kept = [dict(left(graph, quantized)), dict(left(folded.graph, floating))]
+    kept = dict(left(graph, quantized)), dict(left(folded.graph, floating))
+    blocks = blocks_between(folded, graph, prepared.plan.layers) if prepared.reconstruction else ()
     sources = {node.name: node.all_input_nodes[0].name for node in graph.nodes if node.all_input_nodes}
     rounded = min(effort.rounded, images - images // HELD_OUT)
     return Demand(
@@ -98,6 +113,7 @@ def demand_of(prepared: Prepared) -> Demand:
         weights=sum(value.numel() * value.element_size() for value in network.tensors.values()),
         sampled=sum(8 * SAMPLE * folded.shapes[value][0] for values in prepared.scalable.values() for value in values),
         layers=tuple(rounding_of(layer, sources[layer.sites[0]], kept) for layer in prepared.plan.layers),
+        blocks=tuple(learning_of(block, graph, quantized, floating, kept) for block in blocks),
     )
 
 
@@ -109,6 +125,31 @@ def rounding_of(layer: Layer, source: str, kept: Sequence[Mapping[str, int]]) ->
         live=max(quantized[source], quantized[layer.sites[0]]) + floating[layer.sites[0]],
         moments=4 * layer.groups * columns**2,
         patches=4 * layer.groups * columns * ROWS_PER_IMAGE,
+    )
+
+
+def learning_of(
+    block: Block,
+    graph: fx.Graph,
+    quantized: Mapping[str, int],
+    floating: Mapping[str, int],
+    kept: Sequence[Mapping[str, int]],
+) -> Learning:
+    """Of one block of a graph with quantizers.
+
+    quantized, floating: bytes of every value of one image, with them and without.  kept: as in `rounding_of`.
+    """
+    names, end = list(quantized), OUTPUT if block.end is None else value_of(block.end)
+    first = 0 if block.start is None else names.index(block.start) + 1
+    last = len(names) if block.end is None else names.index(block.end) + 1
+    if block.start is None:
+        given = sum(quantized[node.name] for node in graph.nodes if node.op == "placeholder")
+    else:
+        given = kept[0][block.start] + floating[value_of(block.start)]
+    return Learning(
+        live=given + kept[1][end],
+        values=sum(quantized[name] for name in names[first:last]),
+        weights=4 * sum(layer.parameters for layer in block.layers),
     )
 
 

@@ -43,6 +43,7 @@ OPERATOR = 4  # times the bytes of the largest value: what an operator makes on 
 EXACT_OPERATOR = 10  # the same of sums in 64 bits
 SECOND_MOMENTS = 9  # matrices [columns, columns] of a layer at once
 PATCHES, LEAST_PATCHES = 4, 4 << 20  # times the bytes of the patches that are taken at once, and as many at least
+LEARNED, LEARNING, SIMULATED = 6, 2, 3  # times the bytes of a block's weights, of its values, and of all weights
 TRIED = 5  # settings and corrections whose integers are kept
 EXPORTED, VERIFIED = 3.0, 3.0  # times the bytes of weights in floating point
 COMPARED = 6  # bytes for each quantized number that is compared
@@ -212,6 +213,12 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
             for before, layer in zip(need.layers[:1] + need.layers, need.layers, strict=False)
         )
     )  # fmt: skip
+    judged = need.rounded + max(need.images // HELD_OUT, 1)
+    at_borders = judged if amounts.kept is None else min(judged, amounts.kept * chunk)
+    learning = SIMULATED * need.weights + judged * need.pixels + max(
+        (at_borders * block.live + chunk * (LEARNING * block.values + OPERATOR * need.largest) + LEARNED * block.weights
+         for block in need.blocks), default=0.0,
+    )  # fmt: skip
     candidates = need.widths * integers if need.widths > 1 else 0
     settled = candidates + TRIED * integers + outputs
     exported = EXPORTER + EXPORTED * need.weights
@@ -230,7 +237,7 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
         ),
         "sensitivity": base + images + (candidates + max(rounding, measured) if need.widths > 1 else 0.0),
         "allocate": base + images + (settled + max(rounding, compared, exported) if need.widths > 1 else 0.0),
-        "rounding": base + images + settled + max(rounding, compared),
+        "rounding": base + images + settled + max(rounding, compared, learning if need.blocks else 0.0),
         "export": base + images + settled + exported,
         "verify": base + EXPORTER + images + settled + VERIFIED * need.weights + amounts.verified * (
             COMPARED * need.integers + 2 * need.floating + EXACT_OPERATOR * need.largest

@@ -240,9 +240,7 @@ class Options:
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("device", self.device, DEVICES)
         _check_at_least("threads", self.threads, 1)
-        _check_at_least("reconstruct", self.reconstruct, 1)
-        if self.memory_limit is not None and self.reconstruct is not None:
-            raise OptionError("--memory-limit knows nothing of what --reconstruct holds: drop one of the two.")
+        _check_at_least("reconstruct", self.reconstruct, 0)
         if self.memory_limit is not None and not (_is_number(self.memory_limit) and self.memory_limit > 0):
             raise OptionError(f"--memory-limit {_plain(self.memory_limit)}: give GB of 10^9 bytes, above 0.")
         if not (_is_whole(self.seed) and 0 <= self.seed <= LARGEST_SEED):
