@@ -54,9 +54,9 @@ last layer at 8 bits, as `--effort balanced` rounds them, before and after {step
 - *Divergence*, *top-1*: of the simulation, on up to {pictures} pictures of each half.
 - *Sign*: whether distilled images speak for it: held out at most {clearly:g} of before, and the misfit no larger.
 
-MobileNetV2 gains by it where activations have 4 bits, and there alone the sign is for it. It takes long and is in no
-effort yet: `--reconstruct STEPS` asks for it, and it is kept by the sign. A result marked `stale` was measured with
-another version of the method.
+MobileNetV2 gains by it where activations have 4 bits, and there alone the sign is for it. It takes long:
+`--effort best` tries it where activations have at most 4 bits, and keeps it by the sign. A result marked `stale` was
+measured with another version of the method.
 """
 
 
