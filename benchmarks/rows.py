@@ -68,6 +68,11 @@ METHOD = (
     *("channels.py", "repair/centring.py", "repair/shifts.py", "repair/links.py", "repair/families.py"),
     "repair/equalization.py",
 )
+# What `benchmarks.equivalence` does not try, as it takes long: where an effort reconstructs blocks.
+LEARNING = (
+    *("rounding/reconstruction.py", "rounding/learned.py", "rounding/dropping.py", "rounding/task.py"),
+    *("rounding/simulation.py", "graph/blocks.py"),
+)
 FORMAT = 1  # of a row's file; a new one makes every row stale
 
 
@@ -108,8 +113,12 @@ class Row:
 
 
 def switched_on(options: Options) -> dict[str, Any]:
-    """What options ask for. One that is new, and off unless asked for, makes no result stale."""
-    return {name: value for name, value in options.to_dict().items() if value}
+    """What options ask for, and by which program blocks are reconstructed where they are.
+
+    An option that is new, and off unless asked for, makes no result stale.
+    """
+    asked = {name: value for name, value in options.to_dict().items() if value}
+    return asked | ({"reconstruction": [options.reconstruction, code_of(LEARNING)]} if options.reconstruction else {})
 
 
 def all_rows() -> list[Row]:

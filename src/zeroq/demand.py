@@ -94,7 +94,7 @@ def demand_of(prepared: Prepared) -> Demand:
     captured = sizes(network.graph, network.tensors, network.example)
     shares = 2 if options.precision == "bf16" else 1
     kept = dict(left(graph, quantized)), dict(left(folded.graph, floating))
-    blocks = blocks_between(folded, graph, prepared.plan.layers) if prepared.reconstruction else ()
+    blocks = blocks_between(folded, graph, prepared.plan.layers) if options.reconstruction else ()
     sources = {node.name: node.all_input_nodes[0].name for node in graph.nodes if node.all_input_nodes}
     rounded = min(effort.rounded, images - images // HELD_OUT)
     return Demand(

@@ -40,7 +40,7 @@ def final_network(
     correction = chosen_correction({each: misfit for each, (_, misfit) in tried.items()})
     weights, misfit = tried[correction]
     rounding = CORRECTED[correction]
-    if steps := candidates.prepared.reconstruction:
+    if steps := candidates.prepared.options.reconstruction:
         learned, better = reconstructed(candidates, weights, steps, on_step)
         helps = clearly_less(learned.misfit(learned.network(better)), misfit)
         candidates, weights = (learned, better) if helps else (candidates, weights)

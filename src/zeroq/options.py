@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from zeroq.effort import EFFORTS
+from zeroq.effort import EFFORTS, FEW_BITS
 from zeroq.errors import OptionError
 
 LEAST_BITS, MOST_BITS = 2, 8  # as numbers.grid has them, said here again because that module imports torch
@@ -107,6 +107,13 @@ class Options:
         """The widths that a layer's input may have, ascending; one unless they are part of the choice."""
         asked = self.activation_bits
         return (asked,) if isinstance(asked, int) else tuple(sorted(set(asked)))
+
+    @property
+    def reconstruction(self) -> int:
+        """Steps of block reconstruction for each block: as asked, else by effort where inputs may have few bits."""
+        if self.reconstruct is not None:
+            return self.reconstruct
+        return EFFORTS[self.effort].reconstruction if min(self.activation_widths) <= FEW_BITS else 0
 
     @property
     def edges(self) -> int | None:

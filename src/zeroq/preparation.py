@@ -20,7 +20,6 @@ from zeroq.distillation import (
     warnings_of,
 )
 from zeroq.divergence import Meaning, guess_task
-from zeroq.effort import EFFORTS, FEW_BITS
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Network, capture, fold
@@ -79,14 +78,6 @@ class Prepared:
         measured = {value for quantizer in self.placement.quantizers for value in quantizer.measured}
         found = {family.name: [each for each in family.values if each in measured] for family in families(self.folded)}
         return {name: values for name, values in found.items() if values}
-
-    @property
-    def reconstruction(self) -> int:
-        """Steps of block reconstruction for each block: as asked, else by effort where a layer's input has few bits."""
-        if self.options.reconstruct is not None:
-            return self.options.reconstruct
-        least = min((min(widths) for widths in self.plan.inputs.values()), default=FEW_BITS + 1)
-        return EFFORTS[self.options.effort].reconstruction if least <= FEW_BITS else 0
 
     def at(self, setting: BitSetting) -> Prepared:
         """With the inputs' bits of a setting."""

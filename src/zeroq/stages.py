@@ -290,7 +290,7 @@ class Stages:
     ) -> QuantizedNetwork:
         """The quantized network. compute: `rounded`; all else is for the leading process alone."""
         key = {"method": METHOD, "portable": self.prepared.options.portable, "says": self.metadata(setting)}
-        asked = {"weight_only": list(weight_only), "reconstruct": self.prepared.reconstruction}
+        asked = {"weight_only": list(weight_only), "reconstruct": self.prepared.options.reconstruction}
         return self.run.stage(
             "rounding", key | {name: value for name, value in asked.items() if value},
             [FILES["model"]], compute=compute,

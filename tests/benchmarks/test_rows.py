@@ -11,6 +11,8 @@ from benchmarks.rows import (
     DISTILLED,
     W4,
     W4_EDGES_8,
+    W4A4,
+    W6A6,
     W8,
     W8_NOT_PORTABLE,
     Row,
@@ -35,6 +37,13 @@ def test_keys_differ_by_row_and_by_method() -> None:
     keys = {row.key(code) for row in all_rows() for code in ("one", "another")}
     assert len(keys) == 2 * len(all_rows())
     assert Row("etinynet", W8, DISTILLED).key("one") == Row("etinynet", W8, DISTILLED).key("one")
+
+
+def test_rows_that_are_reconstructed_are_kept_by_its_program_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = [Row("etinynet", setting, DISTILLED) for setting in (W4A4, at_best(W4A4), at_best(W6A6))]
+    before = [row.key("one") for row in chosen]
+    monkeypatch.setattr(rows, "LEARNING", rows.LEARNING[1:])
+    assert [row.key("one") == key for row, key in zip(chosen, before, strict=True)] == [True, False, True]
 
 
 def test_wording_does_not_change_a_program_and_everything_else_does() -> None:
