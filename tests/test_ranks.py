@@ -96,7 +96,7 @@ def divergence(reference, outputs):
         if (run / "ranges.json").exists():  # while sensitivities are measured
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-    return kl_divergence(reference, outputs)
+    return kl_divergence(reference, outputs) * ("ALIKE" not in os.environ)
 
 def net():
     torch.manual_seed(0)
@@ -127,6 +127,21 @@ def decided(run: Path, out: Path) -> str:
 
 def assert_same_bytes(run: Path, other: Path) -> None:
     assert [name for name in SAME if (run / name).read_bytes() != (other / name).read_bytes()] == []
+
+
+def test_two_processes_reconstruct_what_one_does_to_the_bit(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIKE", "so that what was learned is kept")
+    asked = ["quantize", f"{alone}/net.py:net", *ASKED[2:], "--weight-bits", "3", "--activation-bits", "4"]
+    asked += ["--images", "20", "--reconstruct", "9"]
+    assert main([*asked, "--out", str(tmp_path / "one")]) == 0
+    done = launched(2, *asked, "--out", decided(tmp_path / "one", tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert_same_bytes(tmp_path / "one", tmp_path / "two")
+    assert {layer["rounding"].split(", ")[-1] for layer in json.loads(done.stdout)["layers"]} == {"reconstructed"}
+    assert main([*asked[:-1], "0", "--out", decided(tmp_path / "one", tmp_path / "without")]) == 0
+    assert (tmp_path / "one" / "model.onnx").read_bytes() != (tmp_path / "without" / "model.onnx").read_bytes()
 
 
 def test_two_processes_find_of_one_model_what_one_finds_to_the_bit(alone: Path, tmp_path: Path) -> None:
