@@ -99,6 +99,7 @@ def reconstruct(
                 quantized.tensors = tensors
                 settled |= found_weights
                 by_name |= found_ranges
+        del task  # and with it values of the block's start
         if block.end is not None:
             quantized.to(block.end)
     return settled, replace(ranges, by_name=by_name)
