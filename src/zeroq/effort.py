@@ -22,7 +22,7 @@ class Effort:
     reconstruction: int = 0
 
 
-FEW_BITS = 4  # of a layer's input, at most: with more, block reconstruction gains nothing (docs/reconstruction.md)
+FEW_BITS = 4  # of a layer's input, at most: with more, block reconstruction gains too little (docs/reconstruction.md)
 EFFORTS = {  # what they take: docs/performance.md
     "fast": Effort(32, 12, 64, (2, 4, 8)),
     "balanced": Effort(64, 24, 64, (2, 4, 8)),

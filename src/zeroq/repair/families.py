@@ -127,12 +127,13 @@ def with_limits(network: Network, values: Collection[str]) -> Network:
     """With a limit, whose bounds are stored for each channel, in place of each ReLU6 among some values."""
     if not any(has_ceiling(node) for node in network.graph.nodes if node.name in values):
         return network
-    graph, tensors = copy.deepcopy(network.graph), dict(network.tensors)
+    graph, tensors, device = copy.deepcopy(network.graph), dict(network.tensors), network.example[0].device
     for node in [each for each in graph.nodes if each.name in values and has_ceiling(each)]:
         channels, *places = network.shapes[node.name]
         stored = []
         for end, bound in zip(("lower", "upper"), node.args[1:], strict=True):
-            tensors[f"{node.name}.{end}_limit"] = torch.full((channels, *[1] * len(places)), float(bound))
+            every = torch.full((channels, *[1] * len(places)), float(bound), device=device)
+            tensors[f"{node.name}.{end}_limit"] = every
             with graph.inserting_before(node):
                 stored.append(graph.get_attr(f"{node.name}.{end}_limit"))
         node.target, node.args = LIMIT, (node.args[0], *stored)
