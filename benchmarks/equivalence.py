@@ -82,19 +82,23 @@ def main() -> int:
 
 
 def note(own: str, code: str, networks: list[str] | None, probes: list[dict[str, Any]]) -> None:
-    """That one program stands for another; for some networks alone, to those that this is noted of already.
+    """That one program stands for another; for some networks alone, beside what is noted of these or others.
 
-    It is noted of the program that the one stands for itself for all networks.
+    It is noted of the program that the one stands for itself: for all networks, or for the one in question.
     """
     known = read_json(EQUIVALENT) if EQUIVALENT.is_file() else {}
-    shown = earliest(own, "")
-    before = known.get(shown, {})
-    alone: dict[str, Any] = {}
-    if networks is not None:
-        same = before.get("as") == code
-        alone = {"networks": sorted({*networks, *(before["networks"] if same else [])})}
-        probes = [*(before["probes"] if same else []), *probes]
-    known[shown] = {"as": code, **alone, "cpu": devices.processor(), "probes": probes}
+    machine = devices.processor()
+    if networks is None:
+        known.setdefault(earliest(own, ""), []).append({"as": code, "cpu": machine, "probes": probes})
+    for name in networks or []:
+        if (shown := earliest(own, name)) == earliest(code, name):
+            continue
+        entries = known.setdefault(shown, [])
+        if not any(each["as"] == code and "networks" in each for each in entries):
+            entries.append({"as": code, "networks": [], "cpu": machine, "probes": []})
+        entry = next(each for each in entries if each["as"] == code and "networks" in each)
+        entry["networks"] = sorted({*entry["networks"], name})
+        entry["probes"] += [probe for probe in probes if probe["network"] == name]
     write(EQUIVALENT, known)
 
 

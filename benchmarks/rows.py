@@ -138,8 +138,13 @@ def method_code(network: str) -> str:
 def earliest(code: str, network: str) -> str:
     """The earliest program that one is shown to be equal to, for all networks or for this one."""
     known = json.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.is_file() else {}
-    while code in known and network in known[code].get("networks", [network]):
-        code = str(known[code]["as"])
+
+    def before(code: str) -> str | None:
+        shown = (each["as"] for each in known.get(code, []) if network in each.get("networks", [network]))
+        return next(shown, None)
+
+    while (earlier := before(code)) is not None:
+        code = earlier
     return code
 
 

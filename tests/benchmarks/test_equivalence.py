@@ -48,11 +48,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return other
 
 
+def probed(code: str) -> list[str]:
+    """Networks that were compared to show what a program stands for."""
+    return [probe["network"] for entry in read_json(rows.EQUIVALENT)[code] for probe in entry["probes"]]
+
+
 def test_equal_files_make_one_program_stand_for_the_other(run: dict[str, str]) -> None:
     own = rows.method_code("one")
     assert own != EARLIER and equivalence.main() == 0
     assert rows.method_code("one") == rows.method_code("another") == EARLIER
-    (probe,) = read_json(rows.EQUIVALENT)[own]["probes"]
+    ((entry,),) = read_json(rows.EQUIVALENT).values()
+    (probe,) = entry["probes"]
     assert probe["network"] == "one" and set(probe["sha256"]) == set(COMPARED)
 
 
@@ -75,7 +81,7 @@ def test_it_can_be_shown_for_some_networks_alone(run: dict[str, str], monkeypatc
     monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], "three"])
     assert equivalence.main() == 0, "which forgets none"
     assert [rows.method_code(name) for name in ("one", "two", "three", "another")] == [*[EARLIER] * 3, own]
-    assert [probe["network"] for probe in read_json(rows.EQUIVALENT)[own]["probes"]] == ["one", "two", "three"]
+    assert probed(own) == ["one", "two", "three"]
 
 
 def test_networks_that_are_equal_are_noted_beside_others_that_are_not(
@@ -89,15 +95,31 @@ def test_networks_that_are_equal_are_noted_beside_others_that_are_not(
     said = capsys.readouterr().out
     assert "at that commit: two." in said and "of one, three." in said
     assert [rows.method_code(name) for name in ("one", "two", "three")] == [EARLIER, own, EARLIER]
-    assert {probe["network"] for probe in read_json(rows.EQUIVALENT)[own]["probes"]} == {"one", "three"}
+    assert probed(own) == ["one", "three"]
 
 
 def test_what_a_program_stands_for_is_what_further_networks_are_noted_of(
     run: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, between = rows.method_code("one"), "the hash of a program between"
-    rows.EQUIVALENT.write_text(json.dumps({own: {"as": between, "probes": []}}))
+    rows.EQUIVALENT.write_text(json.dumps({own: [{"as": between, "probes": []}]}))
     monkeypatch.setattr(equivalence, "OF_ONE", (["--option"],))
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--networks", "one"])
     assert equivalence.main() == 0
     assert [rows.method_code(name) for name in ("one", "another")] == [EARLIER, between]
+
+
+def test_one_program_may_stand_for_several_each_for_networks_of_its_own(
+    run: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, between = rows.method_code("one"), "the hash of a program between"
+    entry = {"as": between, "networks": ["two"], "probes": []}
+    rows.EQUIVALENT.write_text(json.dumps({own: [entry]}))
+    monkeypatch.setattr(equivalence, "OF_ONE", (["--option"],))
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--networks", "one"])
+    assert equivalence.main() == 0
+    assert read_json(rows.EQUIVALENT)[own][0] == entry
+    assert [rows.method_code(name) for name in ("one", "two", "another")] == [EARLIER, between, own]
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], "two"])
+    assert equivalence.main() == 0
+    assert [rows.method_code(name) for name in ("one", "two", "another")] == [EARLIER, EARLIER, own]
