@@ -71,7 +71,7 @@ METHOD = (
 # What `benchmarks.equivalence` does not try, as it takes long: where an effort reconstructs blocks.
 LEARNING = (
     *("rounding/reconstruction.py", "rounding/learned.py", "rounding/dropping.py", "rounding/task.py"),
-    *("rounding/simulation.py", "graph/blocks.py"),
+    *("rounding/simulation.py", "graph/blocks.py", "final_network.py"),
 )
 FORMAT = 1  # of a row's file; a new one makes every row stale
 
