@@ -68,8 +68,7 @@ def reconstruct(
     network: folded.  placement, ranges, input_bits, weights: as in quantize_network.
     fitting, held_out: images [N, C, H, W] (of several inputs a tuple).  room: for their values at a block's borders;
     gradients are computed for as many images at a time as it has in a chunk.
-    ranks: processes that share out the images of each step; every one is to ask.
-    on_step: called with steps done and steps in all.
+    ranks: processes that share out the images of each step; every one is to ask.  on_step: (done, total), in steps.
     Differs from the papers: gradients pass the rounding straight through, blocks are found in the graph.
     """
     simulation = simulation_of(network, placement, ranges, input_bits, weights)
