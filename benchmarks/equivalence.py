@@ -94,9 +94,9 @@ def note(own: str, code: str, networks: list[str] | None, probes: list[dict[str,
         if (shown := earliest(own, name)) == earliest(code, name):
             continue
         entries = known.setdefault(shown, [])
-        if not any(each["as"] == code and "networks" in each for each in entries):
-            entries.append({"as": code, "networks": [], "cpu": machine, "probes": []})
-        entry = next(each for each in entries if each["as"] == code and "networks" in each)
+        entry = next((each for each in entries if each["as"] == code and "networks" in each), None)
+        if entry is None:
+            entries.append(entry := {"as": code, "networks": [], "cpu": machine, "probes": []})
         entry["networks"] = sorted({*entry["networks"], name})
         entry["probes"] += [probe for probe in probes if probe["network"] == name]
     write(EQUIVALENT, known)

@@ -215,10 +215,12 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
     )  # fmt: skip
     judged = need.rounded + max(need.images // HELD_OUT, 1)
     at_borders = judged if amounts.kept is None else min(judged, amounts.kept * chunk)
-    learning = SIMULATED * need.weights + judged * need.pixels + max(
-        (at_borders * block.live + chunk * (LEARNING * block.values + OPERATOR * need.largest) + LEARNED * block.weights
-         for block in need.blocks), default=0.0,
-    )  # fmt: skip
+    simulated = SIMULATED * need.weights + judged * need.pixels
+    learning = max((
+        simulated + at_borders * block.live + LEARNED * block.weights
+        + chunk * (LEARNING * block.values + OPERATOR * need.largest)
+        for block in need.blocks
+    ), default=0.0)  # fmt: skip
     candidates = need.widths * integers if need.widths > 1 else 0
     settled = candidates + TRIED * integers + outputs
     exported = EXPORTER + EXPORTED * need.weights
@@ -237,7 +239,7 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
         ),
         "sensitivity": base + images + (candidates + max(rounding, measured) if need.widths > 1 else 0.0),
         "allocate": base + images + (settled + max(rounding, compared, exported) if need.widths > 1 else 0.0),
-        "rounding": base + images + settled + max(rounding, compared, learning if need.blocks else 0.0),
+        "rounding": base + images + settled + max(rounding, compared, learning),
         "export": base + images + settled + exported,
         "verify": base + EXPORTER + images + settled + VERIFIED * need.weights + amounts.verified * (
             COMPARED * need.integers + 2 * need.floating + EXACT_OPERATOR * need.largest

@@ -51,8 +51,8 @@ class Dropping:
 
     @classmethod
     def of(cls, share: float, most: int, device: torch.device, seed: int) -> Dropping:
-        """most: numbers in a value. So many are drawn and some more, once: to draw them in each pass takes as long as
-        all else. A value has a stretch of them that begins anywhere.
+        """most: numbers in a value. So many are drawn and some more, once, as to draw them in each pass takes long. A
+        value has a stretch of them that begins anywhere.
         """
         generator = torch.Generator().manual_seed(seed)
         if not share:
