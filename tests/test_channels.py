@@ -117,7 +117,7 @@ def test_no_range_reaches_beyond_the_ceiling_of_any_channel() -> None:
         torch.testing.assert_close(scaled.folded.run(inputs), NETWORKS["relu6"]()(inputs), rtol=1e-4, atol=1e-5)
 
 
-def test_values_that_share_a_quantizer_are_sampled_together() -> None:
+def test_values_that_share_a_quantizer_have_factors_together() -> None:
     prepared = prepare_once(loaded("depthwise"), ASKED)
     images = Images(example_of("depthwise", 32, seed=1), "distilled")
     found = factors_of(prepared, images, chunk=16)

@@ -44,7 +44,7 @@ BYTES = some.integers(1, 10**8)
 DEMANDS = some.builds(
     Demand, images=some.integers(1, 300), rounded=some.integers(2, 128), widths=some.integers(1, 3), pixels=BYTES,
     values=BYTES, backward=BYTES, floating=BYTES, quantized=BYTES, gradients=BYTES, largest=BYTES, output=BYTES,
-    integers=BYTES, weights=BYTES, sampled=BYTES,
+    integers=BYTES, weights=BYTES, bins=BYTES, binning=BYTES,
     layers=some.lists(some.builds(Rounding, BYTES, BYTES, BYTES), min_size=1, max_size=3).map(tuple),
     blocks=some.lists(some.builds(Learning, BYTES, BYTES, BYTES), max_size=3).map(tuple),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from zeroq.fitted_ranges import compared_ranges
 from zeroq.graph.walk import CHUNK
 from zeroq.models.meaning import fingerprint_of
 from zeroq.preparation import Prepared
-from zeroq.ranges.channels import Value, channel_factors, samples, together
+from zeroq.ranges.channels import Value, bins_of, channel_factors, together
 from zeroq.ranks import ALONE, Ranks
 from zeroq.repair import middles, shiftable
 from zeroq.simulate.placement import Quantizer, quantizer_bits
@@ -82,7 +82,7 @@ def factors_of(prepared: Prepared, images: Images, chunk: int = CHUNK) -> dict[s
     scalable = prepared.scalable
     bits = quantizer_bits(prepared.folded, prepared.placement, prepared.plan.input_bits)
     names = {value for values in scalable.values() for value in values}
-    found = samples(prepared.folded, names, images.observed, prepared.meaning, chunk)
+    found = bins_of(prepared.folded, names, images.observed, prepared.meaning, chunk)
 
     def by_quantizer(values: Sequence[str]) -> dict[Quantizer, list[str]]:
         shared: dict[Quantizer, list[str]] = {}

@@ -19,7 +19,7 @@ from zeroq.graph.blocks import Block
 from zeroq.graph.network import is_norm
 from zeroq.graph.replay import order_of
 from zeroq.preparation import Prepared, any_ranges
-from zeroq.ranges.channels import SAMPLE
+from zeroq.ranges.channels import AT_ONCE, BINNING_BYTES, BINS
 from zeroq.rounding.moments import ROWS_PER_IMAGE
 from zeroq.rounding.reconstruction import blocks_between
 from zeroq.rounding.task import OUTPUT
@@ -68,7 +68,8 @@ class Demand:
     output: int  # of one image
     integers: int  # of one image: all quantized numbers, one byte each
     weights: int  # of the whole network, in floating point
-    sampled: int  # numbers of values whose channels may have factors, and as many gradients
+    bins: int  # of values whose channels may have factors
+    binning: int  # what it takes to put numbers into them
     layers: tuple[Rounding, ...]  # in order of execution
     blocks: tuple[Learning, ...] = ()  # that are reconstructed, in order of execution
 
@@ -96,6 +97,7 @@ def demand_of(prepared: Prepared) -> Demand:
     kept = dict(left(graph, quantized)), dict(left(folded.graph, floating))
     blocks = blocks_between(folded, graph, prepared.plan.layers) if options.reconstruction else ()
     sources = {node.name: node.all_input_nodes[0].name for node in graph.nodes if node.all_input_nodes}
+    binned = [folded.shapes[value] for values in prepared.scalable.values() for value in values]
     rounded = min(effort.rounded, images - images // HELD_OUT)
     return Demand(
         images=images,
@@ -111,7 +113,8 @@ def demand_of(prepared: Prepared) -> Demand:
         output=floating["output"],
         integers=sum(quantized[name] for name in names) // 4,
         weights=sum(value.numel() * value.element_size() for value in network.tensors.values()),
-        sampled=sum(8 * SAMPLE * folded.shapes[value][0] for values in prepared.scalable.values() for value in values),
+        bins=sum(8 * BINS * shape[0] for shape in binned),
+        binning=max((BINNING_BYTES * max(AT_ONCE, math.prod(shape)) for shape in binned), default=0),
         layers=tuple(rounding_of(layer, sources[layer.sites[0]], kept) for layer in prepared.plan.layers),
         blocks=tuple(learning_of(block, graph, quantized, floating, kept) for block in blocks),
     )

@@ -233,7 +233,7 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
             + batch * (need.backward + OPERATOR * need.largest / 2 + OPTIMISED * need.pixels),
             SAVED * need.images * need.pixels,
         ),
-        "ranges": base + images + 2 * need.sampled + max(
+        "ranges": base + images + 2 * need.bins + need.binning + max(
             min(chunk * need.gradients, max(GRADIENT_BYTES, need.gradients)) + chunk * OPERATOR * need.largest,
             chunk * (need.quantized + EXACT_OPERATOR * need.largest) + outputs,
         ),

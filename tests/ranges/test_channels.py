@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as case
 from torch import Tensor, nn
 
 from zeroq.divergence import Meaning
+from zeroq.errors import NumericalError
 from zeroq.graph import capture, fold
 from zeroq.numbers.grid import Grid, dequantize, quantize
 from zeroq.numbers.values import ActivationRange
 from zeroq.ranges.channels import (
+    BINS,
     COARSE,
     MOST,
-    Sample,
+    Bins,
     Value,
+    binned,
+    bins_of,
     channel_factors,
     range_at,
-    samples,
-    stride,
     sum_of_errors,
     together,
 )  # fmt: skip
@@ -26,9 +30,9 @@ from zeroq.ranges.channels import (
 GENERATOR = torch.Generator().manual_seed(0)
 
 
-def sample(*deviations: float, count: int = 1500, rectified: bool = False) -> Sample:
+def drawn(*deviations: float, count: int = 1500, rectified: bool = False) -> Bins:
     numbers = torch.randn(len(deviations), count, generator=GENERATOR) * torch.tensor(deviations)[:, None]
-    return Sample(numbers.relu() if rectified else numbers, torch.ones_like(numbers))
+    return Bins(numbers.relu() if rectified else numbers, torch.ones_like(numbers))
 
 
 def error(values: list[Value], factors: Tensor) -> float:
@@ -37,17 +41,18 @@ def error(values: list[Value], factors: Tensor) -> float:
     return float(sum_of_errors(values, ranges, factors).sum())
 
 
-def test_errors_are_those_of_rounding_times_gradients() -> None:
-    given, factors = sample(1.0, 0.3, count=7), torch.tensor([1.0, 2.5], dtype=torch.float64)
-    own = Sample(given.numbers, torch.randn(given.numbers.shape, generator=GENERATOR))
+def test_errors_are_those_of_rounding_by_weight() -> None:
+    given, factors = drawn(1.0, 0.3, count=7), torch.tensor([1.0, 2.5], dtype=torch.float64)
+    own = Bins(given.means, torch.rand(given.means.shape, generator=GENERATOR))
     chosen = ActivationRange(-1.0, 2.0, 3, "distilled")
     expected = []
     for channel, factor in enumerate(factors.tolist()):
         total = 0.0
-        for number, gradient in zip(own.numbers[channel], own.gradients[channel], strict=True):
+        for number, weight in zip(own.means[channel], own.weights[channel], strict=True):
             scale, grid = torch.tensor(chosen.scale), Grid(3, signed=False)
             rounded = quantize(number * factor, scale, chosen.zero_point, grid.low, grid.high)
-            total += float(gradient * (dequantize(rounded, scale, chosen.zero_point) / factor - number)) ** 2
+            error = dequantize(rounded, scale, chosen.zero_point) / factor - number
+            total += float(weight * error**2)
         expected.append(total)
     torch.testing.assert_close(sum_of_errors([Value(own, 3)], [chosen], factors), torch.tensor(expected))
 
@@ -55,7 +60,7 @@ def test_errors_are_those_of_rounding_times_gradients() -> None:
 @pytest.mark.parametrize("bits", [4, 6, 8])
 @pytest.mark.parametrize("rectified", [False, True])
 def test_small_channels_grow_and_no_error_does(bits: int, rectified: bool) -> None:
-    values = [Value(sample(1.0, 0.9, 0.1, 0.05, rectified=rectified), bits)]
+    values = [Value(drawn(1.0, 0.9, 0.1, 0.05, rectified=rectified), bits)]
     factors = channel_factors(values)
     assert error(values, factors) < 0.7 * error(values, torch.ones(4, dtype=torch.float64))
     assert factors[2] > 4 * factors[0]
@@ -66,8 +71,8 @@ def test_small_channels_grow_and_no_error_does(bits: int, rectified: bool) -> No
 
 @pytest.mark.parametrize("bits", [4, 6])
 def test_no_range_reaches_beyond_a_ceiling_in_any_channel(bits: int) -> None:
-    rectified = sample(4.0, 1.0, 0.2, 0.05, rectified=True)
-    value = Value(Sample(rectified.numbers.clamp(max=6), rectified.gradients), bits, ceiling=6.0)
+    rectified = drawn(4.0, 1.0, 0.2, 0.05, rectified=True)
+    value = Value(Bins(rectified.means.clamp(max=6), rectified.weights), bits, ceiling=6.0)
     factors = channel_factors([value])
     ends = range_at(value, factors).high / factors
     assert ends.max() <= 6.001
@@ -77,7 +82,7 @@ def test_no_range_reaches_beyond_a_ceiling_in_any_channel(bits: int) -> None:
 
 def test_of_one_round_each_factor_is_the_best_of_those_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zeroq.ranges.channels.ROUNDS", 1)
-    values = [Value(sample(1.0, 0.2, count=300), 4), Value(sample(0.5, 0.4, count=300), 6)]
+    values = [Value(drawn(1.0, 0.2, count=300), 4), Value(drawn(0.5, 0.4, count=300), 6)]
     ones = torch.ones(2, dtype=torch.float64)
     ranges = [range_at(each, ones) for each in values]
     tried = torch.stack([sum_of_errors(values, ranges, ones * each) for each in COARSE])
@@ -85,17 +90,17 @@ def test_of_one_round_each_factor_is_the_best_of_those_tried(monkeypatch: pytest
 
 
 def test_channels_that_do_not_matter_stay() -> None:
-    given = sample(1.0, 0.1)
-    given.gradients[1] = 0
+    given = drawn(1.0, 0.1)
+    given.weights[1] = 0
     assert channel_factors([Value(given, 4)])[1] == 1
-    nothing = Sample(torch.zeros(3, 5), torch.zeros(3, 5))
+    nothing = Bins(torch.zeros(3, 5), torch.zeros(3, 5))
     assert channel_factors([Value(nothing, 8)]).tolist() == [1, 1, 1]
 
 
 def test_a_level_that_most_numbers_stand_at_comes_to_lie_on_a_step() -> None:
     level = torch.tensor([[-0.31], [-0.83]])
     numbers = torch.maximum(torch.randn(2, 4000, generator=GENERATOR) - 1, level)
-    values = [Value(Sample(numbers, torch.ones_like(numbers)), 4)]
+    values = [Value(Bins(numbers, torch.ones_like(numbers)), 4)]
     factors = channel_factors(values)
     chosen = range_at(values[0], factors)
     before = range_at(values[0], torch.ones(2, dtype=torch.float64))
@@ -108,33 +113,72 @@ def test_a_level_that_most_numbers_stand_at_comes_to_lie_on_a_step() -> None:
     assert after.max() < beside(level[:, 0], before.scale).max()
 
 
-def test_samples_are_numbers_of_each_channel_with_their_gradients() -> None:
+@given(
+    case.integers(1, 3), case.integers(1, 4000), case.sampled_from([1e-30, 1.0, 1e6]), case.sampled_from([1, 7, 2048])
+)
+@settings(max_examples=30, deadline=None)
+def test_bins_hold_what_numbers_weigh_where_they_lie(channels: int, count: int, size: float, bins: int) -> None:
+    numbers = size * torch.randn(channels, count, generator=GENERATOR)
+    weights = torch.rand(channels, count, generator=GENERATOR)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zeroq.ranges.channels.BINS", bins)
+        found = binned("x", Bins(numbers, weights))
+    low, high = numbers.aminmax(dim=1)
+    for channel in range(channels):
+        width = max(float(high[channel] - low[channel]) / bins, 1e-37)
+        place = ((numbers[channel] - low[channel]) / width).long().clamp(max=bins - 1)
+        for each in place.unique():
+            own = weights[channel][place == each]
+            mean = float((numbers[channel][place == each] * own).sum() / own.sum())
+            assert float(found.weights[channel, each]) == pytest.approx(float(own.sum()), rel=1e-4, abs=1e-4)
+            assert float(found.means[channel, each]) == pytest.approx(mean, abs=2 * width + 1e-5 * size)
+    assert float(found.weights.sum()) == pytest.approx(float(weights.sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_bins_have_the_error_of_all_numbers(bits: int) -> None:
+    every = drawn(1.0, 0.3, count=100_000, rectified=True)
+    chosen, factors = ActivationRange(0.0, 3.0, bits, "distilled"), torch.tensor([1.0, 2.5], dtype=torch.float64)
+    exact, found = (sum_of_errors([Value(own, bits)], [chosen], factors) for own in (every, binned("x", every)))
+    torch.testing.assert_close(found, exact, rtol=0.03, atol=0)
+
+
+def test_numbers_without_weight_are_left_out() -> None:
+    weights = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    found = binned("x", Bins(torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]), weights))
+    assert found.means.shape == found.weights.shape == (2, BINS)
+    assert found.means[found.weights > 0].tolist() == [2.0]
+    assert found.weights.sum() == 1
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_an_error(broken: float) -> None:
+    numbers = torch.tensor([[1.0, broken]])
+    with pytest.raises(NumericalError, match="'x' holds NaN or infinity"):
+        binned("x", Bins(numbers, torch.ones_like(numbers)))
+
+
+@pytest.mark.parametrize("at_once", [1, 36, 1 << 21])
+def test_all_numbers_of_each_channel_are_in_its_bins(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zeroq.ranges.channels.AT_ONCE", at_once)
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4 * 9, 5))
     network = fold(capture(module, torch.randn(2, 3, 3, 3)))
     images = torch.randn(6, 3, 3, 3)
     site = network.layers[0].sites[0]
-    (found,) = samples(network, {site}, images, Meaning("classification"), chunk=4).values()
-    assert found.numbers.shape == found.gradients.shape == (4, 6 * 9)
+    (found,) = bins_of(network, {site}, images, Meaning("regression"), chunk=4).values()
     weight, bias = (network.tensors[str(name)] for name in (network.layers[0].weight, network.layers[0].bias))
-    expected = nn.functional.conv2d(images, weight, bias)
-    torch.testing.assert_close(found.numbers, expected.transpose(0, 1).flatten(1))
-    assert found.gradients.any(1).all()
+    expected = nn.functional.conv2d(images, weight, bias).transpose(0, 1).flatten(1)
+    for channel, numbers in enumerate(expected):
+        means = found.means[channel][found.weights[channel] > 0]
+        width = float(numbers.max() - numbers.min()) / BINS
+        assert 0.9 * len(numbers) <= len(means) <= len(numbers)
+        assert (means[:, None] - numbers).abs().amin(1).max() < 2 * width
+        assert (means[:, None] - numbers).abs().amin(0).max() < 4 * width
 
 
-def test_large_values_are_sampled_alike_in_all_channels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zeroq.ranges.channels.SAMPLE", 40)
-    torch.manual_seed(0)
-    network = fold(capture(nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1)), torch.randn(2, 3, 8, 8)))
-    site = network.layers[0].sites[0]
-    (found,) = samples(network, {site}, torch.randn(6, 3, 8, 8), Meaning("regression"), chunk=3).values()
-    assert 20 <= found.numbers.shape[1] <= 40
-    both = together([found, found])
-    assert both.numbers.shape == (4, 2 * found.numbers.shape[1])
-
-
-@pytest.mark.parametrize(("count", "image", "wanted"), [(100, 25, 10), (64, 64, 8), (9, 9, 100), (49, 7, 0)])
-def test_strides_share_no_factor_with_an_image(count: int, image: int, wanted: int) -> None:
-    found = stride(count, image, wanted)
-    assert torch.gcd(torch.tensor(found), torch.tensor(image)) == 1
-    assert len(range(0, count, found)) <= max(wanted, 1)
+def test_values_that_share_a_range_lie_side_by_side() -> None:
+    first, second = drawn(1.0, 2.0, count=5), drawn(3.0, 4.0, count=7)
+    both = together([first, second])
+    assert both.means.shape == both.weights.shape == (2, 12)
+    assert torch.equal(both.means[:, 5:], second.means)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -10,15 +9,18 @@ import torch
 from torch import Tensor
 
 from zeroq.divergence import Meaning
-from zeroq.graph import Inputs, Network, chunks
+from zeroq.errors import NumericalError
+from zeroq.graph import Inputs, Network
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.grid import dequantize, quantize
 from zeroq.numbers.values import ActivationRange
 from zeroq.ranges.histogram import Histogram
-from zeroq.ranges.observe import followed_images, watched
+from zeroq.ranges.observe import watched
 from zeroq.ranges.search import range_of
 
-SAMPLE = 2048  # numbers of a channel
+BINS = 2048  # of a channel's numbers
+AT_ONCE = 1 << 21  # numbers of a value that are put into bins, where an image has no more
+BINNING_BYTES = 64  # that this takes for each of them
 ROUNDS = 4  # of a range to the factors, and factors to the range
 COARSE = tuple(2 ** (step / 4) for step in range(-12, 17))
 FINE = tuple(2 ** (step / 24) for step in range(-12, 13))  # of what the round before has found
@@ -26,49 +28,62 @@ MOST = 16.0  # that a factor and its inverse may be
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Numbers of each channel of a value, and the gradient of a probe of the output by each, [channels, numbers]."""
+class Bins:
+    """Numbers of each channel of a value: the mean of those in each bin, and the sum of their weights, float32
+    [channels, bins]. A number weighs the squared gradient of a probe of the output by it.
+    """
 
-    numbers: Tensor
-    gradients: Tensor
+    means: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True)
 class Value:
     """Numbers that share one range."""
 
-    sample: Sample
+    numbers: Bins
     bits: int
     ceiling: float | None = None  # that no number reaches beyond, in any channel: of a ReLU6 that the range takes in
 
 
-def samples(
+def bins_of(
     network: Network, names: Collection[str], images: Inputs, meaning: Meaning, chunk: int = CHUNK
-) -> dict[str, Sample]:
-    """Of some values of a folded network, channels first behind the batch, by name."""
-    parts = len(chunks(images, min(chunk, followed_images(network))))
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
+) -> dict[str, Bins]:
+    """Of some values of a folded network, channels first behind the batch, by name.
+
+    All their numbers count: a sample would miss the rare high ones, and ranges for it would cut these off.
+    Raises NumericalError where one is NaN or infinite.
+    """
+    found: dict[str, Bins] = {}
     for values in watched(network, names, images, meaning, chunk):
         for name, value in values.items():
-            every = value.detach().movedim(1, 0).flatten(1)
-            step = stride(every.shape[1], value[0, 0].numel(), SAMPLE // parts)
-            gradient = torch.zeros_like(value) if value.grad is None else value.grad.nan_to_num(0.0, 0.0, 0.0)
-            picked = gradient.movedim(1, 0).flatten(1)[:, ::step] * math.sqrt(step)
-            found[name].append((every[:, ::step].clone(), picked))
-    return {name: Sample(*(torch.cat(each, 1) for each in zip(*own, strict=True))) for name, own in found.items()}
+            gradients = torch.zeros_like(value) if value.grad is None else value.grad
+            count = max(1, AT_ONCE // value[0].numel())
+            for part, gradient in zip(value.detach().split(count), gradients.split(count), strict=True):
+                weights = gradient.nan_to_num(0.0, 0.0, 0.0).square()
+                own = Bins(*(each.movedim(1, 0).flatten(1) for each in (part, weights)))
+                found[name] = binned(name, together([found[name], own]) if name in found else own)
+    return found
 
 
-def stride(count: int, image: int, wanted: int) -> int:
-    """Every which of `count` numbers to take, so as not to take the same places of every image."""
-    step = max(1, math.ceil(count / max(1, wanted)))
-    while math.gcd(step, image) > 1:
-        step += 1
-    return step
+def binned(name: str, numbers: Bins) -> Bins:
+    """Any numbers, in BINS bins of one width from the least to the greatest of each channel."""
+    low, high = (each[:, None] for each in numbers.means.aminmax(dim=1))
+    if not (low.isfinite().all() and high.isfinite().all()):
+        raise NumericalError(f"The value {name!r} holds NaN or infinity: quantize a network that computes.")
+    width = ((high - low) / BINS).clamp(min=torch.finfo(torch.float32).tiny)
+    index = ((numbers.means - low) / width).long().clamp_(max=BINS - 1)
+    index += BINS * torch.arange(len(index), device=index.device)[:, None]
+    weights, sums = (
+        torch.bincount(index.flatten(), each.flatten(), index.shape[0] * BINS).reshape(-1, BINS)
+        for each in (numbers.weights.double(), numbers.weights.double() * numbers.means)
+    )
+    return Bins(torch.where(weights > 0, sums / weights, 0.0).float(), weights.float())
 
 
-def together(parts: Sequence[Sample]) -> Sample:
+def together(parts: Sequence[Bins]) -> Bins:
     """Of values that share a range."""
-    return Sample(torch.cat([part.numbers for part in parts], 1), torch.cat([part.gradients for part in parts], 1))
+    return Bins(torch.cat([part.means for part in parts], 1), torch.cat([part.weights for part in parts], 1))
 
 
 def channel_factors(values: Sequence[Value]) -> Tensor:
@@ -81,8 +96,8 @@ def channel_factors(values: Sequence[Value]) -> Tensor:
 
     values: that have the same factors.  Gives float64 [channels].
     """
-    numbers = values[0].sample.numbers
-    factors = torch.ones(len(numbers), dtype=torch.float64, device=numbers.device)
+    means = values[0].numbers.means
+    factors = torch.ones(len(means), dtype=torch.float64, device=means.device)
     for index in range(ROUNDS):
         ranges = [range_at(value, factors) for value in values]
         needed = [own.high / value.ceiling for value, own in zip(values, ranges, strict=True) if value.ceiling]
@@ -99,7 +114,7 @@ def range_at(value: Value, factors: Tensor) -> ActivationRange:
     """Of a value whose channels are multiplied."""
     factor = factors.float()[:, None]
     histogram = Histogram()
-    histogram.update(value.sample.numbers * factor, value.sample.gradients / factor)
+    histogram.update(value.numbers.means * factor, value.numbers.weights.sqrt() / factor)
     ceiling = None if value.ceiling is None else value.ceiling * float(factors.min())
     return range_of(
         histogram, value.bits, "distilled", unsigned=histogram.low >= 0, ceiling=ceiling, weighed=True
@@ -112,7 +127,7 @@ def sum_of_errors(values: Sequence[Value], ranges: Sequence[ActivationRange], fa
     total = torch.zeros(len(factor), device=factor.device)
     for value, own in zip(values, ranges, strict=True):
         scale, zero_point = (torch.tensor(float(each), device=factor.device) for each in (own.scale, own.zero_point))
-        numbers = value.sample.numbers * factor
+        numbers = value.numbers.means * factor
         rounded = dequantize(quantize(numbers, scale, zero_point, 0, own.grid.high), scale, zero_point)
-        total += ((rounded - numbers) / factor * value.sample.gradients).square().sum(1)
+        total += (((rounded - numbers) / factor).square() * value.numbers.weights).sum(1)
     return total
