@@ -12,35 +12,21 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from benchmarks.document import table
-from benchmarks.halves import CONFIRMATION, SELECTION, Half, halves, scores, spread
-from benchmarks.measure import shared_run
+from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.process import read, renewed
 from benchmarks.rows import DISTILLED, ROOT, W4_EDGES_8, W4A4, Row, code_of, key_of, method_code
+from benchmarks.up_to_setting import PICTURES, chosen
 from zeroq import devices
-from zeroq.accuracy import in_inference
-from zeroq.candidates import Candidates, Misfit
-from zeroq.channels import alike
-from zeroq.divergence import kl_divergence
+from zeroq.candidates import Misfit
 from zeroq.final_network import CLEARLY, CORRECTED, chosen_correction, clearly_less, reconstructed
-from zeroq.models import load_model
-from zeroq.numbers.values import BitSetting
-from zeroq.pipeline import facts
-from zeroq.preparation import prepare
-from zeroq.run_directory import RunDirectory
-from zeroq.stages import Stages
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "reconstruction", ROOT / "docs" / "reconstruction.md"
 SETTINGS = {W4_EDGES_8: "W4A8", W4A4: "W4A4"}  # by what the table calls them
-PICTURES = 300  # of each half, at most
 HEAD = """# Block reconstruction
 
 Written by `python -m benchmarks.reconstruction --data ../shared/data`; change nothing here by hand.
@@ -92,49 +78,20 @@ def method(network: str) -> list[str]:
 
 def measured(row: Row, data: Path, steps: int, threads: int | None) -> tuple[dict[str, Any], None]:
     """A network in a setting, rounded as `--effort balanced` does, and then reconstructed; no error."""
-    model = load_model(f"{data / 'networks' / row.network}.py:{row.network}")
-    prepared = prepare(model, row.options(threads=threads))
-    with RunDirectory(shared_run(row)) as run, devices.threads(threads):
-        run.describe(facts(prepared))
-        stages = Stages(run, prepared, lambda stage, done, total: None)
-        images = stages.distil()
-        stages = alike(stages, images)
-        prepared = stages.prepared
-        candidates = Candidates(prepared, images, stages.ranges(images), lambda done, total: None)
-        setting = BitSetting({layer.name: prepared.plan.widths[layer.name][0] for layer in prepared.plan.layers})
-        tried = candidates.tried(setting, list(CORRECTED), lambda done, total: None)
+    with chosen(row, data, threads) as run:
+        candidates = run.candidates
+        tried = candidates.tried(run.setting, list(CORRECTED), lambda done, total: None)
         weights = tried[chosen_correction({name: misfit for name, (_, misfit) in tried.items()})][0]
-        pictures = halves(row.network, model, data)
-        expected = {half.role: some_scores(prepared.folded.run, half) for half in pictures}
         begin = time.perf_counter()
         learned, better = reconstructed(candidates, weights, steps, lambda done, total: None)
         seconds = time.perf_counter() - begin
-
-        def state(candidates: Candidates, weights: Any) -> dict[str, Any]:
-            network = candidates.network(weights)
-            sets = {half.role: beside_float(network, half, expected[half.role]) for half in pictures}
-            misfit = candidates.misfit(network)
-            return {"held_out": misfit.held_out, "misfit": misfit.with_noise, "sets": sets}
-
         found = {
-            "before": state(candidates, weights),
-            "after": state(learned, better),
+            "before": run.state(candidates, weights),
+            "after": run.state(learned, better),
             "seconds": round(seconds, 1),
             "cpu": devices.processor(),
         }
         return found, None
-
-
-def some_scores(network: Callable[..., Any], half: Half) -> Tensor:
-    """Of pictures spread evenly over a half."""
-    return scores(in_inference(network), half.data, spread(half.data, PICTURES))  # type: ignore[arg-type]
-
-
-def beside_float(network: Callable[..., Any], half: Half, expected: Tensor) -> dict[str, Any]:
-    found = some_scores(network, half)
-    labels = torch.as_tensor(half.data.labels)[torch.from_numpy(spread(half.data, PICTURES))]
-    right = (found.argmax(1) == labels).sum()
-    return {"images": len(labels), "top1": int(right), "divergence": float(kl_divergence(expected, found).mean())}
 
 
 def write_document() -> None:

@@ -146,16 +146,6 @@ def test_a_misfit_is_the_divergence_on_held_out_images_and_on_noise(prepared: Pr
     assert judged.held_out == held_out and judged.with_noise == pytest.approx(held_out + beside)
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [((1, 2), (2, 3), True), ((1, 3), (2, 2), False), ((2, 1), (1, 2), False), ((1, 2), (1, 3), False)],
-)
-def test_a_misfit_is_less_where_both_measures_are(
-    one: tuple[int, int], other: tuple[int, int], expected: bool
-) -> None:
-    assert Misfit(*one).less(Misfit(*other)) is expected
-
-
 def test_corrections_differ(candidates: Candidates) -> None:
     setting = BitSetting(dict.fromkeys(candidates.prepared.plan.widths, 4))
     errors, means = (candidates.settled(setting, each) for each in (ERRORS, MEANS))

@@ -20,10 +20,10 @@ from zeroq.simulate.outputs import output_quantizers
 
 @pytest.mark.parametrize(
     ("errors", "means", "expected"),
-    [((1.0, 2.0), (2.0, 3.0), ERRORS), ((1.0, 2.0), (0.9, 1.9), MEANS), ((1.0, 2.0), (0.9, 2.1), ERRORS),
+    [((1.0, 2.0), (2.0, 3.0), ERRORS), ((1.0, 2.0), (0.9, 1.9), MEANS), ((1.0, 2.0), (0.9, 2.1), MEANS),
      ((1.0, 2.0), (1.1, 1.9), ERRORS), ((0.0, 0.0), (0.0, 0.0), ERRORS)],
 )  # fmt: skip
-def test_means_alone_are_corrected_where_both_measures_say_so(
+def test_means_alone_are_corrected_where_held_out_images_say_so(
     errors: tuple[float, float], means: tuple[float, float], expected: str
 ) -> None:
     assert chosen_correction({ERRORS: Misfit(*errors), MEANS: Misfit(*means)}) == expected

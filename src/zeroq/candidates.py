@@ -108,10 +108,6 @@ class Misfit:
     held_out: float
     with_noise: float  # and on noise, added
 
-    def less(self, other: Misfit) -> bool:
-        """Whether both say so."""
-        return self.held_out < other.held_out and self.with_noise < other.with_noise
-
 
 @dataclass(frozen=True, eq=False)
 class Candidates:

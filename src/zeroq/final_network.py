@@ -68,8 +68,10 @@ def clearly_less(learned: Misfit, before: Misfit) -> bool:
 
 
 def chosen_correction(misfits: Mapping[str, Misfit]) -> str:
-    """The means alone only where both of the measures speak for it."""
-    return MEANS if misfits[MEANS].less(misfits[ERRORS]) else ERRORS
+    """By held-out images alone: errors are corrected on images of both kinds, so what noise says is theirs as well, and
+    where even images like those that they were corrected on speak for the means, pictures do (docs/corrections.md).
+    """
+    return MEANS if misfits[MEANS].held_out < misfits[ERRORS].held_out else ERRORS
 
 
 def with_finer_outputs(

@@ -90,8 +90,9 @@ def insert_limit(
     bounds: tuple[Tensor | None, Tensor | None],
     axes: int,
 ) -> None:
-    """Turn a rectifier into a limit whose bounds are stored under the name of the BatchNorm that they come from.
+    """Turn a rectifier into a limit whose bounds are stored.
 
+    name: that they are stored under, as that of the BatchNorm that they come from.  bounds: [channels], or none.
     axes: of its value, behind the channels.
     """
     stored: list[fx.Node | None] = []

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx
 
-from zeroq.graph.network import LIMIT, LINEAR, Layer, Network
+from zeroq.graph.fold import insert_limit
+from zeroq.graph.network import LINEAR, Layer, Network
 from zeroq.graph.replay import is_batch_size
 from zeroq.repair.equalization import is_one_to_one, with_inputs_scaled
 from zeroq.repair.links import HOMOGENEOUS, WITHIN_CHANNELS, is_spatial_padding, sole_layers
@@ -90,7 +91,7 @@ def passes(network: Network, node: fx.Node) -> bool:
 
 def has_ceiling(node: fx.Node) -> bool:
     """Whether a node is a ReLU6, or a ReLU of another ceiling above 0."""
-    return is_rectifier(node) and len(node.args) == 3 and float(node.args[2]) > 0  # type: ignore[arg-type]
+    return is_rectifier(node) and len(node.args) == 3 and float(node.args[2]) > 0
 
 
 def bounds_of(limit: fx.Node) -> list[fx.Node]:
@@ -130,11 +131,6 @@ def with_limits(network: Network, values: Collection[str]) -> Network:
     graph, tensors, device = copy.deepcopy(network.graph), dict(network.tensors), network.example[0].device
     for node in [each for each in graph.nodes if each.name in values and has_ceiling(each)]:
         channels, *places = network.shapes[node.name]
-        stored = []
-        for end, bound in zip(("lower", "upper"), node.args[1:], strict=True):
-            every = torch.full((channels, *[1] * len(places)), float(bound), device=device)
-            tensors[f"{node.name}.{end}_limit"] = every
-            with graph.inserting_before(node):
-                stored.append(graph.get_attr(f"{node.name}.{end}_limit"))
-        node.target, node.args = LIMIT, (node.args[0], *stored)
+        lower, upper = (torch.full((channels,), float(bound), device=device) for bound in node.args[1:])
+        insert_limit(graph, tensors, node, node.name, (lower, upper), len(places))
     return replace(network, graph=graph, tensors=tensors)
