@@ -91,7 +91,7 @@ def passes(network: Network, node: fx.Node) -> bool:
 
 def has_ceiling(node: fx.Node) -> bool:
     """Whether a node is a ReLU6, or a ReLU of another ceiling above 0."""
-    return is_rectifier(node) and len(node.args) == 3 and float(node.args[2]) > 0
+    return is_rectifier(node) and len(node.args) == 3 and float(node.args[2]) > 0  # type: ignore[arg-type]
 
 
 def bounds_of(limit: fx.Node) -> list[fx.Node]:
