@@ -33,8 +33,8 @@ from benchmarks.rows import (
 )
 from benchmarks.up_to_setting import PICTURES, chosen
 from zeroq import devices
-from zeroq.candidates import ERRORS, MEANS, Misfit
-from zeroq.final_network import chosen_correction
+from zeroq.candidates import Misfit
+from zeroq.final_network import CORRECTED, chosen_correction
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "corrections", ROOT / "docs" / "corrections.md"
 SETTINGS = {
@@ -42,7 +42,6 @@ SETTINGS = {
     at_best(MIXED_3): "average 3, A8",
 }  # fmt: skip
 CHOICES = {"networks": list(FAMILIES), "settings": list(SETTINGS)}
-CORRECTIONS = (ERRORS, MEANS)
 HEAD = """# Corrections
 
 Written by `python -m benchmarks.corrections --data ../shared/data`; change nothing here by hand.
@@ -63,7 +62,7 @@ with all outputs quantized:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.corrections", description=(__doc__ or "").split("\n")[0])
-    add_common(parser, CHOICES, time_limit=0)
+    add_common(parser, CHOICES)
     asked = parsed(parser, CHOICES)
     rows = [(name, setting) for name in asked.networks for setting in asked.settings]
     for name, setting in [] if asked.markdown_only else rows:
@@ -82,7 +81,7 @@ def key(network: str, setting: str) -> str:
 def measured(row: Row, data: Path, threads: int | None) -> tuple[dict[str, Any], None]:
     """A network in a setting, corrected in both ways; no error."""
     with chosen(row, data, threads) as run:
-        tried = run.candidates.tried(run.setting, CORRECTIONS, lambda done, total: None)
+        tried = run.candidates.tried(run.setting, list(CORRECTED), lambda done, total: None)
         found = {name: run.state(run.candidates, weights) for name, (weights, _) in tried.items()}
     return found | {"cpu": devices.processor()}, None
 
@@ -98,10 +97,10 @@ def document(records: list[Any]) -> str:
     header += [f"{word}, {role}" for role in (SELECTION, CONFIRMATION) for word in ("divergence", "top-1")]
     rows, same = [], 0
     for record in records:
-        states = [record[name] for name in CORRECTIONS]
-        misfits = {name: Misfit(record[name]["held_out"], record[name]["misfit"]) for name in CORRECTIONS}
+        states = [record[name] for name in CORRECTED]
+        misfits = {name: Misfit(record[name]["held_out"], record[name]["misfit"]) for name in CORRECTED}
         kept = chosen_correction(misfits)
-        better = min(CORRECTIONS, key=lambda name: divergence_on_pictures(record[name]))
+        better = min(CORRECTED, key=lambda name: divergence_on_pictures(record[name]))
         same += kept == better
         noise = "; ".join(f"{each['misfit'] - each['held_out']:.4f}" for each in states)
         cells = [record["network"], SETTINGS[record["setting"]], both(states, "held_out"), noise, kept]

@@ -145,13 +145,17 @@ def read(file: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def add_common(parser: argparse.ArgumentParser, choices: dict[str, list[str]], time_limit: float) -> None:
-    """The options of every command that measures rows; choices: words of each option that selects some of them."""
+def add_common(parser: argparse.ArgumentParser, choices: dict[str, list[str]], time_limit: float | None = None) -> None:
+    """The options of every command that measures rows; choices: words of each option that selects some of them.
+
+    time_limit: seconds for a row by default; none where rows are not measured in a process of their own.
+    """
     parser.add_argument("--data", type=Path, required=True, help="the folder of networks and pictures")
     for name, words in choices.items():
         parser.add_argument(f"--{name}", type=listed, default=words, metavar="A,B", help=", ".join(words))
     parser.add_argument("--threads", type=int, help="for torch and onnxruntime; by default all")
-    parser.add_argument("--time-limit", type=float, default=time_limit, metavar="S", help="seconds for one row")
+    if time_limit is not None:
+        parser.add_argument("--time-limit", type=float, default=time_limit, metavar="S", help="seconds for one row")
     parser.add_argument("--markdown-only", action="store_true", help="measure nothing, write the document again")
 
 

@@ -69,7 +69,7 @@ another version of the method.
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.ranges", description=(__doc__ or "").split("\n")[0])
-    add_common(parser, CHOICES, 0.0)
+    add_common(parser, CHOICES)
     asked = parsed(parser, CHOICES)
     renew_networks(asked, RESULTS, key_for, measured, write_document, "bits")
     return 0

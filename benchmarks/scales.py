@@ -59,7 +59,7 @@ seen. A result marked `stale` was measured with another version of the method.
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.scales", description=(__doc__ or "").split("\n")[0])
-    add_common(parser, CHOICES, 0.0)
+    add_common(parser, CHOICES)
     asked = parsed(parser, CHOICES)
     renew_networks(asked, RESULTS, key_for, measured, write_document, "left")
     return 0
