@@ -142,16 +142,13 @@ def learning_of(
 
     quantized, floating: bytes of every value of one image, with them and without.  kept: as in `rounding_of`.
     """
-    names, end = list(quantized), OUTPUT if block.end is None else value_of(block.end)
-    first = 0 if block.start is None else names.index(block.start) + 1
-    last = len(names) if block.end is None else names.index(block.end) + 1
     if block.start is None:
         given = sum(quantized[node.name] for node in graph.nodes if node.op == "placeholder")
     else:
         given = kept[0][block.start] + floating[value_of(block.start)]
     return Learning(
-        live=given + kept[1][end],
-        values=sum(quantized[name] for name in names[first:last]),
+        live=given + kept[1][OUTPUT if block.end is None else value_of(block.end)],
+        values=sum(quantized[name] for name in block.within(list(quantized))),
         weights=4 * sum(layer.parameters for layer in block.layers),
     )
 

@@ -67,6 +67,18 @@ def test_a_loss_without_numbers_from_the_start_is_refused() -> None:
         run(Recorded(lambda asked: math.nan), iterations=2)
 
 
+class Steep(Recorded):
+    """An objective that is a number where its gradient is none."""
+
+    def loss(self, images: Tensor) -> Tensor:
+        return (images - START).abs().sum().sqrt()
+
+
+def test_a_gradient_without_numbers_from_the_start_is_refused_as_one() -> None:
+    with pytest.raises(NumericalError, match="^The gradient of distilled images is NaN or infinite"):
+        run(Steep(), iterations=2)
+
+
 def test_no_steps_leave_the_images_alone() -> None:
     assert torch.equal(run(Recorded(), iterations=0), START)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from zeroq.distillation.share import WHOLE, Share
 from zeroq.distillation.starts import column, shape_spectrum
 from zeroq.distillation.statistics import InputStatistic
+from zeroq.errors import NumericalError
 
 LEARNING_RATE = 0.2  # of the input's deviation
 MOMENTUM, SQUARES = 0.8, 0.9  # of Adam; 0.9 and 0.99 left twice the loss after 36 steps
@@ -70,6 +71,8 @@ def optimise(
             moments = moments.updated(shape_spectrum(gradient, exponent))
             least = loss if place is None else min(loss, place.least)
             place = Place(images, loss, least, shape_spectrum(moments.direction(), exponent))
+        elif place is None and math.isfinite(loss):
+            raise NumericalError("The gradient of distilled images is NaN or infinite: check the network's weights.")
         elif place is None:
             objective.refuse(images)
         else:

@@ -20,6 +20,12 @@ class Block:
     end: str | None  # the node that is all that is read behind it; None: the network's outputs
     layers: tuple[Layer, ...]  # all of whose sites lie in it
 
+    def within(self, names: Sequence[str]) -> Sequence[str]:
+        """Of the names of all nodes, in order, those of its own: behind its start, with its end."""
+        first = 0 if self.start is None else names.index(self.start) + 1
+        last = len(names) if self.end is None else names.index(self.end) + 1
+        return names[first:last]
+
 
 def blocks_of(graph: fx.Graph, layers: Sequence[Layer], may_end: Callable[[fx.Node], bool]) -> tuple[Block, ...]:
     """The shortest blocks that each hold a site of a layer; one for all where nothing separates any.

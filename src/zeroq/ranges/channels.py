@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from zeroq.divergence import Meaning
-from zeroq.errors import NumericalError
 from zeroq.graph import Inputs, Network
 from zeroq.graph.walk import CHUNK
 from zeroq.numbers.grid import dequantize, quantize
 from zeroq.numbers.values import ActivationRange
-from zeroq.ranges.histogram import Histogram
+from zeroq.ranges.histogram import Histogram, check_finite
 from zeroq.ranges.observe import watched
 from zeroq.ranges.search import range_of
 
@@ -68,9 +67,7 @@ def bins_of(
 
 def binned(name: str, numbers: Bins) -> Bins:
     """Any numbers, in BINS bins of one width from the least to the greatest of each channel."""
-    low, high = (each[:, None] for each in numbers.means.aminmax(dim=1))
-    if not (low.isfinite().all() and high.isfinite().all()):
-        raise NumericalError(f"The value {name!r} holds NaN or infinity: quantize a network that computes.")
+    low, high = (each[:, None] for each in check_finite(name, numbers.means.aminmax(dim=1)))
     width = ((high - low) / BINS).clamp(min=torch.finfo(torch.float32).tiny)
     index = ((numbers.means - low) / width).long().clamp_(max=BINS - 1)
     index += BINS * torch.arange(len(index), device=index.device)[:, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -37,9 +37,7 @@ class Histogram:
 
         gradient: of what matters, with respect to them, likewise; one that is NaN or infinite weighs nothing.
         """
-        low, high = (float(extreme) for extreme in torch.aminmax(values.detach()))
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise NumericalError(f"The value {self.name!r} holds NaN or infinity: quantize a network that computes.")
+        low, high = (float(extreme) for extreme in check_finite(self.name, values.detach().aminmax()))
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.grow(max(-low, high))
         step, numbers = sample(values.detach())
@@ -71,6 +69,13 @@ class Histogram:
         """The number that stands for those of each bin, never beyond the extremes, float32 [bins]."""
         middle = (torch.arange(BINS, dtype=torch.float64) + 0.5) * (2 * self.reach / BINS) - self.reach
         return middle.clamp(self.low, self.high).float()
+
+
+def check_finite(name: str, extremes: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The extremes of a value's numbers. Raises NumericalError where one is NaN or infinite: then some number is."""
+    if not all(bool(each.isfinite().all()) for each in extremes):
+        raise NumericalError(f"The value {name!r} holds NaN or infinity: quantize a network that computes.")
+    return extremes
 
 
 def sample(values: Tensor) -> tuple[int, Tensor]:

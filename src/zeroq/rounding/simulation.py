@@ -39,10 +39,7 @@ class Simulation:
 
     def within(self, block: Block) -> list[str]:
         """The quantizers that stand in a block and nowhere else."""
-        names = [node.name for node in self.graph.nodes]
-        first = 0 if block.start is None else names.index(block.start) + 1
-        last = len(names) if block.end is None else names.index(block.end) + 1
-        inside = set(names[first:last])
+        inside = set(block.within([node.name for node in self.graph.nodes]))
         return [name for name, nodes in self.quantizers.items() if inside.issuperset(node.name for node in nodes)]
 
     def changed(self, weights: Mapping[str, IntegerWeight], ranges: Mapping[str, ActivationRange]) -> dict[str, Tensor]:
