@@ -31,7 +31,7 @@ from zeroq.models import load_model
 from zeroq.numbers.grid import Grid
 from zeroq.rounding.filters import is_depthwise, to_filters
 from zeroq.rounding.gptq import elimination, fixed
-from zeroq.rounding.joint import round_jointly
+from zeroq.rounding.joint import round_on_best_grid
 from zeroq.rounding.layers import taken_in
 from zeroq.rounding.methods import importance
 from zeroq.rounding.scales import search_scales
@@ -115,7 +115,7 @@ def shares(filters: Tensor, grid: Grid, hessians: Mapping[str, Tensor]) -> dict[
     columns = elimination(own)
     before = search_scales(filters, grid, importance(own))
     integers, _ = fixed(filters, before, grid, columns, limited=False)
-    after, better = round_jointly(filters, before, grid, columns)
+    after, better = round_on_best_grid(filters, grid, columns, importance(own))
     errors = {
         who: (error(filters - better * after[..., None], each), error(filters - integers * before[..., None], each))
         for who, each in hessians.items()

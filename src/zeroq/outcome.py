@@ -16,6 +16,7 @@ from zeroq.deploy import Verification
 from zeroq.fastest import reason_of
 from zeroq.forecast import forecast
 from zeroq.graph.frozen import thaw
+from zeroq.numbers.grid import shifts_of
 from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, FLOAT_BITS
@@ -134,11 +135,16 @@ class Outcome:
         return sum(packed_bytes(layer.parameters, self.setting[layer.name]) for layer in self.plan.layers)
 
     def other_bytes(self) -> int:
-        """Bytes of scales, zero points, biases and what stays in floating point; scales of biases are not stored."""
+        """Bytes of scales, zero points, shifts of weights' grids, biases and what stays in floating point; scales of
+        biases are not stored.
+        """
         tensors: dict[str, Tensor] = self.quantized.tensors()
         left_out = {f"{layer.weight}_integers" for layer in self.plan.layers}
         left_out |= {f"{name.removesuffix('_integers')}_scale" for name, t in tensors.items() if t.dtype == torch.int32}
-        return sum(t.numel() * t.element_size() for name, t in tensors.items() if name not in left_out)
+        weights = {layer.name: tensors[f"{layer.weight}_integers"] for layer in self.plan.layers}
+        shifts = [shifts_of(weight, self.setting[name]) for name, weight in weights.items()]
+        kept = [tensor for name, tensor in tensors.items() if name not in left_out]
+        return sum(each.numel() * each.element_size() for each in [*kept, *(each for each in shifts if each.any())])
 
     def not_quantized(self) -> list[tuple[str, str]]:
         """What stays in floating point, each with its reason."""

@@ -17,6 +17,7 @@ from zeroq.candidates import METHOD, NOISE, Candidates, Images, accompanied
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
+from zeroq.deploy.unpack import unshifted_bytes
 from zeroq.distillation import distill, distill_several, guide_of
 from zeroq.effort import EFFORTS
 from zeroq.fastest import choose_fastest, weights_to_time
@@ -252,7 +253,8 @@ class Stages:
             setting = BitSetting(bits, own)
             weights = {name: candidates.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
             data = self.onnx_bytes(candidates.at(setting).network(weights), setting)
-            most = max(most, len(data) - setting.weight_bits(plan.parameters) // 8)
+            beside = len(data) - setting.weight_bits(plan.parameters) // 8
+            most = max(most, beside + unshifted_bytes(weights.values()))
         return most + UNPACKING_TABLES
 
     def fastest(self, candidates: Candidates, setting: BitSetting) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zeroq.errors import RunError
 from zeroq.graph.text import graph_from_data, graph_to_data
+from zeroq.numbers.grid import shifted, shifts_of
 from zeroq.numbers.packing import Plane, pack, planes_of, unpack
 from zeroq.numbers.tensor_file import read_tensor_file, tensor_file_bytes
 from zeroq.simulate.quantized_network import QuantizedNetwork
@@ -27,7 +28,10 @@ def serialise(network: QuantizedNetwork, weight_bits: Mapping[str, int], metadat
             stored[name] = tensor.contiguous()
             continue
         packed[name] = {"bits": weight_bits[name], "shape": list(tensor.shape)}
-        for index, plane in enumerate(pack(tensor, weight_bits[name])):
+        if (shifts := shifts_of(tensor, weight_bits[name])).any():
+            stored[f"{name}.shifts"] = shifts
+            packed[name]["shifted"] = True
+        for index, plane in enumerate(pack(shifted(tensor, -shifts), weight_bits[name])):
             stored[f"{name}.{index}"] = plane.data
     description = {
         "format": FORMAT,
@@ -54,6 +58,8 @@ def load_network(path: Path) -> tuple[QuantizedNetwork, dict[str, str]]:
                 for index, (field, shift) in enumerate(planes_of(entry["bits"]))
             ]
             tensors[name] = unpack(planes, entry["bits"], tuple(entry["shape"]))
+            if entry.get("shifted"):
+                tensors[name] = shifted(tensors[name], tensors.pop(f"{name}.shifts"))
         graph = graph_from_data(json.loads(metadata.pop("graph")))
         return QuantizedNetwork(graph, tensors, json.loads(metadata.pop("quantizers"))), metadata
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:

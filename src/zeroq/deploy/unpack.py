@@ -5,6 +5,9 @@ its fields in place, and the sign: two's complement makes the bitwise or of all 
 
     plane uint8 [bytes] -> Cast int32 -> Gather(table int8 [256, fields a byte]) -> Reshape --BitwiseOr--> int8 weight
 
+Where filters' grids are shifted (zeroq.numbers.grid), each filter's shift is added behind that, as int32: onnxruntime
+adds no int8.
+
 Loading costs nodes more than bytes: some 0.08 ms for each that is folded. A table needs three nodes a plane; shift,
 mask, offset and casts need five to eight, and are no faster on large weights either. The 53 weights of MobileNetV2
 load in 18 ms more than as int8 at 2 bits, 31 ms at 4 and 80 ms at 7; a weight takes 160 bytes beside its bits at 2 and
@@ -15,16 +18,18 @@ load in 18 ms more than as int8 at 2 bits, 31 ms at 4 and 80 ms at 7; a weight t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from zeroq.numbers.grid import MOST_BITS
+from zeroq.numbers.grid import MOST_BITS, SHIFTED_BITS, shifted, shifts_of
 from zeroq.numbers.packing import pack, planes_of
+from zeroq.numbers.values import IntegerWeight
 
+SHIFTING = 400  # bytes at most of the nodes that shift a weight's filters, beside a byte for each filter
 PREFIX = "unpack/"  # of constants that weights share, equal wherever the name is
 
 
@@ -60,7 +65,9 @@ def unpack_weight(name: str, integers: NDArray[numpy.int8], bits: int) -> tuple[
     initializers: list[TensorProto] = []
     nodes: list[NodeProto] = []
     parts = []
-    for plane in pack(torch.from_numpy(integers.copy()), bits):
+    weight = torch.from_numpy(integers.copy())
+    shifts = shifts_of(weight, bits)
+    for plane in pack(shifted(weight, -shifts), bits):
         at = f"{name}/{plane.width}"
         table = _table(bits, plane.width, plane.shift)
         initializers += [constant(at, plane.data.numpy()), table]
@@ -71,8 +78,21 @@ def unpack_weight(name: str, integers: NDArray[numpy.int8], bits: int) -> tuple[
         joined = f"{parts[-1]}o"
         nodes.append(helper.make_node("BitwiseOr", parts[-2:], [joined]))
         parts[-2:] = [joined]
+    if shifts.any():
+        at = f"{name}/shifts"
+        initializers.append(constant(at, shifts.reshape(-1, *[1] * (weight.dim() - 1)).numpy()))
+        nodes.append(helper.make_node("Cast", parts, [f"{parts[0]}w"], to=TensorProto.INT32))
+        nodes.append(helper.make_node("Cast", [at], [f"{at}w"], to=TensorProto.INT32))
+        nodes.append(helper.make_node("Add", [f"{parts[0]}w", f"{at}w"], [f"{parts[0]}a"]))
+        nodes.append(helper.make_node("Cast", [f"{parts[0]}a"], [f"{parts[0]}s"], to=TensorProto.INT8))
     nodes[-1].output[0] = name
     return initializers, nodes
+
+
+def unshifted_bytes(weights: Iterable[IntegerWeight]) -> int:
+    """What a file would have more, at most, if those of some weights had shifted filters that have none."""
+    alone = (each for each in weights if each.bits <= SHIFTED_BITS and not shifts_of(each.integers, each.bits).any())
+    return sum(len(each.scale) + SHIFTING for each in alone)
 
 
 def constant(name: str, values: NDArray[numpy.generic]) -> TensorProto:

@@ -10,14 +10,15 @@ from torch import Tensor
 from zeroq.errors import OptionError
 
 LEAST_BITS, MOST_BITS = 2, 8
+SHIFTED_BITS = 6  # of weights, at most, whose integers need not lie around 0: pairs of them cannot saturate even so
 
 
 @dataclass(frozen=True)
 class Grid:
     """The integers of one width.
 
-    Signed grids hold weights: two's complement, but at 8 bits without -128, so that magnitudes are at most 127.
-    Unsigned grids hold activations.
+    Signed grids hold weights: two's complement, but at 8 bits without -128, so that magnitudes are at most 127; of few
+    bits, each filter's may be shifted (`ShiftedGrid`). Unsigned grids hold activations.
     """
 
     bits: int
@@ -40,9 +41,47 @@ class Grid:
         return 2 ** (self.bits - self.signed) - 1
 
 
-def quantize(values: Tensor, scale: Tensor, zero_point: Tensor | int, low: int, high: int) -> Tensor:
+@dataclass(frozen=True)
+class ShiftedGrid:
+    """The integers of one width for each of many filters: 2^bits in a row, 0 among them.
+
+    That is an asymmetric grid whose zero point is taken off its integers already, so that kernels know of none.
+    low: the lowest integer of each filter, as floating point.
+    """
+
+    bits: int
+    low: Tensor
+
+    @property
+    def high(self) -> Tensor:
+        """Highest integers."""
+        return self.low + (2**self.bits - 1)
+
+
+def shifts_of(integers: Tensor, bits: int) -> Tensor:
+    """How far each filter's integers lie off the signed grid of their width, int8 [filters]; 0 where they are within.
+
+    integers: of a weight, int8, filters first. Raises ValueError where no grid of that width holds them and 0.
+    """
+    grid = Grid(bits, signed=True)
+    low, high = (each.short() for each in integers.flatten(1).aminmax(dim=1))
+    shifts = (high - grid.high).clamp(min=0) + (low - grid.low).clamp(max=0)
+    most = 2 ** (bits - 1) if bits <= SHIFTED_BITS else 0
+    if (low - shifts < grid.low).any() or (high - shifts > grid.high).any() or (shifts.abs() > most).any():
+        raise ValueError(f"integers beyond {bits} bits")
+    return shifts.to(torch.int8)
+
+
+def shifted(integers: Tensor, shifts: Tensor) -> Tensor:
+    """Each filter's integers moved by so many, int8."""
+    return integers + shifts.reshape(-1, *[1] * (integers.dim() - 1))
+
+
+def quantize(
+    values: Tensor, scale: Tensor, zero_point: Tensor | int, low: Tensor | int, high: Tensor | int
+) -> Tensor:
     """round(values / scale) + zero_point, clamped to [low, high], as floating point; half to even as in ONNX."""
-    return torch.clamp(torch.round(values / scale) + zero_point, low, high)
+    return torch.clamp(torch.round(values / scale) + zero_point, low, high)  # type: ignore[arg-type]
 
 
 def dequantize(integers: Tensor, scale: Tensor, zero_point: Tensor | int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zeroq.errors import NumericalError, OptionError
-from zeroq.numbers.grid import LEAST_BITS, MOST_BITS, Grid
+from zeroq.numbers.grid import LEAST_BITS, MOST_BITS, Grid, shifts_of
 
 SOURCES = ("batchnorm", "distilled", "calibration", "neither")
 
@@ -133,7 +133,8 @@ class BitSetting:
 class IntegerWeight:
     """A layer's weight as signed integers and one scale per output channel.
 
-    integers: int8, the shape of the weight, output channels first.  scale: float32 [output channels].
+    integers: int8, the shape of the weight, output channels first; those of a channel are among 2^bits in a row.
+    scale: float32 [output channels].
     bias: float32 [output channels], in place of the layer's own, which goes with these integers; None leaves that.
     """
 
@@ -144,11 +145,9 @@ class IntegerWeight:
     bias: Tensor | None = None
 
     def __post_init__(self) -> None:
-        grid = Grid(self.bits, signed=True)
         if self.integers.dtype != torch.int8 or self.scale.shape != self.integers.shape[:1]:
             raise ValueError("integers must be int8 and scale per output channel")
-        if self.integers.min() < grid.low or self.integers.max() > grid.high:
-            raise ValueError(f"integers beyond {self.bits} bits")
+        shifts_of(self.integers, self.bits)  # refuses integers beyond their width
 
     def dequantized(self) -> Tensor:
         """The weight that these integers stand for, float32."""

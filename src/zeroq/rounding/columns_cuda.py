@@ -5,11 +5,12 @@ Operator by operator every column takes seven kernels of a few microseconds, and
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from zeroq.numbers.grid import Grid
+from zeroq.numbers.grid import Grid, ShiftedGrid
 
 COLUMNS, FILTERS = 128, 8  # of a program: a block's columns, and filters, which know nothing of one another
 NEAREST = tl.constexpr(1.5 * 2**23)  # what is added and taken away again is rounded to whole numbers, half to even
@@ -24,22 +25,24 @@ def fix_columns(
     error: Tensor,
     neighbour: Tensor,
     start: int,
-    grid: Grid,
+    grid: Grid | ShiftedGrid,
     limit: int | None,
 ) -> None:
     """As gptq.fix_columns, but for the order of sums: what a fixed column misses is added to all that are left."""
     groups, width, filters = target.shape
     programs = triton.cdiv(filters, FILTERS), groups
+    low, high = (torch.as_tensor(end, dtype=scale.dtype, device=scale.device) for end in (grid.low, grid.high))
     fix_block[programs](
         target.contiguous(), columns, scale.contiguous(), carry, integers, error, neighbour,
-        columns.shape[1], filters, start, width, float(grid.low), float(grid.high),
+        low.expand_as(scale).contiguous(), high.expand_as(scale).contiguous(),
+        columns.shape[1], filters, start, width,
         LIMIT=limit or 0, COLUMNS=COLUMNS, FILTERS=FILTERS, num_warps=1,
     )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=["count", "filters", "start", "width", "low", "high"])
+@triton.jit(do_not_specialize=["count", "filters", "start", "width"])
 def fix_block(  # type: ignore[no-untyped-def]
-    target, columns, scale, carry, integers, error, neighbour, count, filters, start, width, low, high,
+    target, columns, scale, carry, integers, error, neighbour, low, high, count, filters, start, width,
     LIMIT: tl.constexpr, COLUMNS: tl.constexpr, FILTERS: tl.constexpr,
 ):  # fmt: skip
     """Some filters of one group. LIMIT: of pairs, 0 for none."""
@@ -50,6 +53,8 @@ def fix_block(  # type: ignore[no-untyped-def]
     there = (places[:, None] < width) & inside[None, :]
     wanted = tl.load(target + (group * width + places[:, None]) * filters + own[None, :], mask=there, other=0.0)
     scales = tl.load(scale + group * filters + own, mask=inside, other=1.0)
+    lowest = tl.load(low + group * filters + own, mask=inside, other=0.0)
+    highest = tl.load(high + group * filters + own, mask=inside, other=0.0)
     if LIMIT > 0:  # what stands beside each column, 0 where that is not fixed yet
         partners = tl.load(neighbour + group * count + start + places, mask=places < width, other=count)
         stored = integers + (group * (count + 1) + partners[:, None]) * filters + own[None, :]
@@ -58,7 +63,7 @@ def fix_block(  # type: ignore[no-untyped-def]
         column = width - 1 - step
         this = places[:, None] == column
         fixed = tl.div_rn(tl.sum(tl.where(this, wanted, 0.0), axis=0), scales)
-        fixed = tl.minimum(tl.maximum(fixed, low), high)
+        fixed = tl.minimum(tl.maximum(fixed, lowest), highest)
         fixed = (fixed + NEAREST) - NEAREST
         if LIMIT > 0:
             other = tl.sum(tl.where(this, beside, 0.0), axis=0)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from zeroq.errors import NumericalError
-from zeroq.numbers.grid import Grid
+from zeroq.numbers.grid import Grid, ShiftedGrid
 from zeroq.rounding.filters import PAIR_LIMIT
 
 DAMPING = 0.01  # of the mean diagonal
 MOST_DAMPING = 1.0
 BLOCK = 128  # columns between two updates of all that are left
+AnyGrid = Grid | ShiftedGrid  # of all filters alike, or [groups, filters]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Elimination:
 
 
 def round_gptq(
-    filters: Tensor, scale: Tensor, grid: Grid, columns: Elimination | None, limited: bool, positions: int = 1
+    filters: Tensor, scale: Tensor, grid: AnyGrid, columns: Elimination | None, limited: bool, positions: int = 1
 ) -> Tensor:
     """Minimise (w - q)^T H (w - q) greedily, columns by falling diagonal of H (GPTQ, arXiv:2210.17323).
 
@@ -44,7 +45,9 @@ def round_gptq(
     return fixed(filters, scale, grid, columns, limited=limited)[0]
 
 
-def fixed(filters: Tensor, scale: Tensor, grid: Grid, columns: Elimination, *, limited: bool) -> tuple[Tensor, Tensor]:
+def fixed(
+    filters: Tensor, scale: Tensor, grid: AnyGrid, columns: Elimination, *, limited: bool
+) -> tuple[Tensor, Tensor]:
     """Integers, [groups, filters, columns], and the (w - q)^T H (w - q) that they leave, H damped, [groups, filters].
 
     From the last column to the first, each q_k makes its own square as small as the grid allows:
@@ -80,7 +83,7 @@ def fix_columns(
     error: Tensor,
     neighbour: Tensor,
     start: int,
-    grid: Grid,
+    grid: AnyGrid,
     limit: int | None,
 ) -> None:
     """Fix one block's columns from `start` on, the last one first: fills in their integers and errors.
@@ -91,6 +94,7 @@ def fix_columns(
     """
     every = torch.arange(len(target), device=target.device)[:, None]
     width, scale = target.shape[1], scale[:, None]
+    low, high = (end[:, None] if isinstance(end, Tensor) else end for end in (grid.low, grid.high))
     here = slice(start, start + width)
     share, missed = carry[:, here, here].transpose(1, 2).contiguous(), error[:, here]
     # Cut once: of what a column takes, making views of it one by one is the greater part.
@@ -98,7 +102,7 @@ def fix_columns(
     for column in range(width - 1, -1, -1):
         behind = slice(column + 1, width)
         wanted = torch.baddbmm(targets[column], share[:, column : column + 1, behind], missed[:, behind])
-        fixed = torch.div(wanted, scale, out=found[column]).round_().clamp_(grid.low, grid.high)
+        fixed = torch.div(wanted, scale, out=found[column]).round_().clamp_(low, high)  # type: ignore[arg-type]
         if limit is not None:
             beside = integers[every, neighbour[:, start + column, None]]
             fixed.copy_(torch.clamp(fixed, -limit - beside, limit - beside))

@@ -1,15 +1,17 @@
-"""Scale and integers of a filter found together, by the error that the rounding leaves."""
+"""Grid, scale and integers of a filter found together, by the error that the rounding leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from zeroq.numbers.grid import Grid
-from zeroq.rounding.gptq import Elimination, fixed
+from zeroq.numbers.grid import SHIFTED_BITS, Grid, ShiftedGrid
+from zeroq.rounding.gptq import AnyGrid, Elimination, fixed
+from zeroq.rounding.scales import search_scales
 
 # Factors of the scale that is best where each weight is rounded by itself. At 2 bits carried errors want a larger one;
 # at more the best is a filter's luck, which depthwise layers have most of.
@@ -30,7 +32,8 @@ GPU_TOGETHER = 1 << 24  # on a GPU middling layers do
 class Solution:
     """Of all filters."""
 
-    factor: Tensor  # of the scale, [groups, filters]
+    factor: Tensor  # of the scale that is best where each weight is rounded by itself, [groups, filters]
+    scale: Tensor  # likewise
     integers: Tensor  # as floating point, [groups, filters, columns]
     error: Tensor  # [groups, filters]
 
@@ -42,7 +45,7 @@ class Filters:
     weights: Tensor  # [groups, filters, columns]
     scale: Tensor  # [groups, filters]
     least: Tensor | None  # that a scale may be, likewise
-    grid: Grid
+    grid: AnyGrid
     columns: Elimination
 
     def solutions(self, factors: Iterable[Tensor]) -> Iterator[Solution]:
@@ -51,9 +54,10 @@ class Filters:
         count = max(1, (GPU_TOGETHER if self.weights.is_cuda else TOGETHER) // self.weights.numel())
         for start in range(0, len(every), count):
             part = every[start : start + count]
-            scales = torch.cat([self.at(factor) for factor in part], 1)
-            found = fixed(self.weights.repeat(1, len(part), 1), scales, self.grid, self.columns, limited=False)
-            yield from map(Solution, part, *(each.chunk(len(part), 1) for each in found))
+            scales = [self.at(factor) for factor in part]
+            weights, grid = self.weights.repeat(1, len(part), 1), with_lows(self.grid, partial(tiled, count=len(part)))
+            found = fixed(weights, torch.cat(scales, 1), grid, self.columns, limited=False)
+            yield from map(Solution, part, scales, *(each.chunk(len(part), 1) for each in found))
 
     def at(self, factor: Tensor) -> Tensor:
         """The scale times a factor, not below the least."""
@@ -68,12 +72,51 @@ class Filters:
         """At most `SCOUTS` filters of each group, evenly spread."""
         among = slice(None, None, -(-self.weights.shape[1] // SCOUTS))
         least = None if self.least is None else self.least[:, among]
-        return Filters(self.weights[:, among], self.scale[:, among], least, self.grid, self.columns)
+        grid = with_lows(self.grid, lambda low: low[:, among])
+        return Filters(self.weights[:, among], self.scale[:, among], least, grid, self.columns)
+
+
+def with_lows(grid: AnyGrid, change: Callable[[Tensor], Tensor]) -> AnyGrid:
+    """A grid of each filter changed like the filters; one of all filters stays."""
+    return replace(grid, low=change(grid.low)) if isinstance(grid, ShiftedGrid) else grid
+
+
+def tiled(of_filters: Tensor, count: int) -> Tensor:
+    """[groups, filters] -> [groups, filters x count]."""
+    return of_filters.repeat(1, count)
+
+
+def round_on_best_grid(
+    filters: Tensor, grid: Grid, columns: Elimination, importance: Tensor | None = None, least: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scale and integers of each filter on the signed grid, or on one that is shifted to where its weights lie:
+    whatever leaves less of (w - q)^T H (w - q).
+
+    Filters of few weights lie to one side of 0 as a rule, and have twice as many integers there: at 4 bits the filters
+    of MobileNetV2's depthwise layers leave half as much, those of 1 x 1 convolutions 5 to 30 % less.
+
+    filters: [groups, filters, columns].  grid: signed.  columns: by H, one for each group.
+    importance: [groups, columns], the diagonal of H.  least: [groups, filters], a bound from below on scales.
+    Gives scales and integers as floating point, [groups, filters] and [groups, filters, columns].
+    """
+    grids: list[AnyGrid] = [grid, shifted_to(filters, grid.bits)] if grid.bits <= SHIFTED_BITS else [grid]
+    found = best(
+        round_jointly(filters, search_scales(filters, each, importance, least=least), each, columns, least)
+        for each in grids
+    )
+    return found.scale, found.integers
+
+
+def shifted_to(filters: Tensor, bits: int) -> ShiftedGrid:
+    """The grids that reach from each filter's least weight to its greatest, and to 0; [groups, filters]."""
+    low, high = filters.amin(2).clamp(max=0), filters.amax(2).clamp(min=0)
+    step = (high - low).clamp(min=torch.finfo(torch.float32).tiny) / (2**bits - 1)
+    return ShiftedGrid(bits, torch.round(low / step).clamp(1 - 2**bits, 0))
 
 
 def round_jointly(
-    filters: Tensor, scale: Tensor, grid: Grid, columns: Elimination, least: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+    filters: Tensor, scale: Tensor, grid: AnyGrid, columns: Elimination, least: Tensor | None = None
+) -> Solution:
     """Scale of each filter with which GPTQ leaves least of (w - q)^T H (w - q), and the integers.
 
     A search over factors of the scale given, 1 among them, then a finer one around each filter's best. Where a layer
@@ -81,19 +124,16 @@ def round_jointly(
 
     filters: [groups, filters, columns].  scale: [groups, filters].  columns: by H, one for each group.
     least: [groups, filters], a bound from below on scales.
-    Gives scales and integers as floating point, [groups, filters] and [groups, filters, columns].
     """
     given = Filters(filters, scale, least, grid, columns)
     work = filters.numel() * filters.shape[2]
     coarse = coarse_factors(parts := min(max(FINE_WORK // (8 * work), 1), FINEST))
     if WORK // work < len(coarse) + FINE and filters.shape[1] > SCOUTS:
         factors = few_for_all(given.some(), max(WORK // work, LEAST_TRIED))
-        found = best(given.solutions(map(given.same, factors)))
-    else:
-        first = best(given.solutions(map(given.same, coarse)))
-        finer = [STEP / parts * (2 * index / (FINE + 1) - 1) for index in range(1, FINE + 1)]
-        found = better(first, best(given.solutions(first.factor + offset for offset in finer)))
-    return given.at(found.factor), found.integers
+        return best(given.solutions(map(given.same, factors)))
+    first = best(given.solutions(map(given.same, coarse)))
+    finer = [STEP / parts * (2 * index / (FINE + 1) - 1) for index in range(1, FINE + 1)]
+    return better(first, best(given.solutions(first.factor + offset for offset in finer)))
 
 
 def coarse_factors(parts: int) -> list[float]:
@@ -126,6 +166,7 @@ def better(one: Solution, other: Solution) -> Solution:
     improved = other.error < one.error
     return Solution(
         torch.where(improved, other.factor, one.factor),
+        torch.where(improved, other.scale, one.scale),
         torch.where(improved[..., None], other.integers, one.integers),
         torch.where(improved, other.error, one.error),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from zeroq.numbers.grid import Grid
+from zeroq.numbers.grid import Grid, shifts_of
 from zeroq.numbers.values import ActivationRange, IntegerWeight
 
 NEAR = 0.4  # of 0.5, where the border of an integer's cell is: what numbers start at
@@ -24,23 +24,24 @@ class LearnedWeight:
     def __init__(self, weight: IntegerWeight, floating: Tensor, bias: Tensor, names: tuple[str, str]) -> None:
         """floating: the weight [out, ...] before it was rounded.  bias: [out].  names: of the tensors of both."""
         self.weight, self.bias, self.names = weight, bias, names
-        self.grid = Grid(weight.bits, signed=True)
         self.scale = weight.scale.reshape(-1, *[1] * (weight.integers.dim() - 1))
-        integers = weight.integers.float()
+        integers, grid = weight.integers.float(), Grid(weight.bits, signed=True)
+        shifts = shifts_of(weight.integers, weight.bits).reshape(self.scale.shape)
+        self.low, self.high = (shifts.float() + end for end in (grid.low, grid.high))
         self.steps = (integers + (floating / self.scale - integers).clamp(-NEAR, NEAR)).requires_grad_()
         self.unit = weight.scale * integers.flatten(1).norm(dim=1).clamp_min(1.0)  # [out], as large as outputs are
         self.change = torch.zeros_like(bias).requires_grad_()
 
     def tensors(self) -> dict[str, Tensor]:
         """Weight and bias as a pass uses them."""
-        within = self.steps.clamp(self.grid.low, self.grid.high)
+        within = self.steps.clamp(self.low, self.high)
         rounded = within + (within.round() - within).detach()
         return dict(zip(self.names, (rounded * self.scale, self.bias + self.change * self.unit), strict=True))
 
     def learned(self) -> IntegerWeight:
         """The integers that are nearest by now, and the bias."""
         with torch.no_grad():
-            integers = self.steps.clamp(self.grid.low, self.grid.high).round().to(torch.int8)
+            integers = self.steps.clamp(self.low, self.high).round().to(torch.int8)
             bias, rounding = self.bias + self.change * self.unit, f"{self.weight.rounding}, reconstructed"
             return replace(self.weight, integers=integers, bias=bias, rounding=rounding)
 

@@ -14,7 +14,7 @@ from zeroq.numbers.grid import MOST_BITS, Grid
 from zeroq.numbers.values import IntegerWeight
 from zeroq.rounding.filters import from_filters, is_limited, to_filters
 from zeroq.rounding.gptq import DAMPING, Elimination, elimination, round_gptq
-from zeroq.rounding.joint import round_jointly
+from zeroq.rounding.joint import round_on_best_grid
 from zeroq.rounding.nearest import round_nearest
 from zeroq.rounding.scales import search_scales
 from zeroq.rounding.squant import round_squant
@@ -42,7 +42,7 @@ def round_widths(
 ) -> dict[int, IntegerWeight]:
     """Integers of each width and one scale per output channel: scales first, then the integers by the method.
 
-    Below 8 bits "gptq" finds both together.
+    Below 8 bits "gptq" finds both together, up to 6 bits on a grid of each channel's own.
 
     weight: [out, in / groups, *kernel].  hessian: 2 E[a a^T] of the layer's inputs, [groups, columns, columns], columns
     as (*kernel, input channel), or None (squared errors then weigh alike; "gptq" needs it).
@@ -61,10 +61,10 @@ def round_widths(
     rounded = {}
     for bits in widths:
         grid, limited = Grid(bits, signed=True), portable and is_limited(shape, groups, bits)
-        scale = search_scales(filters, grid, weights, limited=limited, least=least)
         if columns is not None and bits < MOST_BITS:
-            scale, integers = round_jointly(filters, scale, grid, columns, least)
+            scale, integers = round_on_best_grid(filters, grid, columns, weights, least)
         else:
+            scale = search_scales(filters, grid, weights, limited=limited, least=least)
             integers = METHODS[method](filters, scale, grid, columns, limited, math.prod(shape[2:]))
         scale = ordinary_where_zero(scale, integers)
         rounded[bits] = IntegerWeight(from_filters(integers, shape).to(torch.int8), scale.flatten(), bits, method)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from zeroq.numbers.grid import Grid, quantize
+from zeroq.numbers.grid import Grid, ShiftedGrid, quantize
 from zeroq.rounding.filters import saturating
 
 COARSE, FINE = 12, 6  # candidates of the two passes
@@ -18,22 +20,33 @@ GPU_CHUNK = 1 << 22  # on a GPU, at all factors at once: it computes faster than
 
 
 def search_scales(
-    filters: Tensor, grid: Grid, importance: Tensor | None = None, *, limited: bool = False, least: Tensor | None = None
+    filters: Tensor,
+    grid: Grid | ShiftedGrid,
+    importance: Tensor | None = None,
+    *,
+    limited: bool = False,
+    least: Tensor | None = None,
 ) -> Tensor:
     """Scale s of each filter that minimises sum_j h_j (w_j - s q_j)^2 over factors of the scale that clips nothing.
 
-    filters: [groups, filters, columns].  importance: h, [groups, columns], the diagonal of the Hessian, or None for 1.
+    filters: [groups, filters, columns].  grid: of all filters alike, or [groups, filters].
+    importance: h, [groups, columns], the diagonal of the Hessian, or None for 1.
     limited: afterwards a filter's scale grows in steps of 1 % until no pair of its rounded integers can saturate.
     least: [groups, filters], a bound from below.  Gives float32 [groups, filters].
     """
     rows = filters.flatten(0, 1)
     weights = None if importance is None else importance[:, None].expand_as(filters).reshape(rows.shape)
-    widest = torch.maximum(rows.amax(1) / grid.high, rows.amin(1) / grid.low)
+    low, high = (torch.as_tensor(end, device=rows.device).flatten() for end in (grid.low, grid.high))
+    reached = torch.where(high > 0, rows.amax(1) / high, 0.0), torch.where(low < 0, rows.amin(1) / low, 0.0)
+    widest = torch.maximum(*reached).clamp(min=0)
     height = max(1, (GPU_CHUNK if rows.is_cuda else CHUNK) // rows.shape[1])
     scale = torch.cat(
         [
             search_rows(
-                rows[start : start + height], widest[start : start + height], grid, part(weights, start, height)
+                rows[start : start + height],
+                widest[start : start + height],
+                rows_of(grid, start, height),
+                part(weights, start, height),
             )
             for start in range(0, len(rows), height)
         ]
@@ -43,6 +56,7 @@ def search_scales(
     if not widest.any():
         scale = torch.ones_like(scale) if least is None else torch.clamp(least.flatten(), min=1.0)
     if limited:
+        assert isinstance(grid, Grid), "integers of 8 bits alone can saturate"
         scale = enlarge_saturating(rows, scale, grid)
     return scale.reshape(filters.shape[:2])
 
@@ -52,7 +66,14 @@ def part(weights: Tensor | None, start: int, height: int) -> Tensor | None:
     return None if weights is None else weights[start : start + height]
 
 
-def search_rows(rows: Tensor, widest: Tensor, grid: Grid, weights: Tensor | None) -> Tensor:
+def rows_of(grid: Grid | ShiftedGrid, start: int, height: int) -> Grid | ShiftedGrid:
+    """The grids of some rows, [rows, 1]."""
+    if isinstance(grid, Grid):
+        return grid
+    return replace(grid, low=grid.low.flatten()[start : start + height, None])
+
+
+def search_rows(rows: Tensor, widest: Tensor, grid: Grid | ShiftedGrid, weights: Tensor | None) -> Tensor:
     """Best scale of each row: a coarse pass over all factors, a fine one around each row's best."""
     step = (1 - LEAST_FACTOR[grid.bits]) / (COARSE - 1)
     coarse = torch.tensor([1 - index * step for index in range(COARSE)], device=rows.device)
@@ -64,7 +85,13 @@ def search_rows(rows: Tensor, widest: Tensor, grid: Grid, weights: Tensor | None
 
 
 def better(
-    rows: Tensor, widest: Tensor, grid: Grid, weights: Tensor | None, factors: Tensor, best: Tensor, error: Tensor
+    rows: Tensor,
+    widest: Tensor,
+    grid: Grid | ShiftedGrid,
+    weights: Tensor | None,
+    factors: Tensor,
+    best: Tensor,
+    error: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The factor of each row with the smallest error, the best so far or one of [factors, rows], and that error."""
     for some in factors.split(len(factors) if rows.is_cuda else 1):
