@@ -136,9 +136,9 @@ def test_each_filter_has_the_better_of_both_grids(bits: int, groups: int, count:
 @pytest.mark.parametrize("bits", [2, 4, 6])
 def test_a_shifted_grid_reaches_from_the_least_weight_to_the_greatest_and_to_zero(bits: int) -> None:
     most = 2**bits - 1
-    filters = torch.tensor([[[-1.0, 0.0], [0.5, 1.0], [-0.5, 0.5], [0.0, 0.0], [-2.0, 1.0]]])
+    filters = torch.tensor([[[-1.0, 0.0], [0.5, 1.0], [-0.25, 0.75], [0.0, 0.0], [-2.0, 1.0]]])
     grid = shifted_to(filters, bits)
-    assert grid.low.tolist() == [[-most, 0, -round(most / 2), 0, -round(2 * most / 3)]]
+    assert grid.low.tolist() == [[-most, 0, -round(most / 4), 0, -round(2 * most / 3)]]
     assert torch.equal(grid.high - grid.low, torch.full((1, 5), float(most)))
 
 
