@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from tests.networks import NETWORKS, example_of
 from tests.quantized import quantize
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.errors import RunError
+from zeroq.numbers.grid import shifts_of
 from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.tensor_file import read_tensor_file
 
@@ -32,6 +34,20 @@ def test_weights_are_stored_at_their_true_width(bits: int, tmp_path: Path) -> No
         stored = [tensor for key, tensor in tensors.items() if key.startswith(f"{name}_integers.")]
         assert sum(tensor.numel() * tensor.element_size() for tensor in stored) == packed_bytes(count, bits)
     assert (metadata["seed"], metadata["task"]) == ("1", "classification")
+
+
+def test_shifted_filters_come_back_and_take_a_byte_each(tmp_path: Path) -> None:
+    stages = quantize(NETWORKS["plain"](), example_of("plain", 4), 3)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(serialise(stages.quantized, stages.weight_bits, {}))
+    loaded, expected = load_network(path)[0].tensors(), stages.quantized.tensors()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name]) for name in expected)
+    shifts = {name: shifts_of(expected[name], bits) for name, bits in stages.weight_bits.items()}
+    tensors, _ = read_tensor_file(path)
+    stored = {name.removesuffix(".shifts"): each for name, each in tensors.items() if name.endswith(".shifts")}
+    assert stored and stored.keys() == {name for name, each in shifts.items() if each.any()}
+    assert all(torch.equal(stored[name], shifts[name]) for name in stored)
 
 
 def test_files_that_are_none_are_refused(tmp_path: Path) -> None:

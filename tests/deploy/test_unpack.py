@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from zeroq.deploy.unpack import PREFIX, unpack_initializers, unpack_weight
+from zeroq.deploy.unpack import PREFIX, SHIFTING, unpack_initializers, unpack_weight, unshifted_bytes
+from zeroq.numbers.grid import SHIFTED_BITS
 from zeroq.numbers.packing import packed_bytes
+from zeroq.numbers.values import IntegerWeight
 
 STEP = 0.05  # of every activation
 PACKED_WIDTHS = range(2, 8)
+SHIFTED = range(2, SHIFTED_BITS + 1)
 LAYERS = {  # operator, shape of the weight, groups; elements 5 * 3 * 3 * 3 and the like are no multiple of 8
     "convolution": ("Conv", (16, 8, 3, 3), 1),
     "odd convolution": ("Conv", (5, 3, 3, 3), 1),
@@ -29,6 +33,13 @@ LAYERS = {  # operator, shape of the weight, groups; elements 5 * 3 * 3 * 3 and 
 def draw_integers(shape: Sequence[int], bits: int) -> numpy.ndarray:
     high = 2 ** (bits - 1)
     return numpy.random.default_rng(bits).integers(-high + (bits == 8), high, shape, dtype=numpy.int8)
+
+
+def draw_shifted(shape: Sequence[int], bits: int) -> numpy.ndarray:
+    """Every filter's integers in a row of their own that holds 0."""
+    lowest = numpy.linspace(1 - 2**bits, 0, shape[0]).round().reshape(-1, *[1] * (len(shape) - 1))
+    codes = numpy.random.default_rng(bits).integers(0, 2**bits, shape)
+    return (codes + lowest).astype(numpy.int8)
 
 
 def layer(index: int, operator: str, integers: numpy.ndarray, groups: int) -> tuple[list[TensorProto], list[NodeProto]]:
@@ -107,11 +118,15 @@ def run(model: onnx.ModelProto, optimised: Path | None = None) -> numpy.ndarray:
     return session.run(None, {"input": values})[0]
 
 
-@pytest.mark.parametrize("bits", PACKED_WIDTHS)
+@pytest.mark.parametrize(
+    ("bits", "draw"), [*((bits, draw_integers) for bits in PACKED_WIDTHS), *((bits, draw_shifted) for bits in SHIFTED)]
+)
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_packed_layer_runs_as_the_same_integer_kernel(kind: str, bits: int, tmp_path: Path) -> None:
+def test_a_packed_layer_runs_as_the_same_integer_kernel(
+    kind: str, bits: int, draw: Callable[[Sequence[int], int], numpy.ndarray], tmp_path: Path
+) -> None:
     operator, shape, groups = LAYERS[kind]
-    plain = build_model([(operator, draw_integers(shape, bits), groups)])
+    plain = build_model([(operator, draw(shape, bits), groups)])
     packed = packed_copy(plain, {"w0": bits})
     expected = run(plain, tmp_path / "int8.onnx")
     assert len(numpy.unique(expected)) > 5
@@ -139,6 +154,20 @@ def test_a_file_of_many_weights_is_hardly_larger_than_its_bits() -> None:
         saved = 50 * (24 * 24 - packed_bytes(24 * 24, bits))
         overhead = packed_copy(plain, widths).ByteSize() - (plain.ByteSize() - saved)
         assert overhead < 50 * (200 if bits in (2, 4) else 600), (bits, overhead)
+
+
+def test_shifted_filters_take_a_byte_each_and_a_few_nodes() -> None:
+    def size(integers: numpy.ndarray) -> int:
+        return packed_copy(build_model([("Conv", integers, 1)]), {"w0": bits}).ByteSize()
+
+    for bits in SHIFTED:
+        around, apart = draw_integers((24, 24, 1, 1), bits), draw_shifted((24, 24, 1, 1), bits)
+        assert 24 < size(apart) - size(around) <= 24 + SHIFTING
+        weights = [
+            IntegerWeight(torch.from_numpy(each), torch.ones(24), bits, "gptq") for each in (around, apart)
+        ]  # fmt: skip
+        assert unshifted_bytes(weights) == 24 + SHIFTING
+    assert unshifted_bytes([IntegerWeight(torch.ones(24, 3, dtype=torch.int8), torch.ones(24), 7, "gptq")]) == 0
 
 
 def test_shared_constants_are_equal_under_equal_names() -> None:

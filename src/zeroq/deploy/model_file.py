@@ -16,7 +16,7 @@ from zeroq.numbers.packing import Plane, pack, planes_of, unpack
 from zeroq.numbers.tensor_file import read_tensor_file, tensor_file_bytes
 from zeroq.simulate.quantized_network import QuantizedNetwork
 
-FORMAT = "zeroq 1"
+FORMAT = "zeroq 2"
 
 
 def serialise(network: QuantizedNetwork, weight_bits: Mapping[str, int], metadata: Mapping[str, Any]) -> bytes:

@@ -66,8 +66,9 @@ def shifts_of(integers: Tensor, bits: int) -> Tensor:
     grid = Grid(bits, signed=True)
     low, high = (each.short() for each in integers.flatten(1).aminmax(dim=1))
     shifts = (high - grid.high).clamp(min=0) + (low - grid.low).clamp(max=0)
-    most = 2 ** (bits - 1) if bits <= SHIFTED_BITS else 0
-    if (low - shifts < grid.low).any() or (high - shifts > grid.high).any() or (shifts.abs() > most).any():
+    least, most = (-grid.high, -grid.low) if bits <= SHIFTED_BITS else (0, 0)  # with which 0 is among them
+    fits = (low - shifts >= grid.low) & (high - shifts <= grid.high) & (shifts >= least) & (shifts <= most)
+    if not fits.all():
         raise ValueError(f"integers beyond {bits} bits")
     return shifts.to(torch.int8)
 
