@@ -60,7 +60,7 @@ class Literals(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if function is torch.tensor:
+        if function is torch.tensor or (function is torch.as_tensor and not isinstance(args[0], Tensor)):
             return torch.Tensor.to(torch.tensor(*args, **kwargs | {"device": CPU}), kwargs.get("device", CPU))
         if function is torch.Tensor.new_tensor:
             like, *rest = args

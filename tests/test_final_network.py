@@ -42,7 +42,7 @@ def test_a_run_is_reconstructed_where_that_helps_and_else_as_it_would_be_without
     monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zeroq.stages.choose_precision", lambda *_: (Precision(), {}))  # not by time, for equal images
-    asked = {**QUICK, "weight_bits": 3, "activation_bits": 4}
+    asked = {**QUICK, "weight_bits": 4, "activation_bits": 4}
 
     def run(**further: object) -> tuple[set[str], dict[str, Tensor]]:
         found = zeroq.quantize(NETWORKS["residual"](), example_of("residual"), **asked, **further)
