@@ -1,4 +1,5 @@
-"""What scales that are found together with the integers leave of the error of GPTQ, on distilled and on real pictures:
+"""What scales and grids that are found together with the integers leave of the error of GPTQ, on distilled and on real
+pictures:
 
     python -m benchmarks.scales --data ../shared/data
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from zeroq.models import load_model
 from zeroq.numbers.grid import Grid
 from zeroq.rounding.filters import is_depthwise, to_filters
 from zeroq.rounding.gptq import elimination, fixed
-from zeroq.rounding.joint import round_on_best_grid
+from zeroq.rounding.joint import round_jointly, round_on_best_grid
 from zeroq.rounding.layers import taken_in
 from zeroq.rounding.methods import importance
 from zeroq.rounding.scales import search_scales
@@ -44,7 +45,7 @@ DISTILLED = "distilled"
 WHO = (DISTILLED, SELECTION, CONFIRMATION)
 KINDS = {True: "depthwise", False: "others"}
 CHOICES = {"networks": list(FAMILIES)}
-HEAD = """# Scales
+HEAD = """# Scales and grids
 
 Written by `python -m benchmarks.scales --data ../shared/data`; change nothing here by hand.
 
@@ -52,8 +53,9 @@ Below 8 bits the scale of a filter is found together with its integers: GPTQ rou
 one that leaves least is kept (`rounding/joint.py`). The scale that such a search starts from is the one that would be
 best if every weight were rounded by itself. Below stands what is left of that one's squared error of a layer's output
 (its variance, as the mean is kept by a bias): the geometric mean over layers, each on the inputs that it has in
-floating point. Weights are fitted on distilled images alone, and judged on these and on real pictures that no run has
-seen. A result marked `stale` was measured with another version of the method.
+floating point. The first figure is of signed grids, the second of the better of these and those that are shifted to
+where a filter's weights lie (`numbers/grid.py`). Weights are fitted on distilled images alone, and judged on these and
+on real pictures that no run has seen. A result marked `stale` was measured with another version of the method.
 """
 
 
@@ -81,7 +83,7 @@ def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any]
     images = distilled(model, CACHE / "runs" / method_code(name)[:12] / name, threads)
     network = fold(capture(model.module, torch.zeros(2, *model.picture().input_shape)))
     inputs = {DISTILLED: images, **pictures_of(name, model, data)}
-    left: dict[str, dict[str, dict[str, list[float]]]] = {}
+    left: dict[str, dict[str, dict[str, list[tuple[float, float]]]]] = {}
     with torch.no_grad():
         for layer, hessians in layers_of(network, {who: each[:IMAGES] for who, each in inputs.items()}):
             filters = to_filters(network.tensors[layer.weight].float(), layer.groups)
@@ -90,13 +92,16 @@ def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any]
                 for who, share in shares(filters, Grid(bits, signed=True), hessians).items():
                     left.setdefault(str(bits), {}).setdefault(kind, {}).setdefault(who, []).append(share)
     means = {
-        bits: {kind: {who: geometric(values) for who, values in each.items()} for kind, each in kinds.items()}
+        bits: {
+            kind: {who: [geometric(values) for values in zip(*pairs, strict=True)] for who, pairs in each.items()}
+            for kind, each in kinds.items()
+        }
         for bits, kinds in left.items()
     }
     return {"left": means}, None
 
 
-def geometric(values: list[float]) -> float:
+def geometric(values: Iterable[float]) -> float:
     """Mean."""
     return round(statistics.geometric_mean(values), 4)
 
@@ -109,23 +114,35 @@ def layers_of(network: Network, inputs: Mapping[str, Tensor]) -> Iterator[tuple[
         yield layer, {who: each.hessian(centred=True) for who, each in moments.items()}
 
 
-def shares(filters: Tensor, grid: Grid, hessians: Mapping[str, Tensor]) -> dict[str, float]:
-    """Error with scales found together with the integers over that with scales found before, by images."""
+def shares(filters: Tensor, grid: Grid, hessians: Mapping[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """By images, error with scales found together with the integers, on signed grids and on the better ones, over that
+    with scales found before.
+    """
     own = hessians[DISTILLED]
     columns = elimination(own)
     before = search_scales(filters, grid, importance(own))
-    integers, _ = fixed(filters, before, grid, columns, limited=False)
-    after, better = round_on_best_grid(filters, grid, columns, importance(own))
-    errors = {
-        who: (error(filters - better * after[..., None], each), error(filters - integers * before[..., None], each))
-        for who, each in hessians.items()
-    }
-    return {who: joint / apart for who, (joint, apart) in errors.items() if joint > 0 and apart > 0}
+    together = round_jointly(filters, before, grid, columns)
+    rounded = [
+        (before, fixed(filters, before, grid, columns, limited=False)[0]),
+        (together.scale, together.integers),
+        round_on_best_grid(filters, grid, columns, importance(own)),
+    ]
+    found = {}
+    for who, each in hessians.items():
+        apart, joint, best = (error(filters - integers * scale[..., None], each) for scale, integers in rounded)
+        if min(apart, joint, best) > 0:
+            found[who] = joint / apart, best / apart
+    return found
 
 
 def error(missed: Tensor, hessian: Tensor) -> float:
     """Sum of (w - q)^T H (w - q) over filters."""
     return float(((missed @ hessian) * missed).double().sum())
+
+
+def cell(pair: Sequence[float]) -> str:
+    """What signed grids leave, and what the better ones do."""
+    return "; ".join(f"{each:.3f}" for each in pair)
 
 
 def document() -> str:
@@ -135,7 +152,7 @@ def document() -> str:
     parts = [HEAD, f"Processors: {', '.join(sorted({record['cpu'] for record in found.values()})) or NOTHING}."]
     for bits in map(str, BITS):
         lines = [
-            [f"{name}{' `stale`' if name in stale else ''}", kind, *(f"{values[who]:.3f}" for who in WHO)]
+            [f"{name}{' `stale`' if name in stale else ''}", kind, *map(cell, map(values.get, WHO))]
             for name, record in found.items()
             for kind, values in record["left"][bits].items()
         ]
