@@ -15,6 +15,7 @@ from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
 from zeroq.rounding.gptq import elimination, round_gptq
+from zeroq.rounding.joint import shifted_to
 from zeroq.rounding.methods import round_widths
 from zeroq.rounding.scales import search_scales
 from zeroq.run_directory import read_json
@@ -42,17 +43,22 @@ def test_a_gpu_makes_what_a_cpu_makes(name: str, tmp_path: Path) -> None:
     ("groups", "filters", "columns", "bits", "limited"),
     [(1, 5, 9, 8, True), (1, 20, 300, 8, True), (3, 7, 27, 4, False), (2, 8, 129, 8, True), (16, 1, 9, 2, False)],
 )
+@pytest.mark.parametrize("shifted", [False, True])
 def test_the_kernel_fixes_columns_as_the_loop_does(
-    groups: int, filters: int, columns: int, bits: int, limited: bool
+    groups: int, filters: int, columns: int, bits: int, limited: bool, shifted: bool
 ) -> None:
+    if shifted and bits == 8:
+        pytest.skip("grids of 8 bits are not shifted")
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(groups, filters, columns, generator=generator)
     inputs = torch.randn(groups, 1000, columns, generator=generator)
     hessian = inputs.transpose(1, 2) @ inputs / 500
-    grid = Grid(bits, signed=True)
-    scale = weight.abs().amax(-1) / grid.high
+    grid, grid_there = (
+        shifted_to(each, bits) if shifted else Grid(bits, signed=True) for each in (weight, weight.cuda())
+    )
+    scale = search_scales(weight, grid)
     here = round_gptq(weight, scale, grid, elimination(hessian), limited)
-    there = round_gptq(weight.cuda(), scale.cuda(), grid, elimination(hessian.cuda()), limited).cpu()
+    there = round_gptq(weight.cuda(), scale.cuda(), grid_there, elimination(hessian.cuda()), limited).cpu()
     errors = [weight - integers * scale[..., None] for integers in (here, there)]
     losses = [torch.einsum("gfc,gcd,gfd->", error, hessian, error).item() for error in errors]
     assert (here != there).float().mean() < 0.02 and losses[1] == pytest.approx(losses[0], rel=0.01)

@@ -92,8 +92,8 @@ def round_on_best_grid(
     """Scale and integers of each filter on the signed grid, or on one that is shifted to where its weights lie:
     whatever leaves less of (w - q)^T H (w - q).
 
-    Filters of few weights lie to one side of 0 as a rule, and have twice as many integers there: at 4 bits the filters
-    of MobileNetV2's depthwise layers leave half as much, those of 1 x 1 convolutions 5 to 30 % less.
+    Filters of few weights lie to one side of 0 as a rule, and have twice as many integers there: those of MobileNetV2's
+    depthwise layers leave less than half as much, those of its others a seventh less (docs/scales.md).
 
     filters: [groups, filters, columns].  grid: signed.  columns: by H, one for each group.
     importance: [groups, columns], the diagonal of H.  least: [groups, filters], a bound from below on scales.
