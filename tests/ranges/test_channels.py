@@ -69,6 +69,14 @@ def test_small_channels_grow_and_no_error_does(bits: int, rectified: bool) -> No
     assert factors.max() <= MOST
 
 
+def test_channels_that_are_tried_a_few_at_a_time_get_the_same_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [Value(drawn(1.0, 0.9, 0.1, 0.05, rectified=rectified), 6) for rectified in (False, True)]
+    expected = channel_factors(values)
+    for numbers in (1, 3 * values[0].numbers.means.shape[1]):
+        monkeypatch.setattr("zeroq.ranges.channels.TOGETHER", numbers)
+        assert torch.equal(channel_factors(values), expected)
+
+
 @pytest.mark.parametrize("bits", [4, 6])
 def test_no_range_reaches_beyond_a_ceiling_in_any_channel(bits: int) -> None:
     rectified = drawn(4.0, 1.0, 0.2, 0.05, rectified=True)

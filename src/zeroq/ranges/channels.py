@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ BINNING_BYTES = 64  # that this takes for each of them
 ROUNDS = 4  # of a range to the factors, and factors to the range
 COARSE = tuple(2 ** (step / 4) for step in range(-12, 17))
 FINE = tuple(2 ** (step / 24) for step in range(-12, 13))  # of what the round before has found
+TOGETHER, GPU_TOGETHER = 1 << 16, 1 << 22  # numbers at all factors, one after another: on a CPU what stays in the cache
 MOST = 16.0  # that a factor and its inverse may be
 
 
@@ -43,6 +44,10 @@ class Value:
     numbers: Bins
     bits: int
     ceiling: float | None = None  # that no number reaches beyond, in any channel: of a ReLU6 that the range takes in
+
+    def of(self, channels: slice) -> Value:
+        """Of some channels."""
+        return replace(self, numbers=Bins(self.numbers.means[channels], self.numbers.weights[channels]))
 
 
 def bins_of(
@@ -95,15 +100,29 @@ def channel_factors(values: Sequence[Value]) -> Tensor:
     """
     means = values[0].numbers.means
     factors = torch.ones(len(means), dtype=torch.float64, device=means.device)
+    most = max(value.numbers.means.shape[1] for value in values)
+    height = max(1, (GPU_TOGETHER if means.is_cuda else TOGETHER) // most)
+    parts = [slice(start, start + height) for start in range(0, len(means), height)]
     for index in range(ROUNDS):
         ranges = [range_at(value, factors) for value in values]
         needed = [own.high / value.ceiling for value, own in zip(values, ranges, strict=True) if value.ceiling]
         tried = [torch.full_like(factors, each) for each in COARSE] if index == 0 else [factors * each for each in FINE]
-        least = sum_of_errors(values, ranges, factors)
-        for candidate in (each.clamp(max([1 / MOST, *needed]), MOST) for each in tried):
-            errors = sum_of_errors(values, ranges, candidate)
-            factors = torch.where(errors < least, candidate, factors)
-            least = torch.minimum(errors, least)
+        tried = [factors, *(each.clamp(max([1 / MOST, *needed]), MOST) for each in tried)]
+        factors = torch.cat([
+            with_least_error([value.of(some) for value in values], ranges, [each[some] for each in tried])
+            for some in parts
+        ])  # fmt: skip
+    return factors
+
+
+def with_least_error(values: Sequence[Value], ranges: Sequence[ActivationRange], tried: Sequence[Tensor]) -> Tensor:
+    """For each channel the factor with the least sum of errors, the first of equals; tried: [channels] each."""
+    factors, *others = tried
+    least = sum_of_errors(values, ranges, factors)
+    for candidate in others:
+        errors = sum_of_errors(values, ranges, candidate)
+        factors = torch.where(errors < least, candidate, factors)
+        least = torch.minimum(errors, least)
     return factors
 
 
