@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,20 @@ from tests.runs import QUICK, assert_same, contents, loaded, prepare_once, quick
 from zeroq.conclusion import page
 from zeroq.deploy.one_layer import Kernel, KernelTimes
 from zeroq.deploy.timing import Timing
-from zeroq.fastest import AGAIN, WHOLE, fastest_of, is_faster, kernels_by_layer, note_of, proposals, time_layers
+from zeroq.deploy.unpack import unshifted_bytes
+from zeroq.fastest import (
+    AGAIN,
+    WHOLE,
+    fastest_of,
+    is_faster,
+    kernels_by_layer,
+    note_of,
+    proposals,
+    time_layers,
+    weights_to_time,
+)
+from zeroq.numbers.grid import SHIFTED_BITS, shifts_of
+from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
 from zeroq.pipeline import Run, quantize_model
 from zeroq.precision import Precision
@@ -48,6 +62,16 @@ def test_layers_are_proposed_by_their_own_times() -> None:
     assert proposals({"b": own["b"]}) == [("b",)]
     assert proposals({"c": own["c"]}) == []
     assert proposals({"equal": KernelTimes(1.0, 1.0, 1.0)}) == []
+
+
+def test_files_that_are_timed_are_as_large_as_that_of_any_weights() -> None:
+    prepared = prepare_once(loaded("depthwise"), Options.of(**QUICK))
+    setting = BitSetting({layer.name: bits for layer, bits in zip(prepared.plan.layers, itertools.cycle((2, 8, 6, 7)))})
+    weights = weights_to_time(prepared, setting)
+    assert {name: each.bits for name, each in weights.items()} == setting.bits
+    for each in weights.values():
+        assert bool(shifts_of(each.integers, each.bits).any()) is (each.bits <= SHIFTED_BITS)
+    assert unshifted_bytes(weights.values()) == 0
 
 
 def test_equal_kernels_are_measured_once_and_sites_add_up() -> None:

@@ -7,6 +7,7 @@ whole file with these in floating point, timed against the file without. Weights
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -16,6 +17,7 @@ import zeroq.devices as devices
 from zeroq.deploy.one_layer import Kernel, KernelTimes, kernel_of, measure_kernel
 from zeroq.deploy.timing import Timing, interleaved
 from zeroq.deploy.verify import open_session
+from zeroq.numbers.grid import SHIFTED_BITS, Grid, shifted
 from zeroq.numbers.values import BitSetting, IntegerWeight
 from zeroq.preparation import Prepared
 from zeroq.rounding import round_weight
@@ -169,12 +171,25 @@ def batch_of_one(prepared: Prepared) -> tuple[NDArray[Any], ...]:
 
 
 def weights_to_time(prepared: Prepared, setting: BitSetting) -> dict[str, IntegerWeight]:
-    """Any integers of the right widths, as time hangs on no value: those that are soonest made."""
+    """Any integers of the right widths, as time hangs on no value: those that are soonest made. Files of them are as
+    large as any.
+    """
     tensors, portable = prepared.folded.tensors, prepared.options.portable
     return {
-        layer.name: round_weight(
-            tensors[layer.weight], setting[layer.name], None, groups=layer.groups, method="nearest",
-            portable=portable, name=layer.name,
+        layer.name: with_shift(
+            round_weight(
+                tensors[layer.weight], setting[layer.name], None, groups=layer.groups, method="nearest",
+                portable=portable, name=layer.name,
+            )
         )
         for layer in prepared.plan.layers
     }  # fmt: skip
+
+
+def with_shift(weight: IntegerWeight) -> IntegerWeight:
+    """On shifted grids, where these may be, as they take some bytes of a file."""
+    if weight.bits > SHIFTED_BITS:
+        return weight
+    integers = shifted(weight.integers, weight.integers.new_ones(len(weight.integers)))
+    integers[(0,) * integers.dim()] = Grid(weight.bits, signed=True).high + 1
+    return replace(weight, integers=integers)
