@@ -56,7 +56,7 @@ def test_the_kernel_fixes_columns_as_the_loop_does(
     grid, grid_there = (
         shifted_to(each, bits) if shifted else Grid(bits, signed=True) for each in (weight, weight.cuda())
     )
-    scale = search_scales(weight, grid)
+    scale = search_scales(weight, grid) if shifted else weight.abs().amax(-1) / (2 ** (bits - 1) - 1)
     here = round_gptq(weight, scale, grid, elimination(hessian), limited)
     there = round_gptq(weight.cuda(), scale.cuda(), grid_there, elimination(hessian.cuda()), limited).cpu()
     errors = [weight - integers * scale[..., None] for integers in (here, there)]
