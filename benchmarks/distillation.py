@@ -34,7 +34,6 @@ from zeroq.channels import helpful_factors
 from zeroq.distillation import distill
 from zeroq.distillation.images import prepare as prepare_statistics
 from zeroq.evaluate import calibration_pictures
-from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph import Network, replay
 from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.values import BitSetting
@@ -165,8 +164,8 @@ def quantized(prepared: Prepared, images: Tensor, case: Case) -> Callable[[Tenso
         if not case.variants:
             every = replace(every, variants=None)
     prepared = prepared.centred(middles(prepared.folded, every.observed))
-    prepared = prepared.scaled(helpful_factors(prepared, every))
-    candidates = Candidates(prepared, every, fit_ranges(prepared, every), lambda done, total: None)
+    factors, ranges = helpful_factors(prepared, every)
+    candidates = Candidates(prepared.scaled(factors), every, ranges, lambda done, total: None)
     setting = BitSetting({layer: widths[0] for layer, widths in prepared.plan.widths.items()})
     network = candidates.network(candidates.settled(setting, ERRORS))
 

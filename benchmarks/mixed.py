@@ -25,7 +25,7 @@ from benchmarks.rows import DISTILLED, MIXED, ROOT, Row, key_of, method_code
 from zeroq import devices
 from zeroq.allocate import best_within, pareto_frontier
 from zeroq.candidates import ERRORS, Candidates
-from zeroq.channels import alike
+from zeroq.channels import ranged
 from zeroq.compensation import RATE, seen_by
 from zeroq.models import load_model
 from zeroq.options import Options
@@ -95,9 +95,9 @@ def measure(name: str, data: Path, threads: int | None) -> dict[str, Any]:
         run.describe(facts(prepared))
         stages = Stages(run, prepared, lambda stage, done, total: None)
         images = stages.distil()
-        stages = alike(stages, images)
+        stages, ranges = ranged(stages, images)
         prepared = stages.prepared
-        candidates = Candidates(prepared, images, stages.ranges(images), lambda done, total: None)
+        candidates = Candidates(prepared, images, ranges, lambda done, total: None)
         known = stages.sensitivity(candidates)
     assert known is not None, "every layer has a choice"
     sensitivities = np.array([[known.of(layer, bits) for bits in plan.widths[layer]] for layer in names])

@@ -12,7 +12,7 @@ from zeroq.resident import forget_peak, peak
 from zeroq.stages import Stages
 
 STEPS = {  # stage -> who computes it
-    "capture": (pipeline, "prepare"), "distill": (Stages, "distil"), "ranges": (Stages, "ranges"),
+    "capture": (pipeline, "prepare"), "distill": (Stages, "distil"), "ranges": (pipeline, "ranged"),
     "sensitivity": (Stages, "sensitivity"), "allocate": (Stages, "allocate"), "rounding": (Stages, "round"),
     "export": (Stages, "export"), "verify": (Stages, "verify"), "report": (pipeline, "conclude"),
 }  # fmt: skip

@@ -96,14 +96,14 @@ def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any]
         plain = Images(images, "distilled")
         own = accompanied(plain, prepared, seed=0)
         centred = prepared.centred(middles(prepared.folded, own.observed))
-        scaled = centred.scaled(helpful_factors(centred, own))
+        scaled = centred.scaled(helpful_factors(centred, own)[0])
         kinds = compared_ranges(scaled, own)
         tried = {kind: (scaled, ranges) for kind, (ranges, _) in kinds.items()}
-        tried[NO_NOISE] = scaled, fit_ranges(scaled, plain)
+        tried[NO_NOISE] = scaled, fit_ranges(scaled, plain)[0]
         if scaled.factors:
-            tried[NOT_SCALED] = centred, fit_ranges(centred, own)
+            tried[NOT_SCALED] = centred, fit_ranges(centred, own)[0]
         if centred.centres:
-            tried[NOT_CENTRED] = prepared, fit_ranges(prepared, own)
+            tried[NOT_CENTRED] = prepared, fit_ranges(prepared, own)[0]
         record: dict[str, Any] = {"kept": min(kinds, key=lambda kind: kinds[kind][1])}
         for half, inputs in pictures.items():
             record[half] = {column: divergence(*network, inputs) for column, network in tried.items()}

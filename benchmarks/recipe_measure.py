@@ -26,6 +26,7 @@ from benchmarks.rows import CACHE, ROOT, program
 from zeroq import devices
 from zeroq.deploy import export_onnx
 from zeroq.evaluate import onnx_predictor
+from zeroq.fitted_ranges import fit_ranges
 from zeroq.models import LoadedModel, load_model
 from zeroq.pipeline import facts
 from zeroq.preparation import Prepared, prepare
@@ -99,7 +100,7 @@ def squant(row: RecipeRow, prepared: Prepared, widths: dict[str, int]) -> Quanti
     with RunDirectory(shared_run(row.ours)) as run:
         run.describe(facts(prepared))
         stages = Stages(run, prepared, lambda stage, done, total: None)
-        ranges = stages.ranges(stages.distil())
+        ranges = fit_ranges(prepared, stages.distil())[0]
     folded, placement, bits = prepared.folded, prepared.placement, prepared.plan.input_bits
     weights = {
         layer.name: round_weight(

@@ -17,7 +17,7 @@ from benchmarks.rows import Row
 from zeroq import devices
 from zeroq.accuracy import in_inference
 from zeroq.candidates import Candidates, Weights
-from zeroq.channels import alike
+from zeroq.channels import ranged
 from zeroq.divergence import kl_divergence
 from zeroq.models import load_model
 from zeroq.numbers.values import BitSetting
@@ -55,8 +55,8 @@ def chosen(row: Row, data: Path, threads: int | None) -> Iterator[Chosen]:
         run.describe(facts(prepared))
         stages = Stages(run, prepared, lambda stage, done, total: None)
         images = stages.distil()
-        stages = alike(stages, images)
-        candidates = Candidates(stages.prepared, images, stages.ranges(images), lambda done, total: None)
+        stages, ranges = ranged(stages, images)
+        candidates = Candidates(stages.prepared, images, ranges, lambda done, total: None)
         setting = stages.allocate(candidates, stages.sensitivity(candidates)).setting
         pictures = halves(row.network, model, data)
         expected = {half.role: some_scores(stages.prepared.folded.run, half) for half in pictures}

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 import zeroq.candidates
 from tests.runs import QUICK, loaded, prepare_once
@@ -25,10 +26,12 @@ from zeroq.candidates import (
     outputs,
     rounding_cost,
 )
+from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph import count_images
+from zeroq.models import from_module
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
-from zeroq.preparation import Prepared
+from zeroq.preparation import Prepared, prepare
 from zeroq.ranges import observe
 from zeroq.rounding import ROWS_PER_IMAGE
 from zeroq.stages import MEASURES
@@ -133,6 +136,19 @@ def test_ranges_are_fitted_on_noise_in_the_place_of_the_last_images(count: int, 
     assert torch.equal(plain.observed, plain.fitting)  # type: ignore[arg-type]
     mixed = replace(plain, noise=other)
     assert torch.equal(mixed.observed, torch.cat([plain.all[:kept], other]))  # type: ignore[arg-type]
+
+
+def test_an_image_of_many_places_judges_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    prepared = prepare(from_module(maps, torch.randn(2, 3, 8, 8)), Options())
+    images = Images(torch.randn(80, 3, 8, 8), "distilled")
+    ranges = fit_ranges(prepared, images)[0]
+    monkeypatch.setattr(zeroq.candidates, "JUDGED_IMAGES", 3)
+    for places, count in ((64 * 21, 20), (64 * 5 - 1, 5), (1, 3)):
+        monkeypatch.setattr(zeroq.candidates, "JUDGED_PLACES", places)
+        candidates = Candidates(prepared, images, ranges, lambda done, total: None)
+        assert torch.equal(candidates.judges, images.held_out[:count])
+        assert len(candidates.reference) == count
 
 
 def test_a_misfit_is_the_divergence_on_held_out_images_and_on_noise(prepared: Prepared) -> None:

@@ -15,9 +15,10 @@ from tests.runs import QUICK, assert_same, contents, loaded, prepare_once
 from zeroq.candidates import Images
 from zeroq.channels import factors_of, narrowest
 from zeroq.fitted_ranges import fit_ranges
+from zeroq.numbers.values import Ranges
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
-from zeroq.preparation import Prepared
+from zeroq.ranges.channels import ChannelBins
 from zeroq.repair import families, middles
 from zeroq.run_directory import read_json
 
@@ -41,25 +42,27 @@ def test_a_run_takes_up_the_centres_that_it_has_found(tmp_path: Path, monkeypatc
     before = contents(first.directory)
     (site,) = before[zeroq.channels.CENTRES]
     assert len(before[zeroq.channels.CENTRES][site]) == 8
+    spent = read_json(first.directory / "run.json")["seconds"]
+    assert first.result["seconds"]["ranges"] == pytest.approx(spent["ranges"] + spent["centres"], abs=2e-3)
     assert first.result["verification"]["agreement"] == 1
     assert_resumed("linear_depthwise", first.directory, "middles", monkeypatch)
 
 
-@pytest.mark.parametrize(("name", "stages"), [("depthwise", {"factors"}), ("residual", set())])
-def test_a_network_without_such_channels_has_no_such_stage(name: str, stages: set[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "files"), [("depthwise", {zeroq.channels.FACTORS}), ("residual", set())])
+def test_a_network_without_such_channels_has_no_such_file(name: str, files: set[str], tmp_path: Path) -> None:
     run = quantize_model(loaded(name), ASKED, tmp_path / "run")
-    files = {"centres": zeroq.channels.CENTRES, "factors": zeroq.channels.FACTORS}
-    assert {stage for stage, file in files.items() if (run.directory / file).exists()} == stages
-    assert files.keys() & read_json(run.directory / "run.json")["stages"].keys() == stages
+    found = {path.name for path in run.directory.iterdir()}
+    assert found & {zeroq.channels.CENTRES, zeroq.channels.FACTORS} == files
+    assert "centres" not in read_json(run.directory / "run.json")["stages"]
 
 
 def divergences(monkeypatch: pytest.MonkeyPatch, *, scaled: float, plain: float) -> None:
     """Say how far the network diverges with factors and without."""
 
-    def told(prepared: Prepared, *_: Any, **__: Any) -> dict[str, tuple[None, float]]:
-        return {"alike": (None, scaled if prepared.factors else plain), "weighed": (None, 9.0)}
+    def told(*arguments: Any, **named: Any) -> tuple[Ranges, float]:
+        return fit_ranges(*arguments, **named)[0], scaled if arguments[0].factors else plain
 
-    monkeypatch.setattr(zeroq.channels, "compared_ranges", told)
+    monkeypatch.setattr(zeroq.channels, "fit_ranges", told)
 
 
 @pytest.mark.parametrize(("name", "channels"), [("depthwise", 8), ("relu6", 12)])
@@ -71,8 +74,6 @@ def test_factors_are_kept_where_they_help_and_then_known(
     before = contents(first.directory)
     (factors,) = before[zeroq.channels.FACTORS].values()
     assert len(factors) == channels
-    spent = read_json(first.directory / "run.json")["seconds"]
-    assert first.result["seconds"]["ranges"] == pytest.approx(spent["ranges"] + spent["factors"])
     assert set(factors) != {1.0}
     assert first.result["verification"]["agreement"] == 1
     operators = {node.op_type for node in onnx.load(first.directory / "model.onnx").graph.node}
@@ -95,7 +96,7 @@ def test_ranges_are_those_of_scaled_channels() -> None:
     (family,) = families(prepared.folded)
     scaled = prepared.scaled({family.name: torch.full((8,), 2.0, dtype=torch.float64)})
     value = prepared.placement.of_value[family.values[-1]].name
-    before, after = (fit_ranges(each, images)[value].high for each in (prepared, scaled))
+    before, after = (fit_ranges(each, images)[0][value].high for each in (prepared, scaled))
     assert after == pytest.approx(2 * before, rel=1e-3)
     inputs = example_of("depthwise", 5, seed=3)
     with torch.inference_mode():
@@ -109,7 +110,7 @@ def test_no_range_reaches_beyond_the_ceiling_of_any_channel() -> None:
     scaled = prepared.scaled({family.name: torch.linspace(0.5, 3, 12, dtype=torch.float64)})
     quantizer = scaled.placement.of_value[family.values[-1]]
     assert quantizer.ceiling == 3
-    assert fit_ranges(scaled, images)[quantizer.name].high == pytest.approx(3)
+    assert fit_ranges(scaled, images)[0][quantizer.name].high == pytest.approx(3)
     others = {each for each in prepared.placement.quantizers if each.name != quantizer.name}
     assert others < set(scaled.placement.quantizers)
     inputs = 1000 * example_of("relu6", 5, seed=3)
@@ -120,7 +121,9 @@ def test_no_range_reaches_beyond_the_ceiling_of_any_channel() -> None:
 def test_values_that_share_a_quantizer_have_factors_together() -> None:
     prepared = prepare_once(loaded("depthwise"), ASKED)
     images = Images(example_of("depthwise", 32, seed=1), "distilled")
-    found = factors_of(prepared, images, chunk=16)
+    bins = {value: ChannelBins(value) for values in prepared.scalable.values() for value in values}
+    fit_ranges(prepared, images, chunk=16, beside=bins)
+    found = factors_of(prepared, {value: each.numbers for value, each in bins.items()})
     assert [(name, len(each), each.dtype) for name, each in found.items()] == [
         (families(prepared.folded)[0].name, 8, torch.float64)
     ]
@@ -132,7 +135,7 @@ def test_ranges_are_those_of_centred_channels() -> None:
     images = Images(example_of("linear_depthwise", 32, seed=1), "distilled")
     centres = middles(prepared.folded, images.observed)
     (site,) = centres
-    plain, centred = (fit_ranges(each, images)[site] for each in (prepared, prepared.centred(centres)))
+    plain, centred = (fit_ranges(each, images)[0][site] for each in (prepared, prepared.centred(centres)))
     assert centred.high - centred.low < plain.high - plain.low
     inputs = example_of("linear_depthwise", 5, seed=3)
     with torch.inference_mode():

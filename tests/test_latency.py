@@ -227,7 +227,7 @@ def test_a_resumed_run_keeps_what_was_measured(clock: Clock, tmp_path: Path, mon
     quantize(tmp_path / "whole", latency_ms=5)
     out = tmp_path / "interrupted"
     with monkeypatch.context() as patch:
-        patch.setattr(zeroq.stages, "fit_ranges", interrupted)
+        patch.setattr(zeroq.channels, "helpful_factors", interrupted)
         with pytest.raises(KeyboardInterrupt):
             quantize(out, latency_ms=5)
     assert read_json(out / "run.json")["latency"] == read_json(tmp_path / "whole" / "run.json")["latency"]

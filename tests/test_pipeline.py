@@ -18,6 +18,7 @@ from torch import nn
 
 import zeroq
 import zeroq.candidates
+import zeroq.channels
 import zeroq.conclusion
 import zeroq.pipeline
 import zeroq.stages
@@ -241,10 +242,10 @@ def test_a_run_interrupted_at_any_file_ends_with_the_same_bytes(
 INSIDE = [
     (zeroq.stages, name)
     for name in (
-        *("choose_precision", "distill", "fit_ranges", "measure_sensitivity", "select"),
-        *("serialise", "export_onnx", "verify"),
+        *("choose_precision", "distill", "measure_sensitivity", "select", "serialise", "export_onnx", "verify"),
     )
 ] + [
+    (zeroq.channels, "helpful_factors"),
     *((zeroq.candidates, name) for name in ("round_weights", "divergence_of")),
     *((zeroq.conclusion, name) for name in ("render", "compare")),
 ]
@@ -267,7 +268,7 @@ def test_a_run_interrupted_in_any_stage_ends_with_the_same_bytes(
 
 # What is computed again
 
-COMPUTING = ("distill", "fit_ranges", "measure_sensitivity", "select", "serialise", "export_onnx")
+COMPUTING = ("distill", "helpful_factors", "measure_sensitivity", "select", "serialise", "export_onnx")
 
 
 @pytest.fixture
@@ -276,7 +277,7 @@ def computed(quantize: Quantize, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
 
     def noting(name: str) -> Callable[..., Any]:
-        function = getattr(zeroq.stages, name)
+        function = getattr(zeroq.stages, name, None) or getattr(zeroq.channels, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
             names.append(name)
@@ -285,7 +286,7 @@ def computed(quantize: Quantize, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return call
 
     for name in COMPUTING:
-        monkeypatch.setattr(zeroq.stages, name, noting(name))
+        monkeypatch.setattr(zeroq.stages if hasattr(zeroq.stages, name) else zeroq.channels, name, noting(name))
     return names
 
 
@@ -294,18 +295,18 @@ def computed(quantize: Quantize, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     [
         ({}, ""),
         ({"effort": "fast"}, ""),  # with images and iterations given it means nothing
-        ({"seed": 1}, "distill fit_ranges measure_sensitivity select serialise export_onnx"),
-        ({"images": 9}, "distill fit_ranges measure_sensitivity select serialise export_onnx"),
+        ({"seed": 1}, "distill helpful_factors measure_sensitivity select serialise export_onnx"),
+        ({"images": 9}, "distill helpful_factors measure_sensitivity select serialise export_onnx"),
         ({"input_mean": (0.5, 0.4, 0.3), "input_std": (0.2, 0.2, 0.2)},
-         "distill fit_ranges measure_sensitivity select serialise export_onnx"),
-        ({"activation_bits": 6}, "fit_ranges measure_sensitivity select serialise export_onnx"),
+         "distill helpful_factors measure_sensitivity select serialise export_onnx"),
+        ({"activation_bits": 6}, "helpful_factors measure_sensitivity select serialise export_onnx"),
         ({"sensitivity": "kl"}, "measure_sensitivity select serialise export_onnx"),
         ({"layer_bits": {"stem*": 8}}, "measure_sensitivity select serialise export_onnx"),
         ({"average_bits": 5}, "select serialise export_onnx"),
         ({"bit_operations": 0.0025}, "select serialise export_onnx"),
         ({"average_bits": None, "compression": 8}, "select serialise export_onnx"),
         ({"keep_images": False}, "distill"),
-        ({"fresh": True}, "distill fit_ranges measure_sensitivity select serialise export_onnx"),
+        ({"fresh": True}, "distill helpful_factors measure_sensitivity select serialise export_onnx"),
     ],
     ids=str,
 )  # fmt: skip
@@ -342,7 +343,7 @@ def test_what_is_found_damaged_is_computed_again(quantize: Quantize, computed: l
     (tmp_path / "run" / "ranges.json").unlink()
     computed.clear()
     quantize(tmp_path / "run")
-    assert computed == ["fit_ranges", "export_onnx"]
+    assert computed == ["helpful_factors", "export_onnx"]
     assert_same(contents(tmp_path / "run"), expected)
 
 
@@ -350,7 +351,7 @@ def test_an_interrupted_run_shows_no_result_of_an_earlier_one(
     quantize: Quantize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quantize(tmp_path / "run")
-    interrupt(monkeypatch, zeroq.stages, "fit_ranges", 1)
+    interrupt(monkeypatch, zeroq.channels, "helpful_factors", 1)
     with pytest.raises(KeyboardInterrupt):
         quantize(tmp_path / "run", seed=1)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", "distilled.safetensors"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from torch.utils import _pytree as pytree
 import zeroq.devices as devices
 from zeroq.distillation import starts, variants
 from zeroq.divergence import Comparison, Meaning
+from zeroq.divergence.channels import by_channel, tensors_of
 from zeroq.effort import EFFORTS
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
 from zeroq.graph.live import IN_MEMORY, Room
@@ -37,6 +39,9 @@ HELD_OUT = 4  # one image of so many is held out from all fitting
 NOISE = 3  # one of so many of the images that ranges are fitted on is noise
 PER_WEIGHT, PER_COLUMN = 25, 1.7e7  # of a layer rounded at three widths, in multiplications; from layers of ResNet18
 UNLIKE_IMAGES = 16  # noise that what is fitted is judged on
+# Places of all outputs together that candidates are judged on, at least, and images, where there are as many: an image
+# of class scores is one place, a map of them has a place for each pixel and says as much as many images.
+JUDGED_PLACES, JUDGED_IMAGES = 1 << 20, 16
 
 
 @dataclass(frozen=True)
@@ -232,9 +237,18 @@ class Candidates:
             weight_only,
         )  # fmt: skip
 
+    @cached_property
+    def judges(self) -> Inputs:
+        """Held-out images that whole networks are compared with floating point on."""
+        folded = self.prepared.folded
+        with torch.inference_mode():
+            outputs = tensors_of(folded.run(*folded.example))
+        places = max((by_channel(each).shape[1] for each in outputs), default=1)
+        return slice_images(self.images.held_out, None, max(JUDGED_IMAGES, math.ceil(JUDGED_PLACES / places)))
+
     def divergence(self, network: Callable[..., Any]) -> float:
-        """Of a whole network, mean over held-out images."""
-        return divergence_of(self.prepared.meaning, self.reference, network, self.images.held_out, self.room.chunk)
+        """Of a whole network, mean over its judges."""
+        return divergence_of(self.prepared.meaning, self.reference, network, self.judges, self.room.chunk)
 
     def misfit(self, network: Callable[..., Any]) -> Misfit:
         """Of a whole network."""
@@ -256,7 +270,7 @@ class Candidates:
     @cached_property
     def reference(self) -> Any:
         """Outputs in floating point that every setting is compared with."""
-        return outputs(self.prepared.folded.run, self.images.held_out, self.room.chunk)
+        return outputs(self.prepared.folded.run, self.judges, self.room.chunk)
 
 
 def rounding_cost(layer: Layer, images: int) -> float:

@@ -1,88 +1,105 @@
-"""The stages that bring the channels of some values together, before ranges are fitted to them."""
+"""From images to activation ranges: the channels of some values are brought together before ranges are fitted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from zeroq.candidates import NOISE, Images
-from zeroq.fitted_ranges import compared_ranges
+from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph.walk import CHUNK
 from zeroq.models.meaning import fingerprint_of
+from zeroq.numbers.values import Ranges
 from zeroq.preparation import Prepared
-from zeroq.ranges.channels import Value, bins_of, channel_factors, together
+from zeroq.ranges.channels import Bins, ChannelBins, Value, channel_factors, together
 from zeroq.ranks import ALONE, Ranks
 from zeroq.repair import middles, shiftable
 from zeroq.simulate.placement import Quantizer, quantizer_bits
 from zeroq.stages import Stages
+from zeroq.stored import numbers_from_json, numbers_to_json, ranges_from_json, ranges_to_json
 
-CENTRES, FACTORS = "centres.json", "factors.json"
+CENTRES, FACTORS, RANGES = "centres.json", "factors.json", "ranges.json"
 # Of the divergence without factors, at most: less of a gain is chance. At 8, 6 and 4 bits FastestDet has 0.98, 0.97 and
 # 0.93, NanoDet 0.95 (64 images: 0.99), 1.01 and 1.11, EtinyNet 0.77, 0.60 and 0.94. On pictures, 6 bits, FastestDet
 # gains 0.04 of it and NanoDet loses 0.10, EtinyNet gains 0.3.
 CLEARLY = 0.95
 
 
-def alike(stages: Stages, images: Images) -> Stages:
-    """The stages behind both, of the network whose channels are centred and then scaled.
+def centred(stages: Stages, images: Images) -> Stages:
+    """The stages behind that which moves channels to lie around zero; there is none where none can be moved.
 
     images: on the device.
     """
-    return scaled(centred(stages, images), images)
-
-
-def centred(stages: Stages, images: Images) -> Stages:
-    """Channels moved to lie around zero; there is no such stage where none can be."""
     prepared = stages.computing
     if not shiftable(prepared.folded):
         return stages
-    centres = numbers_of(
-        stages, "centres", {"noise": NOISE}, CENTRES,
-        lambda: middles(prepared.folded, images.observed, stages.amounts.chunk),
+    centres = stages.stage(
+        "centres", {"noise": NOISE}, [CENTRES],
+        compute=lambda: middles(prepared.folded, images.observed, stages.amounts.chunk),
+        save=lambda found: stages.run.write_json(CENTRES, numbers_to_json(found)),
+        load=lambda: numbers_from_json(stages.run.read_json(CENTRES)),
     )  # fmt: skip
     return replace(stages, prepared=stages.prepared.centred(centres))
 
 
-def scaled(stages: Stages, images: Images) -> Stages:
-    """Channels that depthwise layers alone read times a factor each, where that helps; there is no such stage where
-    none can be.
+def ranged(stages: Stages, images: Images) -> tuple[Stages, Ranges]:
+    """Activation ranges, and the stages behind them: of the network whose channels are centred, and scaled where some
+    that depthwise layers alone read can be.
+
+    images: on the device.
     """
-    prepared = stages.computing
-    if not prepared.scalable:
-        return stages
-    plan = prepared.plan
+    stages = centred(stages, images)
+    prepared, plan, run = stages.computing, stages.prepared.plan, stages.run
     key = {
         "noise": NOISE, "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
         "divergence": fingerprint_of(prepared.meaning),
     }  # fmt: skip
-    factors = numbers_of(
-        stages, "factors", key, FACTORS,
-        lambda: helpful_factors(prepared, images, stages.amounts.chunk, stages.ranks),
+    scalable = bool(prepared.scalable)
+
+    def save(found: tuple[dict[str, Tensor], Ranges]) -> None:
+        if scalable:
+            run.write_json(FACTORS, numbers_to_json(found[0]))
+        run.write_json(RANGES, ranges_to_json(found[1]))
+
+    factors, ranges = stages.stage(
+        "ranges", key, [FACTORS, RANGES] if scalable else [RANGES],
+        compute=lambda: helpful_factors(
+            prepared, images, stages.amounts.chunk, stages.step("ranges"), stages.ranks
+        ),
+        save=save,
+        load=lambda: (
+            numbers_from_json(run.read_json(FACTORS)) if scalable else {}, ranges_from_json(run.read_json(RANGES))
+        ),
     )  # fmt: skip
-    return replace(stages, prepared=stages.prepared.scaled(factors))
+    return (replace(stages, prepared=stages.prepared.scaled(factors)) if factors else stages), ranges
 
 
-def helpful_factors(prepared: Prepared, images: Images, chunk: int = CHUNK, ranks: Ranks = ALONE) -> dict[str, Tensor]:
-    """Factors of all families, or none: those with which the network, its activations alone quantized, diverges
-    clearly less on images held out from fitting.
+def helpful_factors(
+    prepared: Prepared,
+    images: Images,
+    chunk: int = CHUNK,
+    on_step: Callable[[int, int], None] | None = None,
+    ranks: Ranks = ALONE,
+) -> tuple[dict[str, Tensor], Ranges]:
+    """Factors of all families, or none, and the ranges of the network with them: those with which it, its activations
+    alone quantized, diverges clearly less on images held out from fitting.
+
+    Factors are float64 [channels] on the CPU, by the names of families.
     """
-    found = factors_of(prepared, images, chunk)
+    bins = {value: ChannelBins(value) for values in prepared.scalable.values() for value in values}
+    ranges, divergence = fit_ranges(prepared, images, chunk, on_step, ranks, beside=bins)
+    if not bins:
+        return {}, ranges
+    found = factors_of(prepared, {value: each.numbers for value, each in bins.items()})
+    own, less = fit_ranges(prepared.scaled(found), images, chunk, on_step, ranks)
+    return (found, own) if less < CLEARLY * divergence else ({}, ranges)
 
-    def divergence(prepared: Prepared) -> float:
-        return min(each for _, each in compared_ranges(prepared, images, chunk, ranks=ranks).values())
 
-    return found if found and divergence(prepared.scaled(found)) < CLEARLY * divergence(prepared) else {}
-
-
-def factors_of(prepared: Prepared, images: Images, chunk: int = CHUNK) -> dict[str, Tensor]:
-    """By the name of each family that has quantized values, float64 [channels] on the CPU."""
-    scalable = prepared.scalable
+def factors_of(prepared: Prepared, numbers: Mapping[str, Bins]) -> dict[str, Tensor]:
+    """Of each family that has quantized values, whose numbers are given."""
     bits = quantizer_bits(prepared.folded, prepared.placement, prepared.plan.input_bits)
-    names = {value for values in scalable.values() for value in values}
-    found = bins_of(prepared.folded, names, images.observed, prepared.meaning, chunk)
 
     def by_quantizer(values: Sequence[str]) -> dict[Quantizer, list[str]]:
         shared: dict[Quantizer, list[str]] = {}
@@ -92,26 +109,13 @@ def factors_of(prepared: Prepared, images: Images, chunk: int = CHUNK) -> dict[s
 
     return {
         family: channel_factors([
-            Value(together([found[value] for value in values]), narrowest(bits, quantizer.name), quantizer.ceiling)
+            Value(together([numbers[value] for value in values]), narrowest(bits, quantizer.name), quantizer.ceiling)
             for quantizer, values in by_quantizer(every).items()
         ]).cpu()
-        for family, every in scalable.items()
+        for family, every in prepared.scalable.items()
     }  # fmt: skip
 
 
 def narrowest(bits: Mapping[str, int], quantizer: str) -> int:
     """Bits of a value where it has fewest."""
     return min(width for name, width in bits.items() if name.split("/")[0] == quantizer)
-
-
-def numbers_of(
-    stages: Stages, name: str, key: Mapping[str, object], file: str, compute: Callable[[], dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """A stage that finds numbers of channels, float64 [channels]."""
-    return stages.stage(
-        name, key, [file], compute=compute,
-        save=lambda found: stages.run.write_json(file, {name: each.tolist() for name, each in found.items()}),
-        load=lambda: {
-            name: torch.tensor(each, dtype=torch.float64) for name, each in stages.run.read_json(file).items()
-        },
-    )  # fmt: skip

@@ -20,7 +20,7 @@ import zeroq.devices as devices
 import zeroq.latency as latency
 import zeroq.resident as resident
 from zeroq.candidates import Candidates
-from zeroq.channels import alike
+from zeroq.channels import ranged
 from zeroq.conclusion import REPORT, RESULT, conclude
 from zeroq.deploy.model_file import load_network
 from zeroq.divergence import Decode, Divergence
@@ -133,8 +133,7 @@ def quantize_model(
         stages = Stages(run, prepared, progress, plan.amounts, ranks, device)
         images = stages.distil()
         own = images.to(device)
-        stages = alike(stages, own)
-        ranges = stages.ranges(own)
+        stages, ranges = ranged(stages, own)
         room = plan.amounts.room(out)
         candidates = Candidates(stages.computing, own, ranges, stages.step("candidates"), room, ranks)
         table = stages.sensitivity(candidates)

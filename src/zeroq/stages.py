@@ -13,7 +13,7 @@ import onnxruntime
 import torch
 
 import zeroq.devices as devices
-from zeroq.candidates import METHOD, NOISE, Candidates, Images, accompanied
+from zeroq.candidates import METHOD, Candidates, Images, accompanied
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import load_network, serialise
@@ -22,14 +22,13 @@ from zeroq.distillation import distill, distill_several, guide_of
 from zeroq.effort import EFFORTS
 from zeroq.fastest import choose_fastest, weights_to_time
 from zeroq.final_network import final_network, placement_with
-from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph import Inputs, as_inputs, as_tuple, count_images, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.latency import time_file
 from zeroq.memory import UNLIMITED, Amounts
 from zeroq.models.meaning import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
-from zeroq.numbers.values import BitSetting, Ranges, SensitivityTable
+from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS
 from zeroq.precision import DTYPES, Precision, choose_precision
 from zeroq.preparation import Prepared
@@ -40,7 +39,7 @@ from zeroq.sensitivity import Quantized, derivable, measure_sensitivity, measuri
 from zeroq.setting import weight_widths
 from zeroq.simulate import QuantizedNetwork
 from zeroq.simulate.placement import busiest
-from zeroq.stored import fingerprint, ranges_from_json, ranges_to_json, sensitivity_from_json, sensitivity_to_json
+from zeroq.stored import fingerprint, sensitivity_from_json, sensitivity_to_json
 from zeroq.version import __version__
 
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
@@ -163,20 +162,6 @@ class Stages:
         decided = self.ranks.led(lambda _: self.run.decide("precision", key, measure))
         return Precision(DTYPES[decided["dtype"]], decided["layout"] == "channels-last")
 
-    def ranges(self, images: Images) -> Ranges:
-        """Activation ranges; images: on the device."""
-        prepared, plan = self.computing, self.prepared.plan
-        key = {
-            "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
-            "divergence": fingerprint_of(prepared.meaning), "noise": NOISE,
-        }  # fmt: skip
-        return self.stage(
-            "ranges", key, ["ranges.json"],
-            compute=lambda: fit_ranges(prepared, images, self.amounts.chunk, self.step("ranges"), self.ranks),
-            save=lambda ranges: self.run.write_json("ranges.json", ranges_to_json(ranges)),
-            load=lambda: ranges_from_json(self.run.read_json("ranges.json")),
-        )  # fmt: skip
-
     def sensitivity(self, candidates: Candidates) -> SensitivityTable | None:
         """Sensitivities of the layers that have a choice; None where none has."""
         prepared, plan = self.computing, self.prepared.plan
@@ -189,7 +174,7 @@ class Stages:
         def compute() -> SensitivityTable | None:
             def measured(names: list[str], widths: Sequence[int], quantized: Quantized, stage: str) -> SensitivityTable:
                 own = measure_sensitivity(
-                    prepared.folded, candidates.images.held_out, widths, quantized,
+                    prepared.folded, candidates.judges, widths, quantized,
                     derived=derivable(widths) if derives else (), measure=measure, meaning=prepared.meaning,
                     layers=self.ranks.fair({name: costs[name] for name in names}), reference=candidates.reference,
                     chunk=self.amounts.widened, on_step=self.step(stage),

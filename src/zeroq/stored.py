@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zeroq.numbers.values import ActivationRange, Ranges, SensitivityTable
@@ -15,6 +16,16 @@ from zeroq.numbers.values import ActivationRange, Ranges, SensitivityTable
 def fingerprint(images: Tensor) -> str:
     """Which images these are, where they are not to be held."""
     return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()
+
+
+def numbers_to_json(found: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    """Numbers of channels, [channels] each, by name."""
+    return {name: each.tolist() for name, each in found.items()}
+
+
+def numbers_from_json(data: Mapping[str, list[float]]) -> dict[str, Tensor]:
+    """The same, float64."""
+    return {name: torch.tensor(each, dtype=torch.float64) for name, each in data.items()}
 
 
 def ranges_to_json(ranges: Ranges) -> dict[str, Any]:

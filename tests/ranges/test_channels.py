@@ -6,11 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as case
-from torch import Tensor, nn
+from torch import Tensor
 
-from zeroq.divergence import Meaning
 from zeroq.errors import NumericalError
-from zeroq.graph import capture, fold
 from zeroq.numbers.grid import Grid, dequantize, quantize
 from zeroq.numbers.values import ActivationRange
 from zeroq.ranges.channels import (
@@ -18,9 +16,9 @@ from zeroq.ranges.channels import (
     COARSE,
     MOST,
     Bins,
+    ChannelBins,
     Value,
     binned,
-    bins_of,
     channel_factors,
     range_at,
     sum_of_errors,
@@ -170,13 +168,12 @@ def test_numbers_that_are_none_are_an_error(broken: float) -> None:
 def test_all_numbers_of_each_channel_are_in_its_bins(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zeroq.ranges.channels.AT_ONCE", at_once)
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4 * 9, 5))
-    network = fold(capture(module, torch.randn(2, 3, 3, 3)))
-    images = torch.randn(6, 3, 3, 3)
-    site = network.layers[0].sites[0]
-    (found,) = bins_of(network, {site}, images, Meaning("regression"), chunk=4).values()
-    weight, bias = (network.tensors[str(name)] for name in (network.layers[0].weight, network.layers[0].bias))
-    expected = nn.functional.conv2d(images, weight, bias).transpose(0, 1).flatten(1)
+    values, gradients = torch.randn(6, 4, 3, 3), torch.randn(6, 4, 3, 3)
+    bins = ChannelBins("x")
+    for part, gradient in zip(values.split(4), gradients.split(4), strict=True):
+        bins.update(part, gradient)
+    found, expected = bins.numbers, values.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(found.weights.sum(1), gradients.square().transpose(0, 1).flatten(1).sum(1))
     for channel, numbers in enumerate(expected):
         means = found.means[channel][found.weights[channel] > 0]
         width = float(numbers.max() - numbers.min()) / BINS

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from zeroq.divergence import Meaning
-from zeroq.graph import Inputs, Network
-from zeroq.graph.walk import CHUNK
 from zeroq.numbers.grid import dequantize, quantize
 from zeroq.numbers.values import ActivationRange
 from zeroq.ranges.histogram import Histogram, check_finite
-from zeroq.ranges.observe import watched
 from zeroq.ranges.search import range_of
 
 BINS = 2048  # of a channel's numbers
@@ -50,36 +46,46 @@ class Value:
         return replace(self, numbers=Bins(self.numbers.means[channels], self.numbers.weights[channels]))
 
 
-def bins_of(
-    network: Network, names: Collection[str], images: Inputs, meaning: Meaning, chunk: int = CHUNK
-) -> dict[str, Bins]:
-    """Of some values of a folded network, channels first behind the batch, by name.
+class ChannelBins:
+    """Numbers of each channel of a value, over any number of batches, at constant memory."""
 
-    All their numbers count: a sample would miss the rare high ones, and ranges for it would cut these off.
-    Raises NumericalError where one is NaN or infinite.
-    """
-    found: dict[str, Bins] = {}
-    for values in watched(network, names, images, meaning, chunk):
-        for name, value in values.items():
-            gradients = torch.zeros_like(value) if value.grad is None else value.grad
-            count = max(1, AT_ONCE // value[0].numel())
-            for part, gradient in zip(value.detach().split(count), gradients.split(count), strict=True):
-                weights = gradient.nan_to_num(0.0, 0.0, 0.0).square()
-                own = Bins(*(each.movedim(1, 0).flatten(1) for each in (part, weights)))
-                found[name] = binned(name, together([found[name], own]) if name in found else own)
-    return found
+    def __init__(self, name: str) -> None:
+        self.name = name  # of the value, for errors
+        self._bins: Bins | None = None
+
+    @property
+    def numbers(self) -> Bins:
+        """Of all batches."""
+        assert self._bins is not None, "there was no batch"
+        return self._bins
+
+    def update(self, values: Tensor, gradient: Tensor | None = None) -> None:
+        """Count the numbers of one batch, [N, C, ...], and the gradient of a probe by them; None weighs nothing.
+
+        All numbers count: a sample would miss the rare high ones, and ranges for it would cut these off.
+        Raises NumericalError where one is NaN or infinite; a gradient that is so weighs nothing.
+        """
+        gradients = torch.zeros_like(values) if gradient is None else gradient
+        count = max(1, AT_ONCE // values[0].numel())
+        for part, slopes in zip(values.split(count), gradients.split(count), strict=True):
+            weights = slopes.nan_to_num(0.0, 0.0, 0.0).square()
+            own = Bins(*(each.movedim(1, 0).flatten(1) for each in (part, weights)))
+            self._bins = binned(self.name, own if self._bins is None else together([self._bins, own]))
 
 
 def binned(name: str, numbers: Bins) -> Bins:
     """Any numbers, in BINS bins of one width from the least to the greatest of each channel."""
     low, high = (each[:, None] for each in check_finite(name, numbers.means.aminmax(dim=1)))
     width = ((high - low) / BINS).clamp(min=torch.finfo(torch.float32).tiny)
-    index = ((numbers.means - low) / width).long().clamp_(max=BINS - 1)
+    index = (numbers.means - low).div_(width).long().clamp_(max=BINS - 1)
     index += BINS * torch.arange(len(index), device=index.device)[:, None]
-    weights, sums = (
-        torch.bincount(index.flatten(), each.flatten(), index.shape[0] * BINS).reshape(-1, BINS)
-        for each in (numbers.weights.double(), numbers.weights.double() * numbers.means)
-    )
+
+    def summed(each: Tensor) -> Tensor:
+        return torch.bincount(index.flatten(), each.flatten(), index.shape[0] * BINS).reshape(-1, BINS)
+
+    exact = numbers.weights.double()
+    weights = summed(exact)
+    sums = summed(exact.mul_(numbers.means))
     return Bins(torch.where(weights > 0, sums / weights, 0.0).float(), weights.float())
 
 

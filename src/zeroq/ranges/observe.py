@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, fx
@@ -22,7 +22,15 @@ from zeroq.ranges.reach import LEAST_SHARE, reach
 from zeroq.ranges.search import range_of
 from zeroq.simulate.placement import Placement, Quantizer, again, every_width, is_average
 
+
+class Counts(Protocol):
+    """What numbers of a value are counted in, with the gradient by them where there is one."""
+
+    def update(self, values: Tensor, gradient: Tensor | None) -> None: ...
+
+
 NOTHING = Knowledge()
+NONE: Mapping[str, Counts] = MappingProxyType({})
 GRADIENT_BYTES = 4e9  # of values and their gradients at once, at most
 
 
@@ -61,6 +69,7 @@ def histograms_of(
     meaning: Meaning | None = None,
     chunk: int = CHUNK,
     on_step: Callable[[int, int], None] | None = None,
+    beside: Mapping[str, Counts] = NONE,
 ) -> dict[str, Histogram]:
     """Histograms of the values of all quantizers, by name, measured on the folded network in floating point.
 
@@ -69,6 +78,7 @@ def histograms_of(
     filters and patches allow, should the images reach less.
     meaning: of the output; with it, every number weighs the squared gradient of a probe of the output besides.
     chunk: images at a time, fewer where their values and gradients are more than GRADIENT_BYTES.
+    beside: in what else some of these values are counted, by the node's name.
     """
     histograms = {name: Histogram(name) for quantizer in placement.quantizers for name in quantizer.measured}
     nodes = {node.name: node for node in network.graph.nodes}
@@ -80,7 +90,8 @@ def histograms_of(
 
     for values in watched(network, histograms, images, meaning, chunk, note, on_step):
         for name, value in values.items():
-            histograms[name].update(value.detach(), None if meaning is None else value.grad)
+            for counts in (histograms[name], *([beside[name]] if name in beside else [])):
+                counts.update(value.detach(), None if meaning is None else value.grad)
     return {
         quantizer.name: reaching(merge(histograms[name] for name in quantizer.measured), quantizer, nodes, reaches)
         for quantizer in placement.quantizers
