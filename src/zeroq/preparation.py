@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, fx
@@ -72,7 +73,7 @@ class Prepared:
         placement = with_ceilings_times(self.placement, least)
         return replace(self, folded=scaled(self.folded, factors), placement=placement, factors=by_site)
 
-    @property
+    @cached_property
     def scalable(self) -> dict[str, list[str]]:
         """Values whose quantizers measure them and whose channels may have factors, by the names of their families."""
         measured = {value for quantizer in self.placement.quantizers for value in quantizer.measured}

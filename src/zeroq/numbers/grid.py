@@ -58,6 +58,9 @@ class ShiftedGrid:
         return self.low + (2**self.bits - 1)
 
 
+AnyGrid = Grid | ShiftedGrid  # of all filters alike, or of each of [groups, filters]
+
+
 def shifts_of(integers: Tensor, bits: int) -> Tensor:
     """How far each filter's integers lie off the signed grid of their width, int8 [filters]; 0 where they are within.
 

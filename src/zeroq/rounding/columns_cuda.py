@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from zeroq.numbers.grid import Grid, ShiftedGrid
+from zeroq.numbers.grid import AnyGrid
 
 COLUMNS, FILTERS = 128, 8  # of a program: a block's columns, and filters, which know nothing of one another
 NEAREST = tl.constexpr(1.5 * 2**23)  # what is added and taken away again is rounded to whole numbers, half to even
@@ -25,7 +25,7 @@ def fix_columns(
     error: Tensor,
     neighbour: Tensor,
     start: int,
-    grid: Grid | ShiftedGrid,
+    grid: AnyGrid,
     limit: int | None,
 ) -> None:
     """As gptq.fix_columns, but for the order of sums: what a fixed column misses is added to all that are left."""

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from zeroq.errors import NumericalError
-from zeroq.numbers.grid import Grid, ShiftedGrid
+from zeroq.numbers.grid import AnyGrid
 from zeroq.rounding.filters import PAIR_LIMIT
 
 DAMPING = 0.01  # of the mean diagonal
 MOST_DAMPING = 1.0
 BLOCK = 128  # columns between two updates of all that are left
-AnyGrid = Grid | ShiftedGrid  # of all filters alike, or [groups, filters]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from zeroq.numbers.grid import SHIFTED_BITS, Grid, ShiftedGrid
-from zeroq.rounding.gptq import AnyGrid, Elimination, fixed
+from zeroq.numbers.grid import SHIFTED_BITS, AnyGrid, Grid, ShiftedGrid
+from zeroq.rounding.gptq import Elimination, fixed
 from zeroq.rounding.scales import search_scales
 
 # Factors of the scale that is best where each weight is rounded by itself. At 2 bits carried errors want a larger one;

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from zeroq.numbers.grid import Grid, ShiftedGrid, quantize
+from zeroq.numbers.grid import AnyGrid, Grid, quantize
 from zeroq.rounding.filters import saturating
 
 COARSE, FINE = 12, 6  # candidates of the two passes
@@ -21,7 +21,7 @@ GPU_CHUNK = 1 << 22  # on a GPU, at all factors at once: it computes faster than
 
 def search_scales(
     filters: Tensor,
-    grid: Grid | ShiftedGrid,
+    grid: AnyGrid,
     importance: Tensor | None = None,
     *,
     limited: bool = False,
@@ -66,14 +66,14 @@ def part(weights: Tensor | None, start: int, height: int) -> Tensor | None:
     return None if weights is None else weights[start : start + height]
 
 
-def rows_of(grid: Grid | ShiftedGrid, start: int, height: int) -> Grid | ShiftedGrid:
+def rows_of(grid: AnyGrid, start: int, height: int) -> AnyGrid:
     """The grids of some rows, [rows, 1]."""
     if isinstance(grid, Grid):
         return grid
     return replace(grid, low=grid.low.flatten()[start : start + height, None])
 
 
-def search_rows(rows: Tensor, widest: Tensor, grid: Grid | ShiftedGrid, weights: Tensor | None) -> Tensor:
+def search_rows(rows: Tensor, widest: Tensor, grid: AnyGrid, weights: Tensor | None) -> Tensor:
     """Best scale of each row: a coarse pass over all factors, a fine one around each row's best."""
     step = (1 - LEAST_FACTOR[grid.bits]) / (COARSE - 1)
     coarse = torch.tensor([1 - index * step for index in range(COARSE)], device=rows.device)
@@ -87,7 +87,7 @@ def search_rows(rows: Tensor, widest: Tensor, grid: Grid | ShiftedGrid, weights:
 def better(
     rows: Tensor,
     widest: Tensor,
-    grid: Grid | ShiftedGrid,
+    grid: AnyGrid,
     weights: Tensor | None,
     factors: Tensor,
     best: Tensor,
