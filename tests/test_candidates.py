@@ -96,6 +96,16 @@ def test_bits_of_inputs_are_those_of_a_setting() -> None:
     assert len(quantized(folded.node(folded.layer("body.1").sites[0]), values).unique()) <= 16
 
 
+def test_the_reference_is_computed_once_for_all_settings(candidates: Candidates) -> None:
+    prepared = prepare_once(loaded("residual"), Options.of(**QUICK, activation_bits=[4, 8], bit_operations=0.01))
+    every = replace(candidates, prepared=prepared)
+    inputs = {name: widths[0] for name, widths in (prepared.plan.input_widths or {}).items()}
+    ranges = fit_ranges(prepared, candidates.images)[0]
+    every = replace(every, ranges=ranges)
+    own = every.at(BitSetting({layer.name: 8 for layer in prepared.plan.layers}, inputs))
+    assert own is not every and own.reference is every.reference
+
+
 def test_weights_are_rounded_on_images_and_their_variants(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import zeroq.channels
 import zeroq.stages
 from tests.emulated import ELSEWHERE, emulated
 from tests.runs import QUICK, loaded
@@ -20,6 +22,7 @@ from zeroq.precision import Precision
 SAME = (
     "distilled.safetensors", "ranges.json", "sensitivity.json", "frontier.json", "model.safetensors", "model.onnx",
 )  # fmt: skip
+CHANNELS = (zeroq.channels.CENTRES, zeroq.channels.FACTORS)  # of some networks
 
 
 @pytest.mark.parametrize(
@@ -28,19 +31,23 @@ SAME = (
         ("one_convolution", {"average_bits": 4, "weight_bits": [3, 8]}),
         ("attention", {}),
         ("shared_head", {"activation_bits": [4, 8], "bit_operations": 0.01}),
+        ("relu6", {"activation_bits": 4}),
+        ("linear_depthwise", {"activation_bits": 4}),
     ],
 )
 def test_a_device_is_followed_everywhere(
     name: str, asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zeroq.stages, "choose_precision", lambda *_: (Precision(), {}))
+    monkeypatch.setattr(zeroq.channels, "CLEARLY", math.inf)  # factors of channels are taken where there can be any
     for device in (devices.CPU, ELSEWHERE):
         monkeypatch.setattr(devices, "resolve", lambda asked, memory_limit=None, device=device: device)
         with emulated() if device == ELSEWHERE else nullcontext():
             run = quantize_model(loaded(name), Options.of(**QUICK, **asked), tmp_path / device.type)
         assert run.result["device"] == device.type
         assert all(tensor.device == devices.CPU for tensor in run.model.state_dict().values())
-    for file in SAME:
+    files = (*SAME, *(name for name in CHANNELS if (tmp_path / "cpu" / name).exists()))
+    for file in files:
         assert (tmp_path / "cpu" / file).read_bytes() == (tmp_path / ELSEWHERE.type / file).read_bytes(), file
 
 

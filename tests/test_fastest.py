@@ -64,14 +64,17 @@ def test_layers_are_proposed_by_their_own_times() -> None:
     assert proposals({"equal": KernelTimes(1.0, 1.0, 1.0)}) == []
 
 
-def test_files_that_are_timed_are_as_large_as_that_of_any_weights() -> None:
-    prepared = prepare_once(loaded("depthwise"), Options.of(**QUICK))
+@pytest.mark.parametrize("name", ["depthwise", "norm_free", "pre_activation"])
+def test_files_that_are_timed_are_as_large_as_that_of_any_weights(name: str) -> None:
+    prepared = prepare_once(loaded(name), Options.of(**QUICK))
     setting = BitSetting({layer.name: bits for layer, bits in zip(prepared.plan.layers, itertools.cycle((2, 8, 6, 7)))})
     weights = weights_to_time(prepared, setting)
     assert {name: each.bits for name, each in weights.items()} == setting.bits
     for each in weights.values():
         assert bool(shifts_of(each.integers, each.bits).any()) is (each.bits <= SHIFTED_BITS)
     assert unshifted_bytes(weights.values()) == 0
+    biased = {layer.name for layer in prepared.plan.layers if layer.bias is not None}
+    assert {name for name, each in weights.items() if each.bias is None} == biased
 
 
 def test_equal_kernels_are_measured_once_and_sites_add_up() -> None:

@@ -347,6 +347,17 @@ def test_what_is_found_damaged_is_computed_again(quantize: Quantize, computed: l
     assert_same(contents(tmp_path / "run"), expected)
 
 
+def test_files_of_another_format_are_written_again(
+    quantize: Quantize, computed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(zeroq.stages, "FORMAT", "zeroq 1")
+        quantize(tmp_path / "run")
+    computed.clear()
+    quantize(tmp_path / "run")
+    assert computed == ["serialise", "export_onnx"]
+
+
 def test_an_interrupted_run_shows_no_result_of_an_earlier_one(
     quantize: Quantize, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,8 +14,7 @@ from torch.utils import _pytree as pytree
 
 import zeroq.devices as devices
 from zeroq.distillation import starts, variants
-from zeroq.divergence import Comparison, Meaning
-from zeroq.divergence.channels import by_channel, tensors_of
+from zeroq.divergence import Comparison, Meaning, places_of
 from zeroq.effort import EFFORTS
 from zeroq.graph import Inputs, Layer, as_inputs, as_tuple, chunks, count_images, slice_images
 from zeroq.graph.live import IN_MEMORY, Room
@@ -129,6 +128,7 @@ class Candidates:
     ranks: Ranks = ALONE
     _by_method: dict[str, Rounded] = field(default_factory=dict)
     _settled: dict[tuple[Any, ...], Weights] = field(default_factory=dict)
+    _reference: list[Any] = field(default_factory=list)  # one, once it is known
 
     def at(self, setting: BitSetting) -> Candidates:
         """With the inputs' bits of a setting."""
@@ -242,8 +242,7 @@ class Candidates:
         """Held-out images that whole networks are compared with floating point on."""
         folded = self.prepared.folded
         with torch.inference_mode():
-            outputs = tensors_of(folded.run(*folded.example))
-        places = max((by_channel(each).shape[1] for each in outputs), default=1)
+            places = places_of(self.prepared.meaning, folded.run(*folded.example))
         return slice_images(self.images.held_out, None, max(JUDGED_IMAGES, math.ceil(JUDGED_PLACES / places)))
 
     def divergence(self, network: Callable[..., Any]) -> float:
@@ -267,10 +266,12 @@ class Candidates:
         candidates = self.at(setting)
         return candidates.divergence(candidates.network(candidates.settled(setting, MEANS)))
 
-    @cached_property
+    @property
     def reference(self) -> Any:
-        """Outputs in floating point that every setting is compared with."""
-        return outputs(self.prepared.folded.run, self.judges, self.room.chunk)
+        """Outputs in floating point that every setting is compared with, whatever the bits of its inputs."""
+        if not self._reference:
+            self._reference.append(outputs(self.prepared.folded.run, self.judges, self.room.chunk))
+        return self._reference[0]
 
 
 def rounding_cost(layer: Layer, images: int) -> float:

@@ -98,6 +98,7 @@ def demand_of(prepared: Prepared) -> Demand:
     blocks = blocks_between(folded, graph, prepared.plan.layers) if options.reconstruction else ()
     sources = {node.name: node.all_input_nodes[0].name for node in graph.nodes if node.all_input_nodes}
     binned = [folded.shapes[value] for values in prepared.scalable.values() for value in values]
+    numbers = [max(AT_ONCE, math.prod(shape)) + BINS * shape[0] for shape in binned]  # beside those in bins already
     rounded = min(effort.rounded, images - images // HELD_OUT)
     return Demand(
         images=images,
@@ -114,7 +115,7 @@ def demand_of(prepared: Prepared) -> Demand:
         integers=sum(quantized[name] for name in names) // 4,
         weights=sum(value.numel() * value.element_size() for value in network.tensors.values()),
         bins=sum(8 * BINS * shape[0] for shape in binned),
-        binning=max((BINNING_BYTES * max(AT_ONCE, math.prod(shape)) for shape in binned), default=0),
+        binning=BINNING_BYTES * max(numbers, default=0),
         layers=tuple(rounding_of(layer, sources[layer.sites[0]], kept) for layer in prepared.plan.layers),
         blocks=tuple(learning_of(block, graph, quantized, floating, kept) for block in blocks),
     )

@@ -17,6 +17,7 @@ import zeroq.devices as devices
 from zeroq.deploy.one_layer import Kernel, KernelTimes, kernel_of, measure_kernel
 from zeroq.deploy.timing import Timing, interleaved
 from zeroq.deploy.verify import open_session
+from zeroq.graph import Layer
 from zeroq.numbers.grid import SHIFTED_BITS, Grid, shifted
 from zeroq.numbers.values import BitSetting, IntegerWeight
 from zeroq.preparation import Prepared
@@ -172,22 +173,24 @@ def batch_of_one(prepared: Prepared) -> tuple[NDArray[Any], ...]:
 
 def weights_to_time(prepared: Prepared, setting: BitSetting) -> dict[str, IntegerWeight]:
     """Any integers of the right widths, as time hangs on no value: those that are soonest made. Files of them are as
-    large as any.
+    large as any: with all that rounding may add to a layer.
     """
     tensors, portable = prepared.folded.tensors, prepared.options.portable
-    return {
-        layer.name: with_shift(
-            round_weight(
-                tensors[layer.weight], setting[layer.name], None, groups=layer.groups, method="nearest",
-                portable=portable, name=layer.name,
-            )
-        )
-        for layer in prepared.plan.layers
-    }  # fmt: skip
+
+    def any_weight(layer: Layer) -> IntegerWeight:
+        found = round_weight(
+            tensors[layer.weight], setting[layer.name], None, groups=layer.groups, method="nearest", portable=portable,
+            name=layer.name,
+        )  # fmt: skip
+        # Rounding corrects the means of layers of one site; equal numbers might be stored once for several layers.
+        corrects = layer.bias is None and len(layer.sites) == 1
+        return with_shift(replace(found, bias=found.dequantized().flatten(1).sum(1) if corrects else None))
+
+    return {layer.name: any_weight(layer) for layer in prepared.plan.layers}
 
 
 def with_shift(weight: IntegerWeight) -> IntegerWeight:
-    """On shifted grids, where these may be, as they take some bytes of a file."""
+    """On shifted grids, where these may be."""
     if weight.bits > SHIFTED_BITS:
         return weight
     integers = shifted(weight.integers, weight.integers.new_ones(len(weight.integers)))

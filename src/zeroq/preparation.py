@@ -68,7 +68,8 @@ class Prepared:
     def scaled(self, factors: Mapping[str, Tensor]) -> Prepared:
         """With the channels of some families times factors, float64 [channels], by their names (repair/families.py)."""
         own = [family for family in families(self.folded) if family.name in factors]
-        by_site = {layer.sites[0]: factors[family.name] for family in own for layer in family.given}
+        device = self.folded.example[0].device
+        by_site = {layer.sites[0]: factors[family.name].to(device) for family in own for layer in family.given}
         least = {value: float(factors[family.name].min()) for family in own for value in family.values}
         placement = with_ceilings_times(self.placement, least)
         return replace(self, folded=scaled(self.folded, factors), placement=placement, factors=by_site)

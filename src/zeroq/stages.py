@@ -16,7 +16,7 @@ import zeroq.devices as devices
 from zeroq.candidates import METHOD, Candidates, Images, accompanied
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
-from zeroq.deploy.model_file import load_network, serialise
+from zeroq.deploy.model_file import FORMAT, load_network, serialise
 from zeroq.deploy.unpack import unshifted_bytes
 from zeroq.distillation import distill, distill_several, guide_of
 from zeroq.effort import EFFORTS
@@ -276,7 +276,10 @@ class Stages:
         self, setting: BitSetting, compute: Callable[[], bytes], weight_only: tuple[str, ...] = ()
     ) -> QuantizedNetwork:
         """The quantized network. compute: `rounded`; all else is for the leading process alone."""
-        key = {"method": METHOD, "portable": self.prepared.options.portable, "says": self.metadata(setting)}
+        key = {
+            "method": METHOD, "format": FORMAT, "portable": self.prepared.options.portable,
+            "says": self.metadata(setting),
+        }  # fmt: skip
         asked = {"weight_only": list(weight_only), "reconstruct": self.prepared.options.reconstruction}
         return self.run.stage(
             "rounding", key | {name: value for name, value in asked.items() if value},

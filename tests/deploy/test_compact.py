@@ -46,6 +46,23 @@ def wasteful() -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
+def test_outputs_that_are_left_out_have_no_name() -> None:
+    constants = [numpy_helper.from_array(np.arange(4, dtype=np.float32), "numbers")]
+    nodes = [
+        helper.make_node("TopK", ["numbers", "two"], ["", "places_of_the_most"]),
+        helper.make_node("Clip", ["input", "", "six"], ["clipped"]),
+        helper.make_node("Gather", ["clipped", "places_of_the_most"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "debug", [helper.make_tensor_value_info("input", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [2])],
+        [*constants, numpy_helper.from_array(np.array([2]), "two"), numpy_helper.from_array(np.float32(6), "six")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    compact(model, [])
+    assert list(model.graph.node[0].output) == ["", "c0"] and model.graph.node[1].input[1] == ""
+
+
 def attributes(model: ModelProto) -> list[set[str]]:
     return [{attribute.name for attribute in node.attribute} for node in model.graph.node]
 

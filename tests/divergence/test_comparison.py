@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zeroq.divergence import Comparison, Meaning, agreement, kl_divergence, same_class
+from zeroq.divergence import Comparison, Meaning, agreement, kl_divergence, places_of, same_class
 from zeroq.divergence.channels import ChannelErrors
 from zeroq.errors import ModelError
 
@@ -19,6 +19,24 @@ def boxes_of(outputs: tuple[Tensor, ...]) -> list[Tensor]:
     corners = torch.tensor([0.1, 0.1, 0.9, 0.9]).expand(len(scores), 4)
     found = torch.cat([corners, scores.amax(dim=1)[:, None], scores.argmax(dim=1)[:, None].float()], dim=1)
     return [each[None] for each in found]
+
+
+@pytest.mark.parametrize(
+    ("meaning", "shapes", "places"),
+    [
+        (Meaning("classification"), [(2, 5), (2, 8, 16, 16)], 1),
+        (Meaning("classification"), [(2, 5, 7)], 7),
+        (Meaning("segmentation"), [(2, 5, 4, 6), (2, 5)], 24),
+        (Meaning("segmentation", divergence=lambda one, other: one[:, 0, 0, 0]), [(2, 5, 4, 6)], 1),
+        (Meaning("detection"), [(2, 9, 4), (2, 8, 16, 16)], 9),
+        (Meaning("regression"), [(2,), (2, 8, 16, 16)], 1),
+        (Meaning("regression"), [(2, 8, 16, 16)], 256),
+    ],
+)
+def test_places_are_those_that_a_divergence_is_the_mean_over(
+    meaning: Meaning, shapes: list[tuple[int, ...]], places: int
+) -> None:
+    assert places_of(meaning, [torch.zeros(2, dtype=torch.int64), *map(torch.zeros, shapes)]) == places
 
 
 SHAPES = {"classification": (9, 5), "segmentation": (9, 5, 4, 6), "regression": (9, 5, 4)}

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -75,19 +76,19 @@ def test_networks_of_a_zoo_are_captured_and_folded(name: str) -> None:
 class Inspected(nn.Module):
     """Does what a test wants."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self.layer, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
         self.function = function
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         return self.function(self.norm(self.layer(images)))
 
 
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
 
 
-def refusal(function: Callable[[Tensor], Tensor]) -> str:
+def refusal(function: Callable[[Tensor], Any]) -> str:
     """What capture says of a module that does this."""
     with pytest.raises(CaptureError) as error:
         capture(Inspected(function), IMAGES)
@@ -142,6 +143,24 @@ def test_an_output_without_an_axis_of_images_is_refused(step: Callable[[Tensor],
         f"Output 1 of 1 of the network is {shape} for 2 images: let its first axis be that of the images, or leave it "
         "out if it is the same for all of them."
     )
+
+
+@pytest.mark.parametrize(
+    ("further", "said"),
+    [
+        (lambda x: torch.arange(4), "is [4] for 2 images: let its first axis be that of the images, or leave it out"),
+        (lambda x: 3, "is of type int: let it return tensors alone."),
+        (lambda x: "boxes", "is of type str: let it return tensors alone."),
+    ],
+)
+def test_further_outputs_that_are_no_images_are_refused(further: Callable[[Tensor], Any], said: str) -> None:
+    assert refusal(lambda x: (x, further(x))).startswith(f"Output 2 of 2 of the network {said}")
+
+
+def test_outputs_that_are_truths_or_left_out_are_captured() -> None:
+    network = capture(Inspected(lambda x: (x, x > 0, None)), IMAGES)
+    found, positive = (each for each in leaves(network.run(IMAGES)) if each is not None)
+    assert torch.equal(positive, found > 0)
 
 
 def test_random_numbers_are_refused() -> None:

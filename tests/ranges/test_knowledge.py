@@ -10,6 +10,7 @@ from tests.networks import NETWORKS, example_of
 from zeroq.graph import Network, capture, fold, replay
 from zeroq.ranges import Histogram, Knowledge, knowledge_of, observe, range_of
 from zeroq.ranges.knowledge import DEVIATIONS
+from zeroq.repair import families, scaled
 from zeroq.simulate import place
 
 BLOCK = ["residual", "shared_head", "relu6", "plain", "grouped"]
@@ -47,6 +48,30 @@ def test_a_batch_norm_that_is_doubted_holds_nothing() -> None:
     network = captured("residual")
     every, others = knowledge_of(network), knowledge_of(network, {"stem.1"})
     assert len(others.spans) == len(every.spans) - 1 and others.bare == every.bare
+
+
+@pytest.mark.parametrize("normed", [True, False])
+def test_what_is_known_passes_a_ceiling_of_channels(normed: bool) -> None:
+    """Factors make a ReLU6 a limit of each channel; of 1 they change nothing that is known of its value."""
+    given: list[nn.Module] = [nn.Conv2d(256, 8, 1), nn.BatchNorm2d(8)] if normed else [nn.Conv2d(256, 8, 1)]
+    module = nn.Sequential(*given, nn.ReLU6(), nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8)).eval()
+    with torch.no_grad():
+        if normed:
+            given[1].weight.fill_(0.1)  # type: ignore[operator,union-attr]
+        given[0].weight[:, 128:] = 0.1 * torch.tensor([1.0, -1.0]).repeat(64)[:, None, None]  # type: ignore[index]
+    network = capture(module, torch.randn(2, 256, 8, 8))
+    plain = fold(network)
+    (family,) = families(plain)
+    images = torch.randn(16, 256, 8, 8)
+    images[:, 128:] = 1  # weights and inputs of some length, of which the output has nothing
+    images[0] *= 40 if normed else 1
+    known, found = knowledge_of(network), []
+    for folded in (plain, scaled(plain, {family.name: torch.ones(8, dtype=torch.float64)})):
+        placement, bits = place(folded), {layer.name: 8 for layer in folded.layers}
+        quantizer = placement.of_value[family.values[-1]].name
+        found.append(observe(folded, placement, images, bits, knowledge=known)[quantizer])
+        assert observe(folded, placement, images, bits)[quantizer] != found[-1], "what is known changes nothing here"
+    assert found[0] == found[1]
 
 
 def test_a_second_batch_norm_leaves_no_span_of_the_first() -> None:

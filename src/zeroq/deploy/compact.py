@@ -57,7 +57,8 @@ def number_constants(model: ModelProto, kept: Iterable[str]) -> None:
     for node in model.graph.node:
         if constant.issuperset(node.input):
             constant |= set(node.output)
-            new |= {name: f"c{len(new) + index}" for index, name in enumerate(set(node.output) - stay)}
+            named = [name for name in node.output if name and name not in stay]
+            new |= {name: f"c{len(new) + index}" for index, name in enumerate(named)}
     rename(model, new)
 
 

@@ -27,8 +27,18 @@ def by_channel(output: Tensor) -> Tensor:
     """
     if output.dim() == 1:
         output = output[:, None]
-    axis = 2 if output.dim() == 3 else 1
+    axis = channel_axis(output)
     return output.double().movedim(axis, -1).reshape(len(output), -1, output.shape[axis])
+
+
+def channel_axis(output: Tensor) -> int:
+    """Of an output of two axes or more."""
+    return 2 if output.dim() == 3 else 1
+
+
+def positions(output: Tensor) -> int:
+    """How many of one image `by_channel` gives."""
+    return 1 if output.dim() == 1 else output[0].numel() // output.shape[channel_axis(output)]
 
 
 def least_variance(variance: Tensor, square: Tensor) -> float:

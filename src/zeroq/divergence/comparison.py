@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from zeroq.divergence.channels import ChannelErrors
+from zeroq.divergence.channels import ChannelErrors, positions, tensors_of
 from zeroq.divergence.detections import DetectionAgreement
 from zeroq.divergence.meaning import Divergence, Meaning, on_cpu
 from zeroq.divergence.scores import kl_divergence, same_class, scores_of
@@ -57,6 +58,19 @@ class Comparison:
         """1 is equal."""
         assert self._agreement is not None, "agreement was not wanted"
         return self._agreement.value()
+
+
+def places_of(meaning: Meaning, outputs: Any) -> int:
+    """At how many places of each image outputs are compared: of several that count alike, where there are fewest.
+
+    1 for a user's own divergence, which gives one number for an image.
+    """
+    if meaning.divergence is not None:
+        return 1
+    numbers = tensors_of(outputs)
+    if meaning.task in ("classification", "segmentation"):
+        return math.prod(numbers[0].shape[2:])
+    return min(positions(each) for each in numbers)
 
 
 class MeanOf:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from zeroq.errors import CaptureError
 from zeroq.graph.canonical import canonicalise
@@ -90,25 +91,42 @@ def nested(program: fx.Node) -> str:
 def check_same(network: Network, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Refuse a graph whose output differs from the module's."""
     with torch.inference_mode():
-        expected, actual = flat(module(*inputs)), flat(network.run(*inputs))
-    check_each_has_images(expected, len(inputs[0]))
+        output = module(*inputs)
+        check_each_has_images(output, len(inputs[0]))
+        expected, actual = flat(output), flat(network.run(*inputs))
     for reference, value in zip(expected, actual, strict=True):
         if reference.is_floating_point() and not torch.isfinite(reference).all():
             raise CaptureError(
                 f"The network gives NaN or infinity on a plain input{first_without_numbers(network)}: check that its "
                 "weights were loaded, and them and its BatchNorms' running statistics for NaN and negative variances."
             )
-        if (reference - value).abs().max() > TOLERANCE * reference.abs().max().clamp(min=1e-12):
+        if not same(reference, value):
             where = difference_place(module, (inputs, inputs))
             raise CaptureError(f"The captured graph gives other outputs than the module{where}: {CHANGING}.")
 
 
-def check_each_has_images(outputs: list[Tensor], images: int) -> None:
-    """Refuse outputs that do not have a part for each image, as means over a batch and stored anchors."""
-    for place, value in enumerate(outputs, 1):
-        if value.dim() == 0 or (value.is_floating_point() and len(value) != images):
+def same(reference: Tensor, value: Tensor) -> bool:
+    """Whether a graph's output is the module's; but for the last bits, where it is of floating point."""
+    if not reference.is_floating_point() and not reference.is_complex():
+        return torch.equal(reference, value)
+    return bool((reference - value).abs().max() <= TOLERANCE * reference.abs().max().clamp(min=1e-12))
+
+
+def check_each_has_images(output: Any, images: int) -> None:
+    """Refuse outputs that do not have a part for each image, as means over a batch, stored anchors and plain numbers.
+
+    None, as of a head that a network trains with alone, is no output.
+    """
+    leaves = [leaf for leaf in pytree.tree_leaves(output) if leaf is not None]
+    for place, value in enumerate(leaves, 1):
+        if not isinstance(value, Tensor):
             raise CaptureError(
-                f"Output {place} of {len(outputs)} of the network is {list(value.shape)} for {images} images: let its "
+                f"Output {place} of {len(leaves)} of the network is of type {type(value).__name__}: let it return "
+                "tensors alone."
+            )
+        if value.dim() == 0 or len(value) != images:
+            raise CaptureError(
+                f"Output {place} of {len(leaves)} of the network is {list(value.shape)} for {images} images: let its "
                 "first axis be that of the images, or leave it out if it is the same for all of them."
             )
 
@@ -129,4 +147,4 @@ def first_without_numbers(network: Network) -> str:
 
 def flat(output: Any) -> list[Tensor]:
     """The tensors of a nested output, in order."""
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]

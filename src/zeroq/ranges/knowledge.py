@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.graph import Network
-from zeroq.graph.network import RECTIFIERS, foldable
+from zeroq.graph.network import LIMIT, RECTIFIERS, foldable
 from zeroq.graph.normal import Normal, normal_values
 
 Span = tuple[float, float]
@@ -74,6 +74,6 @@ def span_of(normal: Normal) -> Span | None:
 
 
 def site_of(node: fx.Node) -> str:
-    """The value that a rectifier reads, or else the value itself."""
-    source: Any = node.args[0] if node.target in RECTIFIERS else node
+    """The value that a rectifier or a limit of channels reads, or else the value itself."""
+    source: Any = node.args[0] if node.target in RECTIFIERS or node.target == LIMIT else node
     return str(source.name)

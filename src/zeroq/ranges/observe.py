@@ -103,9 +103,9 @@ def watched(
     names: Container[str],
     images: Inputs,
     meaning: Meaning | None,
-    chunk: int = CHUNK,
-    note: Callable[[fx.Node, Tensor], None] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
+    chunk: int,
+    note: Callable[[fx.Node, Tensor], None],
+    on_step: Callable[[int, int], None] | None,
 ) -> Iterator[dict[str, Tensor]]:
     """Values of some nodes, by name, of some images at a time: of `chunk`, fewer where gradients need the room.
 
@@ -117,8 +117,7 @@ def watched(
     found: dict[str, Tensor] = {}
 
     def visit(node: fx.Node, value: Any) -> Any:
-        if note is not None:
-            note(node, value)
+        note(node, value)
         if node.name not in names:
             return None
         found[node.name] = value if probe is None else followed(value)

@@ -31,7 +31,6 @@ class Target:
     low: float  # extremes, 0 inside
     high: float
     ceiling: float | None
-    power: float
 
 
 def range_of(
@@ -42,10 +41,9 @@ def range_of(
     unsigned: bool,
     ceiling: float | None = None,
     span: tuple[float, float] | None = None,
-    power: float = POWER,
     weighed: bool = False,
 ) -> ActivationRange:
-    """The range [low, high] with the least sum of count |x - Q(x)|^power, clipping included.
+    """The range [low, high] with the least sum of count |x - Q(x)|^POWER, clipping included.
 
     0 is inside and exactly represented: low and high are -zero_point * scale and (levels - zero_point) * scale.
     unsigned: low is 0 (behind a ReLU; negative numbers are not weighed).  ceiling: high never lies above it (ReLU6).
@@ -67,7 +65,7 @@ def range_of(
     held = (low, high) if span is None else (max(low, min(span[0], 0.0)), min(high, max(span[1], 0.0)))
     if held[0] == held[1]:  # nothing is left of what was seen
         held = (low, high)
-    target = Target(histogram.centres[occupied], shares, grid, *held, ceiling, power)
+    target = Target(histogram.centres[occupied], shares, grid, *held, ceiling)
     scale, zero_point = search(target)
     found = ActivationRange(-zero_point * scale, (grid.high - zero_point) * scale, bits, source)
     cut = (held[0] > low and found.low < CUT * held[0]) or (held[1] < high and found.high > CUT * held[1])
@@ -127,10 +125,10 @@ def floored(value: float) -> float:
 
 
 def errors(target: Target, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """Mean |x - Q(x)|^power of each candidate, [candidates]."""
+    """Mean |x - Q(x)|^POWER of each candidate, [candidates]."""
     scale, zero_point = scale[:, None], zero_point[:, None]
     integers = quantize(target.centres, scale, zero_point, target.grid.low, target.grid.high)
     missed = dequantize(integers, scale, zero_point).sub_(target.centres).abs_()
     # In units of the largest magnitude, as a power of a tiny or huge number is not a float.
     unit = max(-target.low, target.high)
-    return (missed / unit).pow_(target.power) @ target.shares
+    return (missed / unit).pow_(POWER) @ target.shares
