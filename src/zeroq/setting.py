@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from torch import fx
+
 from zeroq.errors import ModelError, OptionError
 from zeroq.graph.network import Layer, Network
+from zeroq.graph.replay import is_batch_size
 from zeroq.numbers.values import BitSetting, Latencies
 from zeroq.options import Options
 from zeroq.simulate.placement import WIDE_BITS, is_passing
@@ -93,7 +96,7 @@ def plan_layers(network: Network, options: Options) -> LayerPlan:
     if not layers:
         raise ModelError("The network has no layer to quantize: it needs at least one convolution or linear layer.")
     fixed = {name: bits for pattern, bits in options.layer_bits for name in matching(pattern, names, "--layer-bits")}
-    edges = {names[0], names[-1]}
+    edges = {names[0], *last_layers(network)}
     widths, input_bits, input_widths = {}, {}, {}
     for layer in layers:
         edge, edge_input = (options.edges, options.edge_inputs) if layer.name in edges else (None, None)
@@ -122,6 +125,20 @@ def matching(pattern: str, names: Iterable[str], option: str) -> list[str]:
             f"{option} {pattern} matches no layer: names are like {', '.join(list(names)[:3])}, "
             "and * stands for any text."
         )
+    return found
+
+
+def last_layers(network: Network) -> set[str]:
+    """Those that give the outputs, as each head of a detector does: no layer stands between them and one of these."""
+    layers = {site: layer.name for layer in network.layers for site in layer.sites}
+    found: set[str] = set()
+    seen: set[fx.Node] = set()
+    waiting = [node for node in network.graph.nodes if node.op == "output"]
+    while waiting:
+        sources = {source for source in waiting.pop().all_input_nodes if not is_batch_size(source)} - seen
+        seen |= sources
+        found |= {layers[source.name] for source in sources if source.name in layers}
+        waiting += [source for source in sources if source.name not in layers]
     return found
 
 
