@@ -1,6 +1,7 @@
 """Whether the method as it stands gives the same bytes as at an earlier commit, whose results then still hold:
 
     python -m benchmarks.equivalence COMMIT --data ../shared/data
+    python -m benchmarks.equivalence COMMIT --data ../shared/data --but nanodet_m,fastestdet
     python -m benchmarks.equivalence COMMIT --data ../shared/data --networks vgg_cifar10,resnet18_cifar10
 
 Options that are off, and code that was put in other words, make no result wrong; but results are kept by the method's
@@ -9,8 +10,9 @@ at hand, few images and few steps each, and compares every file of both runs. If
 benchmarks/results/equivalent.json that the one program stands for the other (`rows.method_code`). What it cannot show
 is what only many or large images bring about: batches that do not fit, stages that grow with the number of images.
 
-A change may be meant for some networks and leave all others as they are. The second form compares those named, at
-several settings each, and notes the equality for those alone that are equal at all of them.
+A change may be meant for some networks and leave all others as they are. The second form names these: none of them is
+compared, and the equality is noted for all others. The third compares those named, at several settings each, and notes
+the equality for those alone that are equal at all of them.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +57,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.equivalence", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("commit", help="whose results hold")
     parser.add_argument("--data", type=Path, required=True, help="the folder of networks")
-    parser.add_argument("--networks", type=listed, metavar="A,B", help="for which alone it is to be shown")
+    limited = parser.add_mutually_exclusive_group()
+    limited.add_argument("--networks", type=listed, metavar="A,B", help="for which alone it is to be shown")
+    limited.add_argument("--but", type=listed, metavar="A,B", default=[], help="for which it is not to be shown")
     asked = parser.parse_args()
-    probes = PROBES if asked.networks is None else dict.fromkeys(asked.networks, OF_ONE)
+    probes = {name: runs for name, runs in PROBES.items() if name not in asked.but}
+    if asked.networks is not None:
+        probes = dict.fromkeys(asked.networks, OF_ONE)
     with tempfile.TemporaryDirectory(prefix="equivalence-") as folder:
         earlier = checked_out(asked.commit, Path(folder) / "earlier")
         code = output_of([sys.executable, "-c", CODE], earlier).strip()
@@ -76,20 +83,25 @@ def main() -> int:
     if equal or not unlike:
         own = code_of(METHOD)
         if any(earliest(own, name) != earliest(code, name) for name in equal or [""]):
-            note(own, code, equal, [probe for probe in found if probe["network"] not in unlike])
-        print(f"Results of {code[:12]} hold for {own[:12]}{'' if equal is None else ', of ' + ', '.join(equal)}.")
+            note(own, code, equal, [probe for probe in found if probe["network"] not in unlike], asked.but)
+        others = f", but for {', '.join(asked.but)}" if asked.but else ""
+        which = others if equal is None else f", of {', '.join(equal)}"
+        print(f"Results of {code[:12]} hold for {own[:12]}{which}.")
     return 1 if unlike else 0
 
 
-def note(own: str, code: str, networks: list[str] | None, probes: list[dict[str, Any]]) -> None:
-    """That one program stands for another; for some networks alone, beside what is noted of these or others.
+def note(
+    own: str, code: str, networks: list[str] | None, probes: list[dict[str, Any]], but: Sequence[str] = ()
+) -> None:
+    """That one program stands for another, `but` for some networks; or for some alone, beside what is noted of others.
 
     It is noted of the program that the one stands for itself: for all networks, or for the one in question.
     """
     known = read_json(EQUIVALENT) if EQUIVALENT.is_file() else {}
     machine = devices.processor()
     if networks is None:
-        known.setdefault(earliest(own, ""), []).append({"as": code, "cpu": machine, "probes": probes})
+        exceptions = {"but": sorted(but)} if but else {}
+        known.setdefault(earliest(own, ""), []).append({"as": code, **exceptions, "cpu": machine, "probes": probes})
     for name in networks or []:
         if (shown := earliest(own, name)) == earliest(code, name):
             continue

@@ -64,12 +64,12 @@ Written by `python -m benchmarks.low_bits --data ../shared/data`; change nothing
 
 In per cent, top-1 of classifiers, mAP of detectors and mIoU of a segmenter (as docs/tasks.md has them), W8A8 at
 `--effort balanced`, all else at `--effort best`: one method with the same defaults for all networks, no real picture
-used. W is the bits of weights, A those of activations; uniform settings keep the first and the last layer at 8 bits,
-averages have their weights in the choice, at 2, 3, 4, 5, 6 or 8 bits. The *selection* half is for choices of the
-method, limits are on the *confirmation* half (ImageNet networks: another source of pictures; all others: odd places of
-the test images). Differences are in points, quantized minus float on the same pictures, with their 90 % intervals: of
-top-1 paired, of mAP and mIoU by bootstrap. What is evaluated is the ONNX file in onnxruntime. A result marked `stale`
-was measured with another version of the method.
+used. W is the bits of weights, A those of activations; uniform settings keep the first layer and the last of each
+output at 8 bits, averages have their weights in the choice, at 2, 3, 4, 5, 6 or 8 bits. The *selection* half is for
+choices of the method, limits are on the *confirmation* half (ImageNet networks: another source of pictures; all others:
+odd places of the test images). Differences are in points, quantized minus float on the same pictures, with their 90 %
+intervals: of top-1 paired, of mAP and mIoU by bootstrap. What is evaluated is the ONNX file in onnxruntime. A result
+marked `stale` was measured with another version of the method.
 """
 
 

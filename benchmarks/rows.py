@@ -140,7 +140,10 @@ def earliest(code: str, network: str) -> str:
     known = json.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.is_file() else {}
 
     def before(code: str) -> str | None:
-        shown = (each["as"] for each in known.get(code, []) if network in each.get("networks", [network]))
+        shown = (
+            each["as"] for each in known.get(code, [])
+            if network in each.get("networks", [network]) and network not in each.get("but", [])
+        )  # fmt: skip
         return next(shown, None)
 
     while (earlier := before(code)) is not None:

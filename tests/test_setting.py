@@ -30,6 +30,28 @@ def test_uniform_settings_keep_the_edges_at_eight_bits() -> None:
     assert plan.parameters == {"stem.0": 216, "body.0.0": 576, "body.1": 576, "head": 32}
 
 
+class Heads(nn.Module):
+    """Two outputs, one of them a sum of what two layers give; sizes of a batch are no way to the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+        self.boxes, self.scores, self.offsets = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        stem = self.stem(images).relu()
+        body = self.body(stem).relu()
+        boxes = self.boxes(body).sigmoid().reshape(stem.shape[0], 4, -1)
+        return boxes, self.scores(body) + self.offsets(stem)
+
+
+def test_every_output_has_an_edge() -> None:
+    plan = plan_layers(fold(capture(Heads(), torch.randn(2, 3, 4, 4))), Options(weight_bits=(4,), activation_bits=6))
+    last = dict.fromkeys(("boxes", "scores", "offsets"), (8,))
+    assert plan.widths == {"stem": (8,), "body": (4,)} | last
+    assert plan.input_bits == dict.fromkeys(plan.widths, 8) | {"body": 6}
+
+
 def test_edges_can_be_like_the_others_but_the_input_stays_at_eight_bits() -> None:
     plan = planned(weight_bits=(4,), activation_bits=5, edge_bits="same")
     assert set(plan.widths.values()) == {(4,)}

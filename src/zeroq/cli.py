@@ -118,7 +118,7 @@ QUANTIZE_OPTIONS: list[Decorator] = [
         "--edge-bits",
         type=edge_bits,
         metavar="8",
-        help="Of the first and last layer; same treats them like the others.  [default: 8, with a target of inputs]",
+        help="Of the first layer and each output's last; same: as the others.  [default: 8, with a target of inputs]",
     ),
     click.option("--layer-bits", multiple=True, metavar="PATTERN=B", help="Bits by layer name; repeatable."),
     click.option("--keep-float", multiple=True, metavar="PATTERN", help="Layers that stay float; repeatable."),

@@ -117,14 +117,14 @@ class Options:
 
     @property
     def edges(self) -> int | None:
-        """Bits of the weights of the first and the last layer; None treats them like the others."""
+        """Bits of the weights of the first layer and of the last, of each output; None treats them like the others."""
         if self.edge_bits is None:
             return None if self.targeted else 8
         return None if self.edge_bits == "same" else self.edge_bits
 
     @property
     def edge_inputs(self) -> int | None:
-        """Bits of the inputs of these two; None treats them like the others.
+        """Bits of the inputs of these; None treats them like the others.
 
         With a target they are wide all the same, unless activations are part of the choice: they cost no size, and
         what the last layer reads has rare high values that distilled images lack. MobileNetV2 with 6 bits everywhere

@@ -84,6 +84,16 @@ def test_it_can_be_shown_for_some_networks_alone(run: dict[str, str], monkeypatc
     assert probed(own) == ["one", "two", "three"]
 
 
+def test_it_can_be_shown_for_all_networks_but_some(run: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run["two model.onnx"] = "other"
+    monkeypatch.setattr(equivalence, "PROBES", {"one": (["--option"],), "two": (["--option"],)})
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--but", "two,three"])
+    own = rows.method_code("one")
+    assert equivalence.main() == 0
+    assert [rows.method_code(name) for name in ("one", "two", "three", "another")] == [EARLIER, own, own, EARLIER]
+    assert probed(own) == ["one"]
+
+
 def test_networks_that_are_equal_are_noted_beside_others_that_are_not(
     run: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
