@@ -340,9 +340,17 @@ def test_a_stage_does_not_outlive_the_one_before_it(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".run.json.partial").write_text("{")
+    Steps().go(tmp_path)
     (tmp_path / ".gone.json.partial").write_text("{")
     Steps().go(tmp_path)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_nothing_is_removed_from_a_directory_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / ".thesis.partial").write_text("years")
+    with pytest.raises(RunError, match="is not empty and holds no run.json"):
+        Steps().go(tmp_path)
+    assert (tmp_path / ".thesis.partial").read_text() == "years"
 
 
 def test_a_decision_is_made_again_when_what_it_rests_on_changes(tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ class RunDirectory:
         try:
             self._create()
             self._take_lock()
-            self._remove_partial_files()
             self._read_record()
+            self._remove_partial_files()
         except BaseException:
             self._leave()
             raise
@@ -211,7 +211,7 @@ class RunDirectory:
     def _read_record(self) -> None:
         path = self.path / RECORD
         if not path.exists():
-            if any(self.path.iterdir()):
+            if any(each.name != partial(path).name for each in self.path.iterdir()):
                 raise RunError(f"{self.path} is not empty and holds no {RECORD}: {ELSEWHERE}.")
             return
         try:
@@ -278,25 +278,30 @@ def whole(path: Path, folder: int | None = None) -> Iterator[Path]:
 
     folder: descriptor of the open directory, which is synced as well.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    written = partial(path)
     try:
-        yield partial
-        with open(partial, "rb") as file:
+        yield written
+        with open(written, "rb") as file:
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        os.replace(written, path)
         if folder is not None:
             os.fsync(folder)  # the rename itself
     except OSError as error:
         raise RunError(_why_not(path.parent, error)) from error
     finally:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            written.unlink(missing_ok=True)
+
+
+def partial(path: Path) -> Path:
+    """Where a file is until it is whole."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """A file that is there whole or not at all. Raises RunError."""
-    with whole(path) as partial:
-        partial.write_bytes(data)
+    with whole(path) as written:
+        written.write_bytes(data)
 
 
 def json_bytes(value: Any) -> bytes:

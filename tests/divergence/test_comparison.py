@@ -71,6 +71,13 @@ def test_segmentation_is_the_same_at_each_pixel() -> None:
     assert found.agreement == pytest.approx(float(same_class(*places).double().mean())) and 0 < found.agreement < 1
 
 
+def test_all_outputs_are_read_as_the_reference_is() -> None:
+    """Probabilities of few bits, whose sum is near 1 alone, stay probabilities."""
+    reference = torch.randn(9, 20).softmax(1)
+    found = compared(Meaning("classification"), reference, 0.99 * reference)
+    assert found.divergence == pytest.approx(0, abs=1e-9) and found.agreement == 1
+
+
 @pytest.mark.parametrize("task", ["classification", "segmentation"])
 def test_probabilities_diverge_as_the_scores_that_they_are_made_of(task: str) -> None:
     reference, outputs = pair(task)

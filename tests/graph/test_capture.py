@@ -163,6 +163,31 @@ def test_outputs_that_are_truths_or_left_out_are_captured() -> None:
     assert torch.equal(positive, found > 0)
 
 
+def test_an_input_that_a_network_changes_in_place_is_captured() -> None:
+    class Normalising(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            images -= 0.5
+            images /= 0.2
+            found: Tensor = self.layer(images)
+            return found
+
+    images = IMAGES.clone()
+    module = Normalising()
+    network = capture(module, images)
+    assert torch.equal(images, IMAGES)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(IMAGES), module(IMAGES.clone()))
+
+
+def test_an_output_of_nothing_is_captured() -> None:
+    network = capture(Inspected(lambda x: (x, x[:, :0])), IMAGES)
+    assert network.run(IMAGES)[1].shape == (2, 0, 4, 4)
+
+
 def test_random_numbers_are_refused() -> None:
     sentence = refusal(lambda x: x + torch.rand_like(x))
     assert sentence.startswith(f"The captured graph gives other outputs than the module at {__file__}:")

@@ -48,6 +48,25 @@ def test_one_that_reads_another() -> None:
     torch.testing.assert_close(fold(capture(module.eval(), images)).run(images), module(images), rtol=1e-4, atol=1e-5)
 
 
+class OneWeight(nn.Module):
+    """A weight that transposed convolutions of several strides and dilations read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 2, 2, 2))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        settings = [{"stride": (2, 1)}, {"stride": (1, 2)}, {"stride": 3}, {"stride": 3, "dilation": 2}]
+        return tuple(nn.functional.conv_transpose2d(images, self.weight, **each) for each in settings)  # type: ignore[arg-type]
+
+
+def test_a_weight_has_a_new_form_for_each_stride_and_dilation() -> None:
+    module, images = OneWeight(), torch.randn(2, 3, 4, 5)
+    with torch.inference_mode():
+        for found, expected in zip(fold(capture(module, images)).run(images), module(images), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 class Decoder(nn.Module):
     """Grows maps by transposed convolutions, one of them used twice, with BatchNorm and ReLU behind them."""
 

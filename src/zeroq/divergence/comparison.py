@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from zeroq.divergence.channels import ChannelErrors, positions, tensors_of
 from zeroq.divergence.detections import DetectionAgreement
 from zeroq.divergence.meaning import Divergence, Meaning, on_cpu
-from zeroq.divergence.scores import kl_divergence, same_class, scores_of
+from zeroq.divergence.scores import kl_divergence, same_class, scores_alike
 from zeroq.errors import ModelError
 
 
@@ -70,7 +70,7 @@ def places_of(meaning: Meaning, outputs: Any) -> int:
     numbers = tensors_of(outputs)
     if meaning.task in ("classification", "segmentation"):
         return math.prod(numbers[0].shape[2:])
-    return min(positions(each) for each in numbers)
+    return max(1, min(positions(each) for each in numbers))
 
 
 class MeanOf:
@@ -103,7 +103,7 @@ class OneLess:
 
 def of_scores(function: Callable[[Tensor, Tensor], Tensor]) -> Divergence:
     """A function of class scores as one of a network's outputs: of several the first."""
-    return lambda reference, outputs: function(scores_of(reference), scores_of(outputs))
+    return lambda reference, outputs: function(*scores_alike(reference, outputs))
 
 
 def checked(function: Divergence) -> Divergence:

@@ -19,8 +19,13 @@ def scores_of(outputs: Any) -> Tensor:
 
     A softmax of probabilities is almost alike for all of them, and would hide what few bits do.
     """
-    first = tensors_of(outputs)[0]
-    return first.clamp(min=LEAST).log() if are_probabilities(first) else first
+    return scores_alike(outputs)[0]
+
+
+def scores_alike(reference: Any, *others: Any) -> list[Tensor]:
+    """The class scores of several outputs, all read as the first is: what few bits give need not add up to 1."""
+    firsts = [tensors_of(each)[0] for each in (reference, *others)]
+    return [first.clamp(min=LEAST).log() for first in firsts] if are_probabilities(firsts[0]) else firsts
 
 
 def are_probabilities(values: Tensor) -> bool:

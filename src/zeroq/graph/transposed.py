@@ -91,7 +91,10 @@ def is_transposed(node: fx.Node) -> bool:
 def new_name(before: fx.Node, settings: Settings, tensors: Mapping[str, Tensor]) -> str:
     """Of a stored tensor in its new form: its own, unless something else reads it in its old one."""
     alone = all(is_transposed(user) and settings_of(user, tensors) == settings for user in before.users)
-    return str(before.target) if alone else f"{before.target}_in_{settings.phases}_phases"
+    if alone:
+        return str(before.target)
+    steps = ["x".join(map(str, each)) for each in (settings.stride, settings.dilation)]
+    return f"{before.target}_in_phases_{'_'.join(steps)}"
 
 
 def settings_of(node: fx.Node, tensors: Mapping[str, Tensor]) -> Settings:
