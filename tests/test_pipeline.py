@@ -275,9 +275,10 @@ COMPUTING = ("distill", "helpful_factors", "measure_sensitivity", "select", "ser
 def computed(quantize: Quantize, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the stages' functions, as they are called."""
     names: list[str] = []
+    where = dict.fromkeys(COMPUTING, zeroq.stages) | {"helpful_factors": zeroq.channels}
 
     def noting(name: str) -> Callable[..., Any]:
-        function = getattr(zeroq.stages, name, None) or getattr(zeroq.channels, name)
+        function = getattr(where[name], name)
 
         def call(*arguments: Any, **named: Any) -> Any:
             names.append(name)
@@ -286,7 +287,7 @@ def computed(quantize: Quantize, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return call
 
     for name in COMPUTING:
-        monkeypatch.setattr(zeroq.stages if hasattr(zeroq.stages, name) else zeroq.channels, name, noting(name))
+        monkeypatch.setattr(where[name], name, noting(name))
     return names
 
 
