@@ -18,6 +18,7 @@ from zeroq.accuracy import evaluate
 from zeroq.errors import DataError, ModelError, OptionError, ZeroqError
 from zeroq.models import load_model
 from zeroq.options import Options
+from zeroq.preprocessing import apply_pixels
 
 KEYS = ["images", "task", "top1", "top5", "standard_error", "agreement", "mean_divergence", "images_per_second"]
 SOURCE = """
@@ -34,6 +35,16 @@ class Classes(nn.Module):
 
 def classes():
     return nn.Sequential(bare(), Classes())
+
+class Named(nn.Module):
+    def forward(self, scores):
+        return {"best": scores.argmax(1), "scores": scores, "beside": None}
+
+def named():
+    return nn.Sequential(bare(), Named())
+
+def labels():
+    return nn.Sequential(bare(), nn.Sigmoid())
 """
 GIVEN = {"size": [6, 6], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "channels": "RGB"}
 
@@ -120,6 +131,32 @@ def test_what_cannot_be_evaluated(folder: Path, tmp_path: Path) -> None:
             found(folder, target, **options)
     with pytest.raises(ModelError, match="is no run directory, as it holds no run.json: give what --out named."):
         evaluate(str(tmp_path), data="digits")
+
+
+def test_outputs_of_integers_and_of_nothing_stand_beside_numbers(folder: Path, tmp_path: Path) -> None:
+    model = load_model(f"{folder}/net.py:named", preprocess=folder / "given.json")
+    zeroq.pipeline.quantize_model(model, Options.of(**QUICK), tmp_path / "run")
+    with np.load(folder / "data.npz") as data:
+        inputs = apply_pixels(data["images"], model.picture())
+        with torch.inference_mode():
+            np.savez(tmp_path / "data.npz", images=data["images"], targets=model.module(inputs)["scores"].numpy())
+    result = evaluate(str(tmp_path / "run"), data=f"{tmp_path}/data.npz", threads=1)
+    assert result["task"] == "regression" and 0 < result["nmse"] < 0.1
+    assert result["agreement"] == pytest.approx(1 - result["nmse"], abs=1e-3)
+
+
+def test_a_task_is_guessed_as_it_is_for_quantizing(folder: Path, tmp_path: Path) -> None:
+    """Behind a sigmoid stand labels of which none wins."""
+    model = load_model(f"{folder}/net.py:labels", preprocess=folder / "given.json")
+    with np.load(folder / "data.npz") as data:
+        np.savez(tmp_path / "data.npz", images=data["images"], targets=np.eye(5, dtype=np.float32)[data["labels"]])
+    said: list[str] = []
+    result = evaluate(
+        f"{folder}/net.py:labels", data=f"{tmp_path}/data.npz", preprocess=folder / "given.json", on_warning=said.append
+    )
+    quantized = zeroq.pipeline.quantize_model(model, Options.of(**QUICK), tmp_path / "run").result
+    assert result["task"] == quantized["task"] == "regression"
+    assert len(said) == 1 and "numbers to be met (regression)" in said[0]
 
 
 def test_a_network_that_gives_classes_alone_is_refused(folder: Path) -> None:

@@ -329,6 +329,15 @@ def test_what_a_person_can_mend_is_one_line(
     assert capsys.readouterr() == ("", "zeroq: There is no model 'x': zeroq models lists them.\n")
 
 
+def test_a_name_that_is_too_long_for_a_file_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "x" * 300
+    for arguments in (["evaluate", name, "--data", "digits"], ["evaluate", "digits", "--data", name], ["report", name]):
+        assert main(arguments) == 2
+        output, message = capsys.readouterr()
+        assert output == "" and message.splitlines()[-1].startswith(f"zeroq: {name}")
+        assert message.endswith(" cannot be a path, as a name in it is too long: shorten it.\n")
+
+
 @pytest.mark.parametrize("error", [VerificationError("conv1: 3 steps"), ValueError("a defect")])
 def test_a_defect_of_ours_has_a_traceback(
     error: Exception, called: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ import zeroq.devices as devices
 from zeroq.deploy.model_file import load_network
 from zeroq.divergence import Meaning
 from zeroq.divergence.channels import tensors_of
-from zeroq.errors import DataError, ModelError, OptionError
+from zeroq.errors import CaptureError, DataError, ModelError, OptionError
 from zeroq.evaluate import TASKS, metadata_of, onnx_predictor, preprocessing_of
 from zeroq.evaluate import evaluate as measure
+from zeroq.graph import capture
+from zeroq.graph.canonical import plain
 from zeroq.models import LoadedModel, load_model
 from zeroq.models.digits import load_test_split
 from zeroq.models.inputs import read_preprocessing
 from zeroq.models.meaning import Reading, meaning_of, stated
 from zeroq.models.outputs import check_outputs
+from zeroq.preparation import example_of, understood
 from zeroq.preprocessing import Preprocessing
 from zeroq.run_directory import RECORD, read_json
 from zeroq.stages import FILES
@@ -120,9 +124,20 @@ def model_subject(model: LoadedModel, against: LoadedModel | None) -> Subject:
     predict = in_inference(model.module)
     output = predict(torch.zeros(2, *model.input_shape))
     check_outputs(output, model.task)
-    meaning, guessed = meaning_of(model.task, model.reading, output)
+    meaning, guessed = read_as(model, output)
     classes = classes_in(tensors_of(output)[0].shape, meaning.task, model.name)
     return Subject(predict, classes, preprocessing, meaning, against, tuple(guessed))
+
+
+def read_as(model: LoadedModel, output: Any) -> tuple[Meaning, list[str]]:
+    """What an output means, as `zeroq quantize` would read it, and a warning where that was guessed.
+
+    Of a network that cannot be captured, which is not quantized either, by the output alone.
+    """
+    if model.task is None and isinstance(output, Tensor):
+        with suppress(CaptureError):
+            return understood(model, capture(model.module, example_of(model)))
+    return meaning_of(model.task, model.reading, output)
 
 
 def run_subject(
@@ -221,10 +236,10 @@ def in_form_of(predict: Predict, against: LoadedModel | None) -> Predict:
 
 
 def in_inference(module: nn.Module) -> Predict:
-    """A module as a function that keeps no gradients."""
+    """A module as a function that keeps no gradients, and gives its outputs in the form that captured networks have."""
 
     def predict(inputs: Tensor) -> Any:
         with torch.inference_mode():
-            return module(inputs)
+            return plain(module(inputs))
 
     return predict

@@ -17,6 +17,7 @@ from zeroq.errors import DataError, ModelError, RunError
 from zeroq.evaluate import Pictures, measure_statistics, open_pictures
 from zeroq.graph import Network, capture
 from zeroq.models import LoadedModel
+from zeroq.models.weights import tensors_of
 from zeroq.numbers.tensor_file import tensor_file_bytes
 from zeroq.preprocessing import Preprocessing
 
@@ -111,7 +112,7 @@ def rounded(values: Tensor) -> list[float]:
 
 def with_tensors(module: nn.Module, network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The module's state_dict with other tensors in place of those of the network's names, and of their aliases."""
-    state: dict[str, Tensor] = module.state_dict()
+    state = tensors_of(module)
     places = {network.tensors[name].data_ptr(): tensor for name, tensor in tensors.items()}
     found = {}
     for name, old in state.items():

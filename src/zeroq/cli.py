@@ -23,6 +23,7 @@ import click
 from zeroq.arguments import FILE, edge_bits, numbers, one_or_more_bits
 from zeroq.errors import OptionError, ZeroqError
 from zeroq.options import Options
+from zeroq.reason import too_long
 from zeroq.version import __version__
 
 RESUME = "Interrupted: the same command again goes on where this one stopped."
@@ -52,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader has seen enough, as in `zeroq models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception:
-        return _end(1, traceback.format_exc())
+    except Exception as error:
+        return _end(2, said) if (said := too_long(error)) else _end(1, traceback.format_exc())
 
 
 def _end(exit_code: int, why: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 LONGEST = 160  # characters; what torch and requests say goes on for paragraphs
 
 
@@ -12,3 +14,10 @@ def reason(error: BaseException) -> str:
     if len(first) > LONGEST:
         first = first[:LONGEST].rsplit(" ", 1)[0] + " ..."
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def too_long(error: BaseException) -> str | None:
+    """A sentence for a name that the system takes for no file's, wherever a path was given; None for other errors."""
+    if not isinstance(error, OSError) or error.errno != errno.ENAMETOOLONG:
+        return None
+    return f"{error.filename} cannot be a path, as a name in it is too long: shorten it."

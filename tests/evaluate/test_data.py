@@ -210,6 +210,9 @@ def test_an_npz_file_of_other_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, pictures=IMAGES, labels=LABELS)
     assert refusal(path) == f"{path} holds pictures, labels: it must hold 'images'."
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images", b"")
+    assert refusal(path) == f"{path} holds no array: it must hold 'images'."
     np.savez(path, images=IMAGES)
     assert refusal(path) == f"{path} holds images: it must hold 'labels'."
     np.savez(path, images=np.array([{}, "a"], object), labels=LABELS)

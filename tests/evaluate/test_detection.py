@@ -147,6 +147,9 @@ def refused(folder: Path, said: object) -> str:
 def test_files_that_do_not_fit_are_refused(folder: Path) -> None:
     path, good = folder / "instances.json", annotations()
     assert refused(folder, "{").startswith(f"{path} is not in COCO's format (JSONDecodeError: ")
+    for wrong in ({"image_id": 1, "bbox": []}, {"bbox": [1, 2, 3, 4]}):
+        given = {"images": [], "categories": [], "annotations": [{"category_id": 1, **wrong}]}
+        assert "is not in COCO's format" in refused(folder, given)
     assert refused(folder, {}) == f"{path} is not in COCO's format (KeyError: 'annotations'): correct it."
     assert refused(folder, good | {"images": []}) == f"{path} names no images: give at least one."
     assert refused(folder, good | {"categories": []}) == f"{path} names no categories: give at least one."

@@ -101,6 +101,21 @@ def test_a_file_of_other_inputs_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_the_output_is_the_first_of_floating_point(tmp_path: Path) -> None:
+    """Those of integers, as indices of what a detector found, come along."""
+    model = onnx.load(str(write(tmp_path / "model.onnx")))
+    model.graph.node.append(helper.make_node("ArgMax", ["y"], ["best"], axis=1, keepdims=0))
+    model.graph.output.insert(0, helper.make_tensor_value_info("best", TensorProto.INT64, ("batch",)))
+    onnx.save(model, tmp_path / "model.onnx")
+    predict = onnx_predictor(tmp_path / "model.onnx", 1)
+    best, scores = predict(torch.randn(3, 3, 4, 4))
+    assert predict.output_shape == ("batch", 5) and torch.equal(best, scores.argmax(1))
+    del model.graph.output[1]
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"gives best tensor\(int64\): a float32 output is needed."):
+        onnx_predictor(tmp_path / "model.onnx", 1)
+
+
 def test_metadata_and_preprocessing_are_read(tmp_path: Path) -> None:
     stored = {"preprocess": json.dumps(imagenet((4, 4)).to_dict()), "task": "classification", "seed": "0"}
     path = write(tmp_path / "model.onnx", metadata=stored)

@@ -119,6 +119,12 @@ def test_of_what_a_crop_removes_the_label_is_left_out() -> None:
     assert (kept == label[:, 2:6]).all() and (found == kept).all()
 
 
+def test_of_a_label_too_coarse_to_be_seen_nothing_counts() -> None:
+    crop = Preprocessing((4, 4), (0.0,) * 3, (1.0,) * 3, "RGB")
+    found, kept = classes_at(torch.zeros(3, 4, 4), Truth(torch.zeros(2, 8, dtype=torch.int64), (64, 8)), crop)
+    assert found.numel() == kept.numel() == 0
+
+
 def test_indices_are_read_from_a_palette_and_from_16_bits(tmp_path: Path) -> None:
     indices = np.arange(12, dtype=np.uint8).reshape(3, 4)
     palette = Image.fromarray(indices, "P")

@@ -56,3 +56,10 @@ def test_behind_a_linear_layer(shape: tuple[int, ...]) -> None:
 )
 def test_what_is_no_bias_stays(module: nn.Module) -> None:
     assert [name.rpartition(".")[2] for name, _ in captured(module).not_quantized] == ["stored"]
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.float64])
+def test_numbers_of_another_type_stay(kind: torch.dtype) -> None:
+    module = Added(nn.Linear(4, 8, bias=False), 8)
+    module.stored = nn.Parameter(torch.arange(8).to(kind), requires_grad=False)
+    assert [name.rpartition(".")[2] for name, _ in captured(module).not_quantized] == ["stored"]

@@ -183,6 +183,28 @@ def test_an_input_that_a_network_changes_in_place_is_captured() -> None:
         torch.testing.assert_close(network.run(IMAGES), module(IMAGES.clone()))
 
 
+def test_any_number_of_arguments_is_captured() -> None:
+    class Several(nn.Module):
+        def forward(self, first: Tensor, *further: Tensor, **named: Any) -> Tensor:
+            return sum(further, first) * 2
+
+    for count in (1, 3):
+        inputs = tuple(torch.randn(2, 3, 4, 4) for _ in range(count))
+        network = capture(Several(), inputs)
+        torch.testing.assert_close(network.run(*inputs), sum(inputs) * 2)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        nn.BatchNorm2d(4, track_running_stats=False), lambda x: x - x.mean(0), lambda x: x.softmax(0),
+        lambda x: (x, x.flatten(1) @ x.flatten(1).T),
+    ],
+)  # fmt: skip
+def test_what_hangs_on_the_other_images_of_a_batch_is_refused(step: Callable[[Tensor], Tensor]) -> None:
+    assert refusal(step).startswith("The network's output for an image depends on the other images of its batch: let")
+
+
 def test_an_output_of_nothing_is_captured() -> None:
     network = capture(Inspected(lambda x: (x, x[:, :0])), IMAGES)
     assert network.run(IMAGES)[1].shape == (2, 0, 4, 4)

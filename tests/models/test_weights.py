@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from zeroq.errors import ModelError
+from zeroq.models import from_module
 from zeroq.models.weights import load_weights, read_weights, weights_sha256
 
 
@@ -80,6 +81,20 @@ def test_of_shared_tensors_one_suffices() -> None:
     state = {name: tensor for name, tensor in source.state_dict().items() if name.startswith("1.")}
     load_weights(target, save_as("plain", state))
     assert torch.equal(target[0].weight, shared.weight)
+
+
+def test_what_modules_keep_beside_their_tensors_is_passed_over() -> None:
+    class Noting(nn.Linear):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"version": 2}
+
+        def set_extra_state(self, state: dict[str, int]) -> None:
+            raise AssertionError("no file brings one")
+
+    source, target = Noting(2, 2), Noting(2, 2)
+    load_weights(target, save_as("plain", source.state_dict()))
+    assert torch.equal(target.weight, source.weight) and weights_sha256(target) == weights_sha256(source)
+    assert from_module(target, (torch.randn(1, 2),)).weights_sha256 == weights_sha256(source)
 
 
 def test_hash_depends_on_names_types_shapes_and_values() -> None:

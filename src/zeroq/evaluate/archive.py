@@ -51,9 +51,10 @@ def open_member(path: Path, name: str) -> Member:
     """The array of that name. Raises DataError where it is missing, or holds objects: nothing is ever unpickled."""
     with _damage_named(path):
         with zipfile.ZipFile(path) as archive:
-            names = [member.removesuffix(".npy") for member in archive.namelist()]
-        if name not in names:
-            raise DataError(f"{path} holds {', '.join(names) or 'nothing'}: it must hold {name!r}.")
+            members = archive.namelist()
+        if f"{name}.npy" not in members:
+            names = [member.removesuffix(".npy") for member in members if member.endswith(".npy")]
+            raise DataError(f"{path} holds {', '.join(names) or 'no array'}: it must hold {name!r}.")
         with _open(path, name) as stream:
             shape, fortran, dtype = _read_header(stream)
     if dtype.hasobject:

@@ -77,15 +77,11 @@ def open_detection(folder: Path, preprocessing: Preprocessing, meaning: Meaning,
 
 def filled(annotations: Mapping[str, Any]) -> dict[str, Any]:
     """COCO's annotations with ids from 1 on, as its evaluator takes 0 for none, and areas and crowds said of all."""
-    boxes = [
-        {
-            **box,
-            "id": index,
-            "area": box.get("area", box["bbox"][2] * box["bbox"][3]),
-            "iscrowd": box.get("iscrowd", 0),
-        }
-        for index, box in enumerate(annotations["annotations"], 1)
-    ]
+    boxes = []
+    for index, box in enumerate(annotations["annotations"], 1):
+        _, _, width, height = box["bbox"]
+        own = {"image_id": box["image_id"], "area": box.get("area", width * height), "iscrowd": box.get("iscrowd", 0)}
+        boxes.append({**box, **own, "id": index})
     return {**annotations, "annotations": boxes}
 
 

@@ -18,8 +18,8 @@ from zeroq.preprocessing import Preprocessing
 class OnnxPredictor:
     """A file of one input [N, C, H, W] in onnxruntime on the CPU; call it with inputs float32 [n, C, H, W].
 
-    input_shape, output_shape: with the batch first, as the file declares them, of several outputs the first; an axis
-    that it leaves open is a name or None.
+    input_shape, output_shape: with the batch first, as the file declares them, of several outputs the first of
+    floating point; an axis that it leaves open is a name or None.
     """
 
     path: Path
@@ -78,9 +78,10 @@ def onnx_predictor(path: Path, threads: int | None = None, optimised: bool = Tru
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
         declared = ", ".join(f"{value.name} {value.type} {_shape(value.shape)}" for value in inputs)
         raise ModelError(f"{path} takes {declared or 'nothing'}: one float32 input [N, C, H, W] is needed.")
-    if outputs[0].type != "tensor(float)":
+    numbers = [output for output in outputs if output.type == "tensor(float)"]
+    if not numbers:
         raise ModelError(f"{path} gives {outputs[0].name} {outputs[0].type}: a float32 output is needed.")
-    return OnnxPredictor(path, session, tuple(inputs[0].shape), tuple(outputs[0].shape))
+    return OnnxPredictor(path, session, tuple(inputs[0].shape), tuple(numbers[0].shape))
 
 
 def metadata_of(path: Path) -> dict[str, str]:

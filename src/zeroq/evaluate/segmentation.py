@@ -108,6 +108,8 @@ def classes_at(logits: Tensor, truth: Truth, preprocessing: Preprocessing) -> tu
         maps = maps[:, :, max(top, 0) : max(top, 0) + new_height, max(left, 0) : max(left, 0) + new_width]
         rows, columns = seen(top, height, new_height, len(label)), seen(left, width, new_width, label.shape[1])
         label = label[rows, columns]
+    if not label.numel():  # of one so coarse that no whole row or column is seen
+        return label, label
     maps = functional.interpolate(maps, label.shape, mode="bilinear", align_corners=False)
     return maps[0].argmax(dim=0), label
 

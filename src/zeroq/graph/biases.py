@@ -15,7 +15,7 @@ aten = torch.ops.aten
 def absorb_biases(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
     """Turn layer(x) + b, b one stored number per output channel, into a layer of bias b, or of its own bias and b.
 
-    Only where the sum is the layer's only reader, and no other node uses the layer's weight.
+    Only where the sum is the layer's only reader, no other node uses the layer's weight, and b is of its type.
     """
     for node in list(graph.nodes):
         pair = layer_and_vector(node)
@@ -23,8 +23,9 @@ def absorb_biases(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:
             continue
         layer, vector = pair
         row = per_channel(tensors[str(vector.target)], layer)
-        channels = tensors[str(layer.args[1].target)].shape[0]
-        if row is None or len(row) not in (1, channels):
+        weight = tensors[str(layer.args[1].target)]
+        channels = len(weight)
+        if row is None or row.dtype != weight.dtype or len(row) not in (1, channels):
             continue
         own = layer.args[2] if len(layer.args) > 2 else None
         total = row.expand(channels) if own is None else tensors[str(own.target)] + row

@@ -192,7 +192,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(each) for key, each in value.items() if each is not None}
     if isinstance(value, (tuple, list)):
         return tuple(plain(each) for each in value if each is not None)
-    if isinstance(value, fx.Node):
+    if isinstance(value, (fx.Node, Tensor)):
         return value
     leaves = [each for each in pytree.tree_leaves(value) if each is not None]  # such as of a dataclass
     return leaves[0] if len(leaves) == 1 else tuple(leaves)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from contextlib import redirect_stderr
 from typing import Any
@@ -16,6 +17,7 @@ from zeroq.graph.frozen import thaw
 from zeroq.graph.network import Network, describe
 from zeroq.graph.refusals import CHANGING, difference_place, explain
 from zeroq.graph.replay import replay
+from zeroq.graph.text import graph_to_data
 
 TOLERANCE = 1e-4  # relative to the largest output: what reordering of sums may change
 
@@ -34,8 +36,10 @@ def capture(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Network:
         program = export(thaw(module), inputs)
         tensors = collect_tensors(program, module)
         graph, tensors = canonicalise(program.graph, tensors)
+        graph_to_data(graph)  # refuses what could not be stored, before anything is computed of it
         network = describe(graph, tensors, inputs)
         check_same(network, module, inputs)
+        check_each_alone(network)
     finally:
         for part, training in modes.items():
             part.training = training
@@ -50,13 +54,20 @@ def pair(value: Tensor) -> Tensor:
 
 def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     """The module's graph of ATen operators, batch size free."""
-    dynamic = tuple({0: torch.export.Dim("batch")} for _ in inputs)
     try:
         with torch.no_grad(), redirect_stderr(io.StringIO()):  # of a refusal it prints the whole graph
-            program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
+            program = torch.export.export(module, inputs, dynamic_shapes=free_batches(module, len(inputs)))
             return program.module(check_guards=False)
     except Exception as error:
         raise CaptureError(explain(error, module, inputs)) from error
+
+
+def free_batches(module: nn.Module, inputs: int) -> tuple[Any, ...]:
+    """The first axis of each input, in the form of the arguments of `forward`: those of *args are one tuple."""
+    free = tuple({0: torch.export.Dim("batch")} for _ in range(inputs))
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL) if inspect.Parameter.VAR_POSITIONAL in kinds else inputs
+    return free if named >= inputs else (*free[:named], free[named:])
 
 
 def collect_tensors(program: fx.GraphModule, module: nn.Module) -> dict[str, Tensor]:
@@ -103,6 +114,19 @@ def check_same(network: Network, module: nn.Module, inputs: tuple[Tensor, ...]) 
         if not same(reference, value):
             where = difference_place(module, (inputs, inputs))
             raise CaptureError(f"The captured graph gives other outputs than the module{where}: {CHANGING}.")
+
+
+def check_each_alone(network: Network) -> None:
+    """Refuse a network whose output for an image hangs on the others of its batch, which is another one in each use."""
+    alike = tuple(value[:1].repeat(2, *[1] * (value.dim() - 1)) for value in network.example)
+    with torch.inference_mode():
+        outputs = [flat(network.run(*inputs)) for inputs in (network.example, alike)]
+    for value, alone in zip(*outputs, strict=True):
+        if value.is_floating_point() and not same(value[:1], alone[:1]):
+            raise CaptureError(
+                "The network's output for an image depends on the other images of its batch: let its BatchNorms keep "
+                "running statistics, and let it average, normalise and compare within each image alone."
+            )
 
 
 def same(reference: Tensor, value: Tensor) -> bool:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import operator as builtin
 from typing import Any
 
 import torch
 from torch import fx
 
-from zeroq.errors import RunError
+from zeroq.errors import CaptureError, RunError
+
+# What a program asks of tuples and computes of the number of images, by the names it is written with.
+PLAIN_FUNCTIONS: dict[str, Any] = {
+    "getitem": builtin.getitem, "add": builtin.add, "sub": builtin.sub, "mul": builtin.mul, "neg": builtin.neg,
+    "floordiv": builtin.floordiv, "truediv": builtin.truediv, "mod": builtin.mod, "pow": builtin.pow,
+    "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc, "sym_int": torch.sym_int,
+    "sym_float": torch.sym_float, "sym_max": torch.sym_max, "sym_min": torch.sym_min,
+}  # fmt: skip
+NAMES = {function: name for name, function in PLAIN_FUNCTIONS.items()}
 
 
 def graph_to_data(graph: fx.Graph) -> list[list[Any]]:
@@ -31,21 +42,27 @@ def graph_from_data(data: list[list[Any]]) -> fx.Graph:
 
 
 def target_name(node: fx.Node) -> str:
-    """An operator by its registered name, "aten::conv2d.default"; an attribute or input by its own."""
+    """An operator by its registered name, "aten::conv2d.default"; an attribute or input by its own.
+
+    Raises CaptureError for a function that is no operator, nor one of PLAIN_FUNCTIONS.
+    """
     if node.op != "call_function":
         return str(node.target)
     schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return "getitem"
-    return f"{schema.name}.{schema.overload_name or 'default'}"
+    if schema is not None:
+        return f"{schema.name}.{schema.overload_name or 'default'}"
+    if node.target not in NAMES:
+        raise CaptureError(
+            f"The network computes {getattr(node.target, '__name__', node.target)} of the number of images, which "
+            "cannot be stored: let sizes follow from the shapes of tensors (-1 in a reshape)."
+        )
+    return NAMES[node.target]
 
 
 def operator(name: str) -> Any:
     """The operator of that registered name."""
-    if name == "getitem":
-        import operator as builtin
-
-        return builtin.getitem
+    if name in PLAIN_FUNCTIONS:
+        return PLAIN_FUNCTIONS[name]
     namespace, _, rest = name.partition("::")
     packet, _, overload = rest.rpartition(".")
     if namespace not in ("aten", "zeroq"):

@@ -23,7 +23,7 @@ from zeroq.models.meaning import Reading
 from zeroq.models.saved_file import READERS, find_saved
 from zeroq.models.several import checked_example, is_one_picture, preprocessing_among, tensors_in
 from zeroq.models.user_file import find_in_file, refuse_without_function
-from zeroq.models.weights import load_weights, weights_sha256
+from zeroq.models.weights import load_weights, tensors_of, weights_sha256
 from zeroq.models.zoo import ZOOS, find_in_zoo, names_in_zoo
 from zeroq.preprocessing import Preprocessing
 
@@ -145,14 +145,14 @@ def _unwrapped(module: nn.Module) -> nn.Module:
 
 def _make_ready(module: nn.Module, name: str) -> tuple[str, ...]:
     """Eval mode, on the CPU, without gradients, in 32-bit floats; a warning where the type was another."""
-    bare = [key for key, value in module.state_dict().items() if value.is_meta]
+    bare = [key for key, value in tensors_of(module).items() if value.is_meta]
     if bare:
         raise ModelError(
             f"{len(bare)} of the tensors of {name} have no values, {bare[0]} first: it was built on the meta device; "
             "build it on the CPU and load its weights."
         )
     module.eval().requires_grad_(False).cpu()
-    types = {t.dtype for t in module.state_dict().values() if t.is_floating_point()} - {torch.float32}
+    types = {t.dtype for t in tensors_of(module).values() if t.is_floating_point()} - {torch.float32}
     if not types:
         return ()
     module.float()

@@ -24,10 +24,15 @@ NAMED = 3  # tensors named in a message before it says how many more there are
 LONGEST_SAFETENSORS_HEADER = 100_000_000  # bytes, the format's own limit
 
 
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """The module's state_dict without what modules keep beside their tensors (`get_extra_state`)."""
+    return {name: value for name, value in module.state_dict().items() if not _extra(name)}
+
+
 def weights_sha256(module: nn.Module) -> str:
     """SHA-256 over name, type, shape and bytes of every tensor of the state_dict, sorted by name."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors_of(module).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
@@ -40,7 +45,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     Counters of BatchNorm's training steps may be missing or too many, and of tensors that share memory one suffices.
     """
     given = read_weights(path)
-    wanted: dict[str, Tensor] = module.state_dict()
+    wanted = tensors_of(module)
     loaded_memory = {wanted[name].data_ptr() for name in given if name in wanted}
     missing = [n for n in wanted if n not in given and not _counter(n) and wanted[n].data_ptr() not in loaded_memory]
     unexpected = [name for name in given if name not in wanted and not _counter(name)]
@@ -146,8 +151,9 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     """The state_dict itself where a training script saved it inside a dictionary."""
     if isinstance(content, dict):
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content)
-        if inner and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in inner.items()):
-            return dict(inner)
+        tensors = {key: value for key, value in inner.items() if not _extra(key)}
+        if tensors and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()):
+            return tensors
     held = f"a dictionary of {_first([str(key) for key in content])}" if isinstance(content, dict) and content else ""
     raise ModelError(
         f"The weights file {path} holds {held or f'a {type(content).__name__} without tensors'}, not a state_dict: "
@@ -174,6 +180,11 @@ def _refuse_not_finite(tensors: dict[str, Tensor], parameters: set[str], path: P
 
 def _counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
+
+
+def _extra(name: Any) -> bool:
+    """Whether a state_dict's entry is what a module's `get_extra_state` gives, of whatever type."""
+    return str(name).rpartition(".")[2] == "_extra_state"
 
 
 def _first(names: Iterable[str]) -> str:
