@@ -3,6 +3,7 @@
     python -m benchmarks.equivalence COMMIT --data ../shared/data
     python -m benchmarks.equivalence COMMIT --data ../shared/data --but nanodet_m,fastestdet
     python -m benchmarks.equivalence COMMIT --data ../shared/data --networks vgg_cifar10,resnet18_cifar10
+    python -m benchmarks.equivalence COMMIT --data ../shared/data --scores
 
 Options that are off, and code that was put in other words, make no result wrong; but results are kept by the method's
 program, and so would all be stale. This command quantizes networks of several kinds with both programs on the machine
@@ -13,6 +14,9 @@ is what only many or large images bring about: batches that do not fit, stages t
 A change may be meant for some networks and leave all others as they are. The second form names these: none of them is
 compared, and the equality is noted for all others. The third compares those named, at several settings each, and notes
 the equality for those alone that are equal at all of them.
+
+The fourth is about the programs that score detectors and segmenters, by which their rows are kept as well: both score
+each network in floating point, and the file of one run, on all its pictures.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from typing import Any
 
 from benchmarks.process import listed, write
 from benchmarks.rows import EQUIVALENT, METHOD, ROOT, code_of, earliest
+from benchmarks.task_rows import NETWORKS, WITHOUT_LABELS, scoring_hash
 from zeroq import devices
 from zeroq.run_directory import read_json
 
@@ -51,6 +56,8 @@ COMPARED = (
     *("model.safetensors", "model.onnx"),
 )
 CODE = "from benchmarks.rows import METHOD, code_of; print(code_of(METHOD))"
+SCORING_CODE = "from benchmarks.task_rows import scoring_code; print(scoring_code())"
+TIMED = "images_per_second"  # of what an evaluation prints
 
 
 def main() -> int:
@@ -60,7 +67,10 @@ def main() -> int:
     limited = parser.add_mutually_exclusive_group()
     limited.add_argument("--networks", type=listed, metavar="A,B", help="for which alone it is to be shown")
     limited.add_argument("--but", type=listed, metavar="A,B", default=[], help="for which it is not to be shown")
+    limited.add_argument("--scores", action="store_true", help="of the programs that score, not of the method")
     asked = parser.parse_args()
+    if asked.scores:
+        return same_scores(asked.commit, asked.data)
     probes = {name: runs for name, runs in PROBES.items() if name not in asked.but}
     if asked.networks is not None:
         probes = dict.fromkeys(asked.networks, OF_ONE)
@@ -88,6 +98,29 @@ def main() -> int:
         which = others if equal is None else f", of {', '.join(equal)}"
         print(f"Results of {code[:12]} hold for {own[:12]}{which}.")
     return 1 if unlike else 0
+
+
+def same_scores(commit: str, data: Path) -> int:
+    """Score by both programs, and note that the one stands for the other where all figures are equal."""
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="equivalence-") as folder:
+        earlier, run = checked_out(commit, Path(folder) / "earlier"), Path(folder) / "run"
+        code = output_of([sys.executable, "-c", SCORING_CODE], earlier).strip()
+        for network in sorted(set(NETWORKS) - set(WITHOUT_LABELS)):
+            model = f"{data.resolve() / 'networks' / network}.py:{network}"
+            shutil.rmtree(run, ignore_errors=True)
+            output_of([sys.executable, "-m", "zeroq", "quantize", model, "--out", str(run), *SMALL], earlier)
+            for target in (model, str(run)):
+                pictures = str(data.resolve() / NETWORKS[network])
+                command = [sys.executable, "-m", "zeroq", "evaluate", target, "--data", pictures, "--json"]
+                one, other = (json.loads(output_of(command, each)) | {TIMED: None} for each in (earlier, ROOT))
+                what = f"{network} {'in floating point' if target == model else 'quantized'}"
+                print(f"{what}: {'equal' if one == other else f'{one} before, {other} now'}", flush=True)
+                found.append({"network": what, "equal": one == other, "figures": other})
+    equal = all(each["equal"] for each in found)
+    if equal and earliest(scoring_hash(), "") != code:
+        note(scoring_hash(), code, None, found)
+    return 0 if equal else 1
 
 
 def note(

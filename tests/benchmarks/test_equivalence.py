@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import equivalence, rows
+from benchmarks import equivalence, rows, task_rows
 from benchmarks.equivalence import COMPARED, SMALL
 from zeroq.run_directory import read_json
 
@@ -133,3 +133,30 @@ def test_one_program_may_stand_for_several_each_for_networks_of_its_own(
     monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], "two"])
     assert equivalence.main() == 0
     assert [rows.method_code(name) for name in ("one", "two", "another")] == [EARLIER, EARLIER, own]
+
+
+@pytest.mark.parametrize("now", [0.5, 0.4])
+def test_programs_of_equal_figures_stand_for_one_another(
+    now: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How long they take is no figure."""
+    asked: list[list[str]] = []
+
+    def output_of(command: list[str], repository: Path) -> str:
+        asked.append(command)
+        if "evaluate" in command:
+            found = {"map": now if repository == rows.ROOT else 0.5, "images_per_second": len(asked)}
+            return json.dumps(found)
+        return f"{EARLIER}\n"
+
+    monkeypatch.setattr(equivalence, "output_of", output_of)
+    monkeypatch.setattr(equivalence, "checked_out", lambda commit, folder: folder)
+    for module in (equivalence, rows):
+        monkeypatch.setattr(module, "EQUIVALENT", tmp_path / "equivalent.json")
+    monkeypatch.setattr(sys, "argv", ["equivalence", "abc", "--data", str(tmp_path), "--scores"])
+    own = task_rows.scoring_code()
+    assert equivalence.main() == (0 if now == 0.5 else 1)
+    assert task_rows.scoring_code() == (EARLIER if now == 0.5 else own)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * 3 and all(line.endswith(": equal") == (now == 0.5) for line in lines)
+    assert sum("quantize" in command for command in asked) == 3
