@@ -3,6 +3,7 @@
     python -m benchmarks.equivalence COMMIT --data ../shared/data
     python -m benchmarks.equivalence COMMIT --data ../shared/data --but nanodet_m,fastestdet
     python -m benchmarks.equivalence COMMIT --data ../shared/data --networks vgg_cifar10,resnet18_cifar10
+    python -m benchmarks.equivalence COMMIT --data ../shared/data --inputs 8
     python -m benchmarks.equivalence COMMIT --data ../shared/data --scores
 
 Options that are off, and code that was put in other words, make no result wrong; but results are kept by the method's
@@ -15,7 +16,10 @@ A change may be meant for some networks and leave all others as they are. The se
 compared, and the equality is noted for all others. The third compares those named, at several settings each, and notes
 the equality for those alone that are equal at all of them.
 
-The fourth is about the programs that score detectors and segmenters, by which their rows are kept as well: both score
+With --inputs any of these is about runs alone whose inputs have that many bits: others are not compared, and the
+equality is noted for rows of these bits.
+
+The last is about the programs that score detectors and segmenters, by which their rows are kept as well: both score
 each network in floating point, and the file of one run, on all its pictures.
 """
 
@@ -68,12 +72,15 @@ def main() -> int:
     limited.add_argument("--networks", type=listed, metavar="A,B", help="for which alone it is to be shown")
     limited.add_argument("--but", type=listed, metavar="A,B", default=[], help="for which it is not to be shown")
     limited.add_argument("--scores", action="store_true", help="of the programs that score, not of the method")
+    parser.add_argument("--inputs", type=int, metavar="B", help="bits of inputs for which alone it is to be shown")
     asked = parser.parse_args()
     if asked.scores:
         return same_scores(asked.commit, asked.data)
     probes = {name: runs for name, runs in PROBES.items() if name not in asked.but}
     if asked.networks is not None:
         probes = dict.fromkeys(asked.networks, OF_ONE)
+    if asked.inputs is not None:
+        probes = {name: tuple(run for run in runs if bits_of(run) == asked.inputs) for name, runs in probes.items()}
     with tempfile.TemporaryDirectory(prefix="equivalence-") as folder:
         earlier = checked_out(asked.commit, Path(folder) / "earlier")
         code = output_of([sys.executable, "-c", CODE], earlier).strip()
@@ -92,8 +99,9 @@ def main() -> int:
     equal = None if asked.networks is None else [name for name in asked.networks if name not in unlike]
     if equal or not unlike:
         own = code_of(METHOD)
-        if any(earliest(own, name) != earliest(code, name) for name in equal or [""]):
-            note(own, code, equal, [probe for probe in found if probe["network"] not in unlike], asked.but)
+        if any(earliest(own, name, asked.inputs) != earliest(code, name, asked.inputs) for name in equal or [""]):
+            shown = [probe for probe in found if probe["network"] not in unlike]
+            note(own, code, equal, shown, asked.but, asked.inputs)
         others = f", but for {', '.join(asked.but)}" if asked.but else ""
         which = others if equal is None else f", of {', '.join(equal)}"
         print(f"Results of {code[:12]} hold for {own[:12]}{which}.")
@@ -124,26 +132,34 @@ def same_scores(commit: str, data: Path) -> int:
 
 
 def note(
-    own: str, code: str, networks: list[str] | None, probes: list[dict[str, Any]], but: Sequence[str] = ()
+    own: str,
+    code: str,
+    networks: list[str] | None,
+    probes: list[dict[str, Any]],
+    but: Sequence[str] = (),
+    inputs: int | None = None,
 ) -> None:
     """That one program stands for another, `but` for some networks; or for some alone, beside what is noted of others.
 
+    inputs: their bits, where it does so for these alone.
     It is noted of the program that the one stands for itself: for all networks, or for the one in question.
     """
     known = read_json(EQUIVALENT) if EQUIVALENT.is_file() else {}
-    machine = devices.processor()
+    machine, bits = devices.processor(), {} if inputs is None else {"inputs": inputs}
     if networks is None:
         exceptions = {"but": sorted(but)} if but else {}
-        known.setdefault(earliest(own, ""), []).append({"as": code, **exceptions, "cpu": machine, "probes": probes})
+        entry = {"as": code, **exceptions, **bits, "cpu": machine, "probes": probes}
+        known.setdefault(earliest(own, "", inputs), []).append(entry)
     for name in networks or []:
-        if (shown := earliest(own, name)) == earliest(code, name):
+        if (shown := earliest(own, name, inputs)) == earliest(code, name, inputs):
             continue
         entries = known.setdefault(shown, [])
-        entry = next((each for each in entries if each["as"] == code and "networks" in each), None)
-        if entry is None:
-            entries.append(entry := {"as": code, "networks": [], "cpu": machine, "probes": []})
-        entry["networks"] = sorted({*entry["networks"], name})
-        entry["probes"] += [probe for probe in probes if probe["network"] == name]
+        alike = (each for each in entries if each["as"] == code and "networks" in each and each.get("inputs") == inputs)
+        of_some: dict[str, Any] | None = next(alike, None)
+        if of_some is None:
+            entries.append(of_some := {"as": code, "networks": [], **bits, "cpu": machine, "probes": []})
+        of_some["networks"] = sorted({*of_some["networks"], name})
+        of_some["probes"] += [probe for probe in probes if probe["network"] == name]
     write(EQUIVALENT, known)
 
 
@@ -153,6 +169,11 @@ def checked_out(commit: str, folder: Path) -> Path:
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x"], cwd=folder, input=archive, check=True)
     return folder
+
+
+def bits_of(options: Sequence[str]) -> int:
+    """Of inputs, by the options of a run."""
+    return int(options[options.index("--activation-bits") + 1]) if "--activation-bits" in options else 8
 
 
 def output_of(command: list[str], repository: Path) -> str:

@@ -82,6 +82,8 @@ class OfNetwork(Protocol):
     @property
     def network(self) -> str: ...
 
+    def options(self, **further: Any) -> Options: ...
+
 
 @dataclass(frozen=True)
 class Row:
@@ -128,21 +130,24 @@ def all_rows() -> list[Row]:
     return [Row(network, setting, images) for setting, images in order for network in NETWORKS]
 
 
-def method_code(network: str) -> str:
+def method_code(network: str, input_bits: Any = None) -> str:
     """What a network's results are kept by: hash of the method's program, or of the earliest that is shown to be equal
-    to it for that network.
+    to it for that network, and for inputs of these bits where they are given.
     """
-    return earliest(code_of(METHOD), network)
+    return earliest(code_of(METHOD), network, input_bits)
 
 
-def earliest(code: str, network: str) -> str:
-    """The earliest program that one is shown to be equal to, for all networks or for this one."""
+def earliest(code: str, network: str, input_bits: Any = None) -> str:
+    """The earliest program that one is shown to be equal to, for all networks or for this one, at any bits of inputs or
+    at these.
+    """
     known = json.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.is_file() else {}
 
     def before(code: str) -> str | None:
         shown = (
             each["as"] for each in known.get(code, [])
             if network in each.get("networks", [network]) and network not in each.get("but", [])
+            and input_bits == each.get("inputs", input_bits)
         )  # fmt: skip
         return next(shown, None)
 
@@ -153,7 +158,7 @@ def earliest(code: str, network: str) -> str:
 
 def code_for(row: OfNetwork) -> str:
     """What a row's result is kept by."""
-    return method_code(row.network)
+    return method_code(row.network, row.options().activation_bits)
 
 
 def code_of(parts: Iterable[str]) -> str:

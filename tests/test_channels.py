@@ -13,12 +13,13 @@ import zeroq.channels
 from tests.networks import NETWORKS, example_of
 from tests.runs import QUICK, assert_same, contents, loaded, prepare_once
 from zeroq.candidates import Images
-from zeroq.channels import factors_of, narrowest
+from zeroq.channels import factors_of, helpful_factors, narrowest
 from zeroq.fitted_ranges import fit_ranges
 from zeroq.numbers.values import Ranges
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
-from zeroq.ranges.channels import ChannelBins
+from zeroq.preparation import Prepared
+from zeroq.ranges.channels import MOST_AT_A_COST, ChannelBins
 from zeroq.repair import families, middles
 from zeroq.run_directory import read_json
 
@@ -93,7 +94,7 @@ def test_factors_that_do_not_help_clearly_are_left(
 def test_ranges_are_those_of_scaled_channels() -> None:
     prepared = prepare_once(loaded("depthwise"), ASKED)
     images = Images(example_of("depthwise", 32, seed=1), "distilled")
-    (family,) = families(prepared.folded)
+    (family,) = (each for each in families(prepared.folded) if each.free)
     scaled = prepared.scaled({family.name: torch.full((8,), 2.0, dtype=torch.float64)})
     value = prepared.placement.of_value[family.values[-1]].name
     before, after = (fit_ranges(each, images)[0][value].high for each in (prepared, scaled))
@@ -106,7 +107,7 @@ def test_ranges_are_those_of_scaled_channels() -> None:
 def test_no_range_reaches_beyond_the_ceiling_of_any_channel() -> None:
     prepared = prepare_once(loaded("relu6"), ASKED)
     images = Images(1000 * example_of("relu6", 32, seed=1), "distilled")
-    (family,) = families(prepared.folded)
+    (family,) = (each for each in families(prepared.folded) if each.free)
     scaled = prepared.scaled({family.name: torch.linspace(0.5, 3, 12, dtype=torch.float64)})
     quantizer = scaled.placement.of_value[family.values[-1]]
     assert quantizer.ceiling == 3
@@ -124,10 +125,47 @@ def test_values_that_share_a_quantizer_have_factors_together() -> None:
     bins = {value: ChannelBins(value) for values in prepared.scalable.values() for value in values}
     fit_ranges(prepared, images, chunk=16, beside=bins)
     found = factors_of(prepared, {value: each.numbers for value, each in bins.items()})
-    assert [(name, len(each), each.dtype) for name, each in found.items()] == [
-        (families(prepared.folded)[0].name, 8, torch.float64)
+    (family,) = prepared.scalable
+    assert family.free and [(name, len(each), each.dtype) for name, each in found.items()] == [
+        (family.name, 8, torch.float64)
     ]
     assert narrowest({"x": 8, "x/4": 4, "x_1/2": 2}, "x") == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "paid_for"),
+    [
+        ({"average_bits": 4}, 0), ({"weight_bits": 8, "activation_bits": 8}, 0),
+        ({"weight_bits": 4, "activation_bits": 6}, 0), ({"weight_bits": 4, "activation_bits": 4}, 1),
+        ({"average_bits": 6, "activation_bits": 6}, 1),
+        ({"average_bits": 6, "activation_bits": (4, 8), "activation_mb": 1.0}, 0),
+    ],
+)  # fmt: skip
+def test_weights_pay_for_factors_where_inputs_have_the_fewer_bits(asked: dict[str, Any], paid_for: int) -> None:
+    prepared = prepare_once(loaded("depthwise"), Options.of(**QUICK, **asked))
+    assert [family.free for family in prepared.scalable] == [True, False][: 1 + paid_for]
+
+
+@pytest.mark.parametrize(
+    ("divergences", "kept"), [((1.0, 0.9, 0.8), 2), ((1.0, 0.9, 0.89), 1), ((1.0, 0.99, 0.9), 2), ((1.0, 1.1, 0.96), 0)]
+)
+def test_what_weights_pay_for_must_gain_as_much_again(
+    divergences: tuple[float, ...], kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In turn: without factors, with those of depthwise layers' inputs, and with all."""
+    prepared = prepare_once(loaded("depthwise"), Options.of(**QUICK, weight_bits=6, activation_bits=6))
+    images = Images(example_of("depthwise", 32, seed=1), "distilled")
+
+    def told(one: Prepared, *arguments: Any, **named: Any) -> tuple[Ranges, float]:
+        return fit_ranges(one, *arguments, **named)[0], divergences[len(one.factors)]
+
+    monkeypatch.setattr(zeroq.channels, "fit_ranges", told)
+    factors, ranges = helpful_factors(prepared, images)
+    free, dear = prepared.scalable
+    assert list(factors) == [free.name, dear.name][:kept]
+    assert ranges == fit_ranges(prepared.scaled(factors), images)[0]
+    if kept == 2:
+        assert MOST_AT_A_COST >= factors[dear.name].max() > factors[dear.name].min() >= 1 / MOST_AT_A_COST
 
 
 def test_ranges_are_those_of_centred_channels() -> None:

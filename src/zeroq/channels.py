@@ -13,7 +13,7 @@ from zeroq.graph.walk import CHUNK
 from zeroq.models.meaning import fingerprint_of
 from zeroq.numbers.values import Ranges
 from zeroq.preparation import Prepared
-from zeroq.ranges.channels import Bins, ChannelBins, Value, channel_factors, together
+from zeroq.ranges.channels import MOST, MOST_AT_A_COST, Bins, ChannelBins, Value, channel_factors, together
 from zeroq.ranks import ALONE, Ranks
 from zeroq.repair import middles, shiftable
 from zeroq.simulate.placement import Quantizer, quantizer_bits
@@ -54,7 +54,7 @@ def ranged(stages: Stages, images: Images) -> tuple[Stages, Ranges]:
     prepared, plan, run = stages.computing, stages.prepared.plan, stages.run
     key = {
         "noise": NOISE, "input_bits": plan.input_bits, "input_widths": plan.input_widths, "floating": plan.floating,
-        "divergence": fingerprint_of(prepared.meaning),
+        "divergence": fingerprint_of(prepared.meaning), "scalable": [family.name for family in prepared.scalable],
     }  # fmt: skip
     scalable = bool(prepared.scalable)
 
@@ -83,18 +83,26 @@ def helpful_factors(
     on_step: Callable[[int, int], None] | None = None,
     ranks: Ranks = ALONE,
 ) -> tuple[dict[str, Tensor], Ranges]:
-    """Factors of all families, or none, and the ranges of the network with them: those with which it, its activations
-    alone quantized, diverges clearly less on images held out from fitting.
+    """Factors of all families, of those that they cost nothing, or none, and the ranges of the network with them: those
+    with which it, its activations alone quantized, diverges clearly less on images held out from fitting.
 
     Factors are float64 [channels] on the CPU, by the names of families.
     """
     bins = {value: ChannelBins(value) for values in prepared.scalable.values() for value in values}
     ranges, divergence = fit_ranges(prepared, images, chunk, on_step, ranks, beside=bins)
-    if not bins:
-        return {}, ranges
+    chosen: dict[str, Tensor] = {}
+    for found in trials(prepared, bins):
+        own, less = fit_ranges(prepared.scaled(found), images, chunk, on_step, ranks)
+        if less < CLEARLY * divergence:
+            chosen, ranges, divergence = found, own, less
+    return chosen, ranges
+
+
+def trials(prepared: Prepared, bins: Mapping[str, ChannelBins]) -> list[dict[str, Tensor]]:
+    """Factors to try, those that cost more behind those that cost less."""
     found = factors_of(prepared, {value: each.numbers for value, each in bins.items()})
-    own, less = fit_ranges(prepared.scaled(found), images, chunk, on_step, ranks)
-    return (found, own) if less < CLEARLY * divergence else ({}, ranges)
+    free = {family.name: found[family.name] for family in prepared.scalable if family.free}
+    return [each for each in (free, found if len(found) > len(free) else {}) if each]
 
 
 def factors_of(prepared: Prepared, numbers: Mapping[str, Bins]) -> dict[str, Tensor]:
@@ -108,10 +116,15 @@ def factors_of(prepared: Prepared, numbers: Mapping[str, Bins]) -> dict[str, Ten
         return shared
 
     return {
-        family: channel_factors([
-            Value(together([numbers[value] for value in values]), narrowest(bits, quantizer.name), quantizer.ceiling)
-            for quantizer, values in by_quantizer(every).items()
-        ]).cpu()
+        family.name: channel_factors(
+            [
+                Value(
+                    together([numbers[value] for value in values]), narrowest(bits, quantizer.name), quantizer.ceiling
+                )
+                for quantizer, values in by_quantizer(every).items()
+            ],
+            MOST if family.free else MOST_AT_A_COST,
+        ).cpu()
         for family, every in prepared.scalable.items()
     }  # fmt: skip
 

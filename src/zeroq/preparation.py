@@ -31,11 +31,11 @@ from zeroq.models.outputs import check_outputs
 from zeroq.models.several import pictures_among
 from zeroq.numbers.values import ActivationRange, BitSetting, Ranges
 from zeroq.options import Options
-from zeroq.repair import centre, families, scaled
+from zeroq.repair import Family, centre, families, scaled
 from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
 from zeroq.simulate.peak import Memory, memory_of
-from zeroq.simulate.placement import quantizer_bits, with_ceilings_times
+from zeroq.simulate.placement import WIDE_BITS, quantizer_bits, with_ceilings_times
 
 CALIBRATION_PICTURES = 64
 FEWEST_PICTURES = 4  # unless fewer are asked for: one of four is held out from all fitting
@@ -75,11 +75,19 @@ class Prepared:
         return replace(self, folded=scaled(self.folded, factors), placement=placement, factors=by_site)
 
     @cached_property
-    def scalable(self) -> dict[str, list[str]]:
-        """Values whose quantizers measure them and whose channels may have factors, by the names of their families."""
+    def scalable(self) -> dict[Family, list[str]]:
+        """Values whose quantizers measure them and whose channels may have factors, by their families.
+
+        Those that weights pay for only where inputs have fewer than 8 bits, and no more than weights may have.
+        """
         measured = {value for quantizer in self.placement.quantizers for value in quantizer.measured}
-        found = {family.name: [each for each in family.values if each in measured] for family in families(self.folded)}
-        return {name: values for name, values in found.items() if values}
+        least = min(self.plan.input_bits.values())
+        narrow = least < WIDE_BITS and least <= self.options.candidate_widths[-1]
+        found = {
+            family: [each for each in family.values if each in measured]
+            for family in families(self.folded) if family.free or narrow
+        }  # fmt: skip
+        return {family: values for family, values in found.items() if values}
 
     def at(self, setting: BitSetting) -> Prepared:
         """With the inputs' bits of a setting."""

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import equivalence, rows, task_rows
 from benchmarks.equivalence import COMPARED, SMALL
+from benchmarks.rows import Row
 from zeroq.run_directory import read_json
 
 EARLIER = "the hash of an earlier program"
@@ -27,7 +28,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             return f"{EARLIER}\n"
         out, earlier = Path(command[command.index("--out") + 1]), repository != rows.ROOT
         network = command[command.index("quantize") + 1].rpartition(":")[2]
-        assert command[-len(SMALL) - 1 :] == [*SMALL, "--option"]
+        assert command[-len(SMALL) - 1 :] == [*SMALL, "--option"], "others are left"
         if earlier:
             out.mkdir()
             record = {"precision": "measured", "files": {"ranges": {}}, "seconds": {"ranges": 1}}
@@ -133,6 +134,25 @@ def test_one_program_may_stand_for_several_each_for_networks_of_its_own(
     monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], "two"])
     assert equivalence.main() == 0
     assert [rows.method_code(name) for name in ("one", "two", "another")] == [EARLIER, EARLIER, own]
+
+
+def test_it_can_be_shown_for_inputs_of_some_bits_alone(
+    run: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = (["--option"], ["--activation-bits", "6", "--option"])
+    for name in ("PROBES", "OF_ONE"):
+        monkeypatch.setattr(equivalence, name, {"one": runs, "two": runs} if name == "PROBES" else runs)
+    own, arguments = rows.method_code("one"), [*sys.argv, "--inputs", "8"]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--networks", "one"])
+    assert equivalence.main() == 0
+    assert [rows.method_code(name, 8) for name in ("one", "two")] == [EARLIER, own]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--but", "three"])
+    assert equivalence.main() == 0
+    assert [rows.method_code(name, 8) for name in ("one", "two", "three")] == [EARLIER, EARLIER, own]
+    assert [rows.method_code("one", bits) for bits in (6, None)] == [own, own]
+    assert rows.code_for(Row("one", "w8a8", "distilled")) == EARLIER != rows.code_for(Row("one", "w6a6", "distilled"))
+    (probe, *others), = [each["probes"] for each in read_json(rows.EQUIVALENT)[own] if "networks" in each]
+    assert not others and probe["options"] == ["--option"]
 
 
 @pytest.mark.parametrize("now", [0.5, 0.4])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from tests.networks import block
 from zeroq.graph import Network, capture, fold, replay
 from zeroq.graph.network import LIMIT
-from zeroq.repair import families, scaled
+from zeroq.repair import Family, families, scaled
 
 IMAGES = torch.randn(3, 3, 9, 9, generator=torch.Generator().manual_seed(0))
 
@@ -91,10 +93,28 @@ NORM_BEHIND = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4))
     ],
 )  # fmt: skip
 def test_depthwise_layers_alone_read_them(modules: tuple[nn.Module, ...], layers: list[tuple[str, str]]) -> None:
-    found = families(network_of(*modules))
-    assert layers == [
-        tuple("+".join(layer.name for layer in each) for each in (family.given, family.read)) for family in found
-    ]
+    found = [family for family in families(network_of(*modules)) if family.free]
+    assert layers == named(found)
+
+
+def named(found: Iterable[Family]) -> list[tuple[str, ...]]:
+    """The layers that give each family, and those that read it."""
+    return [tuple("+".join(layer.name for layer in each) for each in (family.given, family.read)) for family in found]
+
+
+@pytest.mark.parametrize(
+    ("modules", "layers"),
+    [
+        ((nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3)), ("0", "1")),
+        ((nn.Conv2d(3, 4, 1), nn.PReLU(4), nn.Conv2d(4, 8, 3, groups=4)), ("0", "2")),  # two filters for each channel
+        ((nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Conv2d(4, 6, 3, groups=2)), ("0", "2")),
+        ((Trunk(nn.Conv2d(4, 2, 1)),), ("0.first+0.second", "0.second+0.last")),
+        ((TwoReaders(),), ("0.first", "0.second+0.third")),
+    ],
+)
+def test_of_others_the_weights_pay(modules: tuple[nn.Module, ...], layers: tuple[str, str]) -> None:
+    (found,) = families(network_of(*modules))
+    assert named([found]) == [layers] and not found.free
 
 
 @pytest.mark.parametrize(
@@ -102,12 +122,9 @@ def test_depthwise_layers_alone_read_them(modules: tuple[nn.Module, ...], layers
     [
         (nn.Conv2d(3, 4, 1), nn.Hardtanh(), depthwise()),
         (nn.Conv2d(3, 4, 1), nn.SiLU(), depthwise()),
-        (nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3)),
-        (nn.Conv2d(3, 4, 1), nn.Conv2d(4, 8, 3, groups=4)),  # two filters for each channel
         (nn.Conv2d(3, 4, 1), nn.ChannelShuffle(2), depthwise()),
+        (nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(324, 3)),
         (depthwise(3),),  # reads the input
-        (Trunk(nn.Conv2d(4, 2, 1)),),
-        (TwoReaders(),),
     ],
 )
 def test_others_have_none(modules: tuple[nn.Module, ...]) -> None:
@@ -120,7 +137,7 @@ def test_outputs_stay_and_values_are_multiplied(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     network = network_of(
         NORM_BEHIND, Trunk(depthwise(), 4) if seed % 2 else depthwise(), nn.PReLU(4), nn.AvgPool2d(2), depthwise(),
-        nn.Hardtanh(0.0, 0.1), depthwise(),
+        nn.Hardtanh(0.0, 0.1), depthwise(), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.LeakyReLU(), nn.Conv2d(4, 4, 1, groups=2),
     ) if seed % 3 else network_of(block(3, 4), block(4, 4, groups=4), nn.ZeroPad2d(1), depthwise())  # fmt: skip
     found = families(network)
     assert found

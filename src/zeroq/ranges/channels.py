@@ -21,6 +21,7 @@ COARSE = tuple(2 ** (step / 4) for step in range(-12, 17))
 FINE = tuple(2 ** (step / 24) for step in range(-12, 13))  # of what the round before has found
 TOGETHER, GPU_TOGETHER = 1 << 16, 1 << 22  # numbers at all factors, one after another: on a CPU what stays in the cache
 MOST = 16.0  # that a factor and its inverse may be
+MOST_AT_A_COST = 2.0  # the same where weights pay for it: they then have up to one bit less
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def together(parts: Sequence[Bins]) -> Bins:
     return Bins(torch.cat([part.means for part in parts], 1), torch.cat([part.weights for part in parts], 1))
 
 
-def channel_factors(values: Sequence[Value]) -> Tensor:
+def channel_factors(values: Sequence[Value], most: float = MOST) -> Tensor:
     """What to multiply each channel by so that the output changes least when the values are quantized.
 
     Each value has one range for all channels, so a channel that is small beside others has few steps, and the level
@@ -102,18 +103,20 @@ def channel_factors(values: Sequence[Value]) -> Tensor:
     factors that there are, and for each channel the factor with the least sum of g^2 (x - Q(x))^2, g the gradient of a
     probe of the output (`Probe`). A range takes a ceiling in where it reaches beyond it in no channel.
 
-    values: that have the same factors.  Gives float64 [channels].
+    values: that have the same factors.  most: that a factor and its inverse may be, unless a ceiling asks for more.
+    Gives float64 [channels].
     """
     means = values[0].numbers.means
     factors = torch.ones(len(means), dtype=torch.float64, device=means.device)
-    most = max(value.numbers.means.shape[1] for value in values)
-    height = max(1, (GPU_TOGETHER if means.is_cuda else TOGETHER) // most)
+    longest = max(value.numbers.means.shape[1] for value in values)
+    height = max(1, (GPU_TOGETHER if means.is_cuda else TOGETHER) // longest)
     parts = [slice(start, start + height) for start in range(0, len(means), height)]
     for index in range(ROUNDS):
         ranges = [range_at(value, factors) for value in values]
         needed = [own.high / value.ceiling for value, own in zip(values, ranges, strict=True) if value.ceiling]
         tried = [torch.full_like(factors, each) for each in COARSE] if index == 0 else [factors * each for each in FINE]
-        tried = [factors, *(each.clamp(max([1 / MOST, *needed]), MOST) for each in tried)]
+        least = max([1 / most, *needed])
+        tried = [factors, *(each.clamp(least, max(least, most)) for each in tried)]
         factors = torch.cat([
             with_least_error([value.of(some) for value in values], ranges, [each[some] for each in tried])
             for some in parts

@@ -5,10 +5,10 @@ from zeroq.repair.bias import correct_biases
 from zeroq.repair.centring import centre, middles
 from zeroq.repair.equalization import equalize
 from zeroq.repair.expectation import expected_values
-from zeroq.repair.families import families, scaled
+from zeroq.repair.families import Family, families, scaled
 from zeroq.repair.shifts import shiftable
 
 __all__ = [
-    "absorb_high_biases", "centre", "correct_biases", "equalize", "expected_values", "families", "middles", "scaled",
-    "shiftable",
+    "Family", "absorb_high_biases", "centre", "correct_biases", "equalize", "expected_values", "families", "middles",
+    "scaled", "shiftable",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Values whose channels can have a factor each at no cost, as depthwise layers alone read them."""
+"""Values whose channels can have a factor each: at no cost where depthwise layers alone read them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,25 @@ class Family:
 
     values: tuple[str, ...]  # by name, in order of execution
     given: tuple[Layer, ...]
-    read: tuple[Layer, ...]  # depthwise, one filter for each channel
+    read: tuple[Layer, ...]
 
     @property
     def name(self) -> str:
         return self.values[0]
+
+    @property
+    def free(self) -> bool:
+        """Whether factors cost nothing, as each reader has one filter for each channel."""
+        return all(map(is_one_to_one, self.read))
 
 
 def families(network: Network) -> tuple[Family, ...]:
     """All such values of a folded network, in order of execution.
 
     Factors pass rectifiers, limits, pooling, zero padding, resizing and sums. Weights have a scale for each filter, and
-    so a factor of what a layer gives costs nothing; nor does one of what a depthwise layer reads. Nor does a ReLU6 that
-    a range takes in, though its ceiling becomes one for each channel: no range needs to reach beyond any of them.
+    so a factor of what a layer gives costs nothing; nor does one of what a depthwise layer reads. Of another
+    convolution it makes the weights of a filter more or less alike. A ReLU6 that a range takes in costs nothing, though
+    its ceiling becomes one for each channel: no range needs to reach beyond any of them.
     Left are values that any other node reads or makes, and those of layers that share their weights or run twice.
     """
     layers, sets = sole_layers(network), {}
@@ -65,7 +71,7 @@ def families(network: Network) -> tuple[Family, ...]:
     return tuple(
         Family(tuple(values), tuple(given[each] for each in values if each in given), tuple(read[name]))
         for name, values in every.items()
-        if name in read and fixed.isdisjoint(values) and all(map(is_one_to_one, read[name]))
+        if name in read and fixed.isdisjoint(values)
     )
 
 
