@@ -45,8 +45,8 @@ def centred(stages: Stages, images: Images) -> Stages:
 
 
 def ranged(stages: Stages, images: Images) -> tuple[Stages, Ranges]:
-    """Activation ranges, and the stages behind them: of the network whose channels are centred, and scaled where some
-    that depthwise layers alone read can be.
+    """Activation ranges, and the stages behind them: of the network whose channels are centred and scaled where some
+    can be.
 
     images: on the device.
     """
