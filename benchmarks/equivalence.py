@@ -81,6 +81,8 @@ def main() -> int:
         probes = dict.fromkeys(asked.networks, OF_ONE)
     if asked.inputs is not None:
         probes = {name: tuple(run for run in runs if bits_of(run) == asked.inputs) for name, runs in probes.items()}
+        if not all(probes.values()) if asked.networks else not any(probes.values()):
+            parser.error(f"nothing that is compared has inputs of {asked.inputs} bits")
     with tempfile.TemporaryDirectory(prefix="equivalence-") as folder:
         earlier = checked_out(asked.commit, Path(folder) / "earlier")
         code = output_of([sys.executable, "-c", CODE], earlier).strip()

@@ -151,8 +151,9 @@ def earliest(code: str, network: str, input_bits: Any = None) -> str:
         )  # fmt: skip
         return next(shown, None)
 
-    while (earlier := before(code)) is not None:
-        code = earlier
+    seen = {code}  # a change that was taken back may be shown to be equal both ways
+    while (earlier := before(code)) is not None and earlier not in seen:
+        seen.add(code := earlier)
     return code
 
 

@@ -199,11 +199,11 @@ def started() -> Iterator[Ranks]:
         yield ALONE
         return
     before = signal.signal(signal.SIGTERM, desert)
-    # Which capture would import: its functions keep, as a default, the group that there is when they are defined, and
-    # threads of a group that outlives `destroy_process_group` abort the process where Python ends before them.
-    import torch.distributed.nn  # noqa: F401
-
     try:
+        # Which capture would import: its functions keep, as a default, the group that there is when they are defined,
+        # and threads of a group that outlives `destroy_process_group` abort the process where Python ends before them.
+        import torch.distributed.nn  # noqa: F401
+
         distributed.init_process_group("gloo", timeout=PATIENCE)
         ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
         yield replace(ranks, memory=SharedMemory.opened(ranks.rank, lambda own: ranks.gathered([own])))

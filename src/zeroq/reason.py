@@ -18,6 +18,6 @@ def reason(error: BaseException) -> str:
 
 def too_long(error: BaseException) -> str | None:
     """A sentence for a name that the system takes for no file's, wherever a path was given; None for other errors."""
-    if not isinstance(error, OSError) or error.errno != errno.ENAMETOOLONG:
+    if not isinstance(error, OSError) or error.errno != errno.ENAMETOOLONG or error.filename is None:
         return None
     return f"{error.filename} cannot be a path, as a name in it is too long: shorten it."

@@ -155,6 +155,22 @@ def test_it_can_be_shown_for_inputs_of_some_bits_alone(
     assert not others and probe["options"] == ["--option"]
 
 
+def test_nothing_is_noted_of_bits_that_nothing_has(
+    run: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--inputs", "5"])
+    with pytest.raises(SystemExit):
+        equivalence.main()
+    assert "nothing that is compared has inputs of 5 bits" in capsys.readouterr().err
+    assert not rows.EQUIVALENT.exists()
+
+
+def test_programs_that_stand_for_one_another_end_in_one(run: dict[str, str]) -> None:
+    rows.EQUIVALENT.write_text(json.dumps({"a": [{"as": "b", "inputs": 8}], "b": [{"as": "a"}]}))
+    assert [rows.earliest("a", "one", bits) for bits in (8, None)] == ["b", "a"]
+    assert rows.earliest("b", "one", 8) == "a"
+
+
 @pytest.mark.parametrize("now", [0.5, 0.4])
 def test_programs_of_equal_figures_stand_for_one_another(
     now: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

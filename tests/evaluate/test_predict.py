@@ -110,7 +110,12 @@ def test_the_output_is_the_first_of_floating_point(tmp_path: Path) -> None:
     predict = onnx_predictor(tmp_path / "model.onnx", 1)
     best, scores = predict(torch.randn(3, 3, 4, 4))
     assert predict.output_shape == ("batch", 5) and torch.equal(best, scores.argmax(1))
-    del model.graph.output[1]
+    model.graph.node.append(helper.make_node("Cast", ["y"], ["fine"], to=TensorProto.DOUBLE))
+    model.graph.output.insert(1, helper.make_tensor_value_info("fine", TensorProto.DOUBLE, ("batch", 5)))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match=r"gives fine tensor\(double\): a float32 output is needed."):
+        onnx_predictor(tmp_path / "model.onnx", 1)
+    del model.graph.output[1:]
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(ModelError, match=r"gives best tensor\(int64\): a float32 output is needed."):
         onnx_predictor(tmp_path / "model.onnx", 1)

@@ -198,7 +198,8 @@ def test_any_number_of_arguments_is_captured() -> None:
     "step",
     [
         nn.BatchNorm2d(4, track_running_stats=False), lambda x: x - x.mean(0), lambda x: x.softmax(0),
-        lambda x: (x, x.flatten(1) @ x.flatten(1).T),
+        lambda x: (x, x.flatten(1) @ x.flatten(1)[:2].T), lambda x: x - x[:1], lambda x: x.cumsum(0),
+        lambda x: x / x.shape[0],
     ],
 )  # fmt: skip
 def test_what_hangs_on_the_other_images_of_a_batch_is_refused(step: Callable[[Tensor], Tensor]) -> None:

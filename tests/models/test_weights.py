@@ -83,18 +83,26 @@ def test_of_shared_tensors_one_suffices() -> None:
     assert torch.equal(target[0].weight, shared.weight)
 
 
-def test_what_modules_keep_beside_their_tensors_is_passed_over() -> None:
-    class Noting(nn.Linear):
-        def get_extra_state(self) -> dict[str, int]:
-            return {"version": 2}
+class Noting(nn.Linear):
+    """A layer with something beside its tensors."""
 
-        def set_extra_state(self, state: dict[str, int]) -> None:
-            raise AssertionError("no file brings one")
+    noted: Any = torch.tensor(1)
 
+    def get_extra_state(self) -> Any:
+        return self.noted
+
+    def set_extra_state(self, state: Any) -> None:
+        self.noted = state
+
+
+@pytest.mark.parametrize(("kind", "noted"), [("plain", {"version": 2}), ("plain", 4), ("safetensors", None)])
+def test_what_modules_keep_beside_their_tensors_comes_along(kind: str, noted: Any) -> None:
     source, target = Noting(2, 2), Noting(2, 2)
-    load_weights(target, save_as("plain", source.state_dict()))
-    assert torch.equal(target.weight, source.weight) and weights_sha256(target) == weights_sha256(source)
+    source.noted = noted if kind == "plain" else torch.tensor(3)
+    load_weights(target, save_as(kind, source.state_dict()))
+    assert torch.equal(target.weight, source.weight) and target.noted == source.noted
     assert from_module(target, (torch.randn(1, 2),)).weights_sha256 == weights_sha256(source)
+    load_weights(nn.Linear(2, 2), save_as("plain", {"weight": source.weight, "bias": source.bias, "_extra_state": {}}))
 
 
 def test_hash_depends_on_names_types_shapes_and_values() -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 from zeroq.errors import DataError, ModelError, OptionError
 from zeroq.preprocessing import Preprocessing
 
+FLOATING_POINT = ("tensor(float)", "tensor(double)", "tensor(float16)", "tensor(bfloat16)")
+
 
 @dataclass(frozen=True)
 class OnnxPredictor:
@@ -78,10 +80,10 @@ def onnx_predictor(path: Path, threads: int | None = None, optimised: bool = Tru
     if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
         declared = ", ".join(f"{value.name} {value.type} {_shape(value.shape)}" for value in inputs)
         raise ModelError(f"{path} takes {declared or 'nothing'}: one float32 input [N, C, H, W] is needed.")
-    numbers = [output for output in outputs if output.type == "tensor(float)"]
-    if not numbers:
-        raise ModelError(f"{path} gives {outputs[0].name} {outputs[0].type}: a float32 output is needed.")
-    return OnnxPredictor(path, session, tuple(inputs[0].shape), tuple(numbers[0].shape))
+    output = next((each for each in outputs if each.type in FLOATING_POINT), outputs[0])
+    if output.type != FLOATING_POINT[0]:
+        raise ModelError(f"{path} gives {output.name} {output.type}: a float32 output is needed.")
+    return OnnxPredictor(path, session, tuple(inputs[0].shape), tuple(output.shape))
 
 
 def metadata_of(path: Path) -> dict[str, str]:

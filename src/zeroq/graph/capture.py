@@ -118,11 +118,14 @@ def check_same(network: Network, module: nn.Module, inputs: tuple[Tensor, ...]) 
 
 def check_each_alone(network: Network) -> None:
     """Refuse a network whose output for an image hangs on the others of its batch, which is another one in each use."""
-    alike = tuple(value[:1].repeat(2, *[1] * (value.dim() - 1)) for value in network.example)
+    others = [1, 0, 0]  # another number of images, each in another place
     with torch.inference_mode():
-        outputs = [flat(network.run(*inputs)) for inputs in (network.example, alike)]
-    for value, alone in zip(*outputs, strict=True):
-        if value.is_floating_point() and not same(value[:1], alone[:1]):
+        outputs, reordered = (
+            flat(network.run(*inputs))
+            for inputs in (network.example, tuple(value[others] for value in network.example))
+        )
+    for value, other in zip(outputs, reordered, strict=True):
+        if value.is_floating_point() and not same(value[others], other):
             raise CaptureError(
                 "The network's output for an image depends on the other images of its batch: let its BatchNorms keep "
                 "running statistics, and let it average, normalise and compare within each image alone."

@@ -7,7 +7,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,19 @@ from zeroq.errors import ModelError
 from zeroq.reason import reason
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts keep the state_dict
+EXTRA_STATE = "_extra_state"  # last part of the key under which PyTorch keeps what `get_extra_state` gives
 NAMED = 3  # tensors named in a message before it says how many more there are
 LONGEST_SAFETENSORS_HEADER = 100_000_000  # bytes, the format's own limit
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """The module's state_dict without what modules keep beside their tensors (`get_extra_state`)."""
-    return {name: value for name, value in module.state_dict().items() if not _extra(name)}
+    """The module's state_dict without what is no tensor, as `get_extra_state` may give."""
+    return tensors_among(module.state_dict())
+
+
+def tensors_among(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Of a state_dict."""
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -44,10 +50,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
     Counters of BatchNorm's training steps may be missing or too many, and of tensors that share memory one suffices.
     """
-    given = read_weights(path)
-    wanted = tensors_of(module)
+    state = read_weights(path)
+    given, wanted = tensors_among(state), tensors_of(module)
     loaded_memory = {wanted[name].data_ptr() for name in given if name in wanted}
-    missing = [n for n in wanted if n not in given and not _counter(n) and wanted[n].data_ptr() not in loaded_memory]
+    missing = [n for n in wanted if n not in state and not _counter(n) and wanted[n].data_ptr() not in loaded_memory]
     unexpected = [name for name in given if name not in wanted and not _counter(name)]
     mismatching = [
         f"{name} is {list(given[name].shape)} and should be {list(wanted[name].shape)}"
@@ -65,11 +71,14 @@ def load_weights(module: nn.Module, path: Path) -> None:
             "give the file that was saved from this very network, or a FILE.py:FUNCTION that builds the one it fits."
         )
     _refuse_not_finite(given, {name for name, _ in module.named_parameters()}, path)
-    module.load_state_dict(given, strict=False)
+    known = module.state_dict()
+    module.load_state_dict({name: value for name, value in state.items() if name in known}, strict=False)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a state_dict saved by torch. Raises ModelError."""
+def read_weights(path: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file or of a state_dict saved by torch, and what modules keep beside them
+    (`get_extra_state`). Raises ModelError.
+    """
     if not path.is_file():
         raise ModelError(f"There is no weights file {path}: check the path.")
     try:
@@ -112,7 +121,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return _without_prefix(tensors)
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path) -> dict[str, Any]:
     if is_torchscript(path):
         raise ModelError(
             f"The weights file {path} is a TorchScript program: in Python, save its tensors alone with "
@@ -147,13 +156,15 @@ def _damaged(path: Path, error: Exception) -> ModelError:
     return ModelError(f"The weights file {path} is damaged or cut short ({reason(error)}): copy or download it again.")
 
 
-def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+def _unwrapped(content: Any, path: Path) -> dict[str, Any]:
     """The state_dict itself where a training script saved it inside a dictionary."""
     if isinstance(content, dict):
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content)
-        tensors = {key: value for key, value in inner.items() if not _extra(key)}
-        if tensors and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()):
-            return tensors
+        beside = {key for key in inner if str(key).rpartition(".")[2] == EXTRA_STATE}
+        if len(inner) > len(beside) and all(
+            isinstance(key, str) and (isinstance(value, Tensor) or key in beside) for key, value in inner.items()
+        ):
+            return dict(inner)
     held = f"a dictionary of {_first([str(key) for key in content])}" if isinstance(content, dict) and content else ""
     raise ModelError(
         f"The weights file {path} holds {held or f'a {type(content).__name__} without tensors'}, not a state_dict: "
@@ -161,7 +172,7 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     )
 
 
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _without_prefix(tensors: dict[str, Any]) -> dict[str, Any]:
     """Names as they were before torch.nn.DataParallel put "module." before each."""
     if all(name.startswith("module.") for name in tensors):
         return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
@@ -180,11 +191,6 @@ def _refuse_not_finite(tensors: dict[str, Tensor], parameters: set[str], path: P
 
 def _counter(name: str) -> bool:
     return name.endswith("num_batches_tracked")
-
-
-def _extra(name: Any) -> bool:
-    """Whether a state_dict's entry is what a module's `get_extra_state` gives, of whatever type."""
-    return str(name).rpartition(".")[2] == "_extra_state"
 
 
 def _first(names: Iterable[str]) -> str:
