@@ -92,11 +92,11 @@ def test_masks_that_are_filled_in_place_are_constants_and_each_reader_sees_its_o
 
 def test_a_constant_that_an_input_changes_is_none() -> None:
     class Changed(nn.Module):
-        """Writes the pictures' mean into a table of zeros."""
+        """Writes what it finds in all pictures into a table of zeros."""
 
         def forward(self, images: Tensor) -> Tensor:
             table = torch.zeros(3, 4, 4)
-            table += images.mean(0)
+            table += (images < 9).all(0)
             return images + table
 
     module = Changed().eval()
