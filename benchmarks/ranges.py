@@ -57,8 +57,8 @@ random probe (`ranges/probe.py`). A run takes the kind with which the network di
 (`fitted_ranges.py`): *kept*. Both are fitted to distilled images and to half as many of noise of natural spectrum, as
 distilled images give the first layers fewer of the rare high values that pictures do. *No noise*: what would be kept of
 the two, fitted to distilled images alone. *Not scaled*: what would be kept if no channel had a factor, in networks that
-were given some, as depthwise layers alone read the values (`channels.py`). *Not centred*: what would be kept if no
-channel were moved either, in networks that have values whose channels can be moved to lie around zero.
+were given some (`channels.py`). *Not centred*: what would be kept if no channel were moved either, in networks that
+have values whose channels can be moved to lie around zero.
 
 Below, the divergence from floating point of networks whose activations alone are quantized, on real pictures that no
 run has seen: mean KL of class scores, of detectors the normalized squared error. Selection and confirmation halves as

@@ -71,8 +71,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
             "give the file that was saved from this very network, or a FILE.py:FUNCTION that builds the one it fits."
         )
     _refuse_not_finite(given, {name for name, _ in module.named_parameters()}, path)
-    known = module.state_dict()
-    module.load_state_dict({name: value for name, value in state.items() if name in known}, strict=False)
+    module.load_state_dict(state, strict=False)
 
 
 def read_weights(path: Path) -> dict[str, Any]:
