@@ -19,6 +19,7 @@ from benchmarks.rows import MIXED
 from benchmarks.task_rows import METRICS, NETWORKS, TASK_SETTINGS, WITHOUT_LABELS, TaskRow
 from zeroq import devices
 from zeroq.accuracy import model_subject
+from zeroq.channels import CENTRES, FACTORS
 from zeroq.divergence import Comparison, Meaning
 from zeroq.divergence.channels import ChannelErrors
 from zeroq.divergence.detections import detections_of, same_detections
@@ -29,7 +30,9 @@ from zeroq.graph import capture, fold
 from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.operators import DEQUANTIZE
 from zeroq.pipeline import Run, quantize_model
-from zeroq.run_directory import json_bytes
+from zeroq.repair import centre, scaled
+from zeroq.run_directory import json_bytes, read_json
+from zeroq.stored import numbers_from_json
 
 HALVES = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}  # places
 FLOAT, QUANTIZED, WEIGHTS = "float", "quantized", "weights"
@@ -87,6 +90,10 @@ def weights_alone(model: LoadedModel, run: Run) -> Predict:
     network = fold(
         capture(model.module, torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)))
     )
+    if (run.directory / CENTRES).is_file():
+        network = centre(network, numbers_from_json(read_json(run.directory / CENTRES)))
+    if (run.directory / FACTORS).is_file():
+        network = scaled(network, numbers_from_json(read_json(run.directory / FACTORS)))
     stored = run.model
     assert isinstance(stored, nn.Module)
     tensors = stored.state_dict()

@@ -147,6 +147,12 @@ def test_what_is_no_module_is_refused() -> None:
         zeroq.quantize(lambda images: images, torch.zeros(2, 5), **QUICK)  # type: ignore[arg-type]
 
 
+def test_a_torchscript_program_is_refused() -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(5, 8), nn.ReLU()))  # type: ignore[no-untyped-call]
+    with pytest.raises(ModelError, match="^The network is a TorchScript program.*: give the torch.nn.Module that it"):
+        zeroq.quantize(scripted, torch.zeros(2, 5), **QUICK)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_module_and_example_of_another_type_become_32_bit_floats(dtype: torch.dtype) -> None:
     module = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)).to(dtype)

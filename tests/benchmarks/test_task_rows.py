@@ -8,19 +8,25 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+import zeroq.channels
 from benchmarks import task_measure
 from benchmarks.bootstrap import mean_average_precision
 from benchmarks.rows import MIXED, W4_EDGES_8, W8, at_best
 from benchmarks.task_document import document
 from benchmarks.task_measure import measure
 from benchmarks.task_rows import METRICS, NETWORKS, TASK_SETTINGS, TaskRow, all_rows
-from tests.runs import QUICK
+from tests.runs import QUICK, loaded
 from tests.tasks import DATA, write_source
 from zeroq.accuracy import evaluate
+from zeroq.candidates import Images
+from zeroq.fitted_ranges import fit_ranges
 from zeroq.models import load_model
+from zeroq.numbers.values import Ranges
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
+from zeroq.preparation import Prepared
 
 FURTHER = at_best(W4_EDGES_8)  # of benchmarks.low_bits
 ASKED: dict[str, dict[str, Any]] = {W8: {}, MIXED: {"average_bits": 5}, FURTHER: {"weight_bits": 4}}
@@ -94,6 +100,23 @@ def test_weights_alone_are_the_run_s_own(
         expected = model.module(inputs)
     one, other = (each if isinstance(each, torch.Tensor) else each[0] for each in (alone, expected))
     assert 0 < float((one - other).abs().max()) < 0.5 * float(other.std()) + 0.5
+
+
+def test_weights_alone_are_of_the_channels_that_the_run_has_scaled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_factors(prepared: Prepared, images: Images, *arguments: Any) -> tuple[dict[str, Tensor], Ranges]:
+        factors = {family.name: torch.tensor([4.0, 0.25] * 4).double() for family in prepared.scalable}
+        return factors, fit_ranges(prepared.scaled(factors), images, *arguments)[0]
+
+    monkeypatch.setattr(zeroq.channels, "helpful_factors", with_factors)
+    model = loaded("depthwise")
+    run = quantize_model(model, Options.of(**QUICK), tmp_path / "run")
+    inputs = torch.randn(4, 3, 12, 12)
+    with torch.no_grad():
+        expected = model.module(inputs)
+    alone = task_measure.weights_alone(model, run)(inputs)
+    assert float((alone - expected).abs().max()) < 0.02 * float(expected.std())
 
 
 def test_the_document_holds_every_row_and_marks_the_stale(measured: tuple[TaskRow, Path, dict[str, Any]]) -> None:

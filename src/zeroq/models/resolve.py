@@ -176,6 +176,11 @@ def from_module(
     """
     if not isinstance(module, nn.Module):
         raise ModelError(f"The network is a {type(module).__name__}, not a torch.nn.Module: give the module itself.")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(
+            "The network is a TorchScript program, whose layers cannot be replaced: give the torch.nn.Module that it "
+            "was made from."
+        )
     override = None if preprocess is None else Preprocessing.from_dict(dict(preprocess))
     inputs = tensors_in(name, example)
     one = is_one_picture(inputs)
