@@ -39,7 +39,8 @@ def test_a_device_is_followed_everywhere(
     name: str, asked: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zeroq.stages, "choose_precision", lambda *_: (Precision(), {}))
-    monkeypatch.setattr(zeroq.channels, "CLEARLY", math.inf)  # factors of channels are taken where there can be any
+    for most in ("CLEARLY", "CLEARLY_AT_A_COST"):  # factors of channels are taken where there can be any
+        monkeypatch.setattr(zeroq.channels, most, math.inf)
     for device in (devices.CPU, ELSEWHERE):
         monkeypatch.setattr(devices, "resolve", lambda asked, memory_limit=None, device=device: device)
         with emulated() if device == ELSEWHERE else nullcontext():
