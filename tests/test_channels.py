@@ -148,7 +148,7 @@ def test_weights_pay_for_factors_where_inputs_have_the_fewer_bits(asked: dict[st
 
 @pytest.mark.parametrize(
     ("divergences", "kept"),
-    [((1.0, 0.9, 0.8), 2), ((1.0, 0.9, 0.83), 1), ((1.0, 0.99, 0.89), 2), ((1.0, 0.99, 0.92), 0), ((1.0, 1.1, 0.96), 0)],
+    [((1.0, 0.9, 0.8), 2), ((1.0, 0.9, 0.83), 1), ((1.0, 0.99, 0.89), 2), ((1, 0.99, 0.92), 0), ((1, 1.1, 0.96), 0)],
 )
 def test_what_weights_pay_for_must_gain_a_tenth_again(
     divergences: tuple[float, ...], kept: int, monkeypatch: pytest.MonkeyPatch

@@ -28,6 +28,7 @@ from zeroq.simulate.peak import memory_of
 from zeroq.version import __version__
 
 FINER = "rounding its output to 8 bits did most of the harm: it leaves in floating point, without an integer kernel"
+MOST_IN_FLOAT = 0.1  # of the parameters; more is a warning
 AGREEMENT_EXPECTED = 0.99  # of the file and its simulation; less is a warning
 
 
@@ -183,6 +184,13 @@ class Outcome:
         held = self.verification.integer_weights
         return [layer.name for layer in self.plan.layers if f"{layer.weight}_integers" not in held]
 
+    def share_in_floating_point(self) -> float:
+        """Of the numbers in matrices and kernels, those that are no layer's weights."""
+        folded = self.prepared.folded
+        weights = {layer.weight for layer in folded.layers}
+        matrices = {name: t.numel() for name, t in folded.tensors.items() if t.dim() > 1 and t.is_floating_point()}
+        return sum(count for name, count in matrices.items() if name not in weights) / max(sum(matrices.values()), 1)
+
     def integer_share(self) -> float:
         """Of all multiply-accumulates of convolutions, linear layers and products of two computed values."""
         missed, network = set(self.in_floating_point()), self.prepared.folded
@@ -197,6 +205,11 @@ class Outcome:
         found = []
         if self.left_float():
             found.append(f"{len(self.left_float())} layers run in floating point in onnxruntime: see not_quantized.")
+        if (share := self.share_in_floating_point()) > MOST_IN_FLOAT:
+            found.append(
+                f"{share:.0%} of the parameters are of no convolution or linear layer and stay 32-bit floats, as those "
+                "of LSTMs, GRUs and embeddings: average_bits and integer_share leave them out."
+            )
         for name, share in (
             ("the file agrees with its simulation", self.verification.agreement),
             ("the optimised file agrees with the plain one", self.verification.optimised_equals_plain),

@@ -6,6 +6,7 @@ A network of a hundred layers has thousands of nodes, so that a name of fifty le
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import count
 
 import numpy
 import onnx
@@ -53,12 +54,13 @@ def number_constants(model: ModelProto, kept: Iterable[str]) -> None:
     """Values that follow from constants alone get numbers for names, except those that are kept."""
     constant = {tensor.name for tensor in model.graph.initializer} | {""}
     stay = set(kept) | {output.name for output in model.graph.output}
+    taken = constant | {name for node in model.graph.node for name in (*node.input, *node.output)}
+    free = (name for number in count() if (name := f"c{number}") not in taken)
     new: dict[str, str] = {}
     for node in model.graph.node:
         if constant.issuperset(node.input):
             constant |= set(node.output)
-            named = [name for name in node.output if name and name not in stay]
-            new |= {name: f"c{len(new) + index}" for index, name in enumerate(named)}
+            new |= {name: next(free) for name in node.output if name and name not in stay}
     rename(model, new)
 
 

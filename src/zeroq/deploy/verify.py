@@ -13,17 +13,20 @@ import onnx
 import onnxruntime
 import torch
 from onnx import ModelProto
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from zeroq.deploy.fused import FusedOperator, Integers, compare, count_nodes, feeds, fused_operators, isolated
 from zeroq.divergence import Comparison, Meaning
-from zeroq.errors import VerificationError
+from zeroq.errors import ModelError, VerificationError
 from zeroq.graph.inputs import Inputs, as_tuple
 from zeroq.graph.replay import replay
 from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.simulate.quantized_network import QuantizedNetwork
 
+# Of a file with operators, or types of their values, that it has no kernel for.
+REFUSALS = (onnxruntime_errors.NotImplemented, onnxruntime_errors.InvalidGraph, onnxruntime_errors.Fail)
 STEPS = 1  # largest difference that a fused operator may make: its rounding is its own
 SCORES = Meaning("classification")
 SHARE = 0.05  # of its values, at most, that differ by it
@@ -147,6 +150,7 @@ def open_session(
     """An onnxruntime session on the CPU, of a model or of a file's bytes; `keep` takes the graph that it makes of it.
 
     spinning: its threads wait busily, which is fast alone and slows what runs beside it.
+    Raises ModelError where onnxruntime has no kernel for an operator or a type.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -160,9 +164,16 @@ def open_session(
         options.optimized_model_filepath = str(keep)
         unwanted = ["ConstantSharing"]  # would give equal scales one name; nothing else changes with it
     stored = model if isinstance(model, bytes) else model.SerializeToString()
-    return onnxruntime.InferenceSession(
-        stored, options, providers=["CPUExecutionProvider"], disabled_optimizers=unwanted
-    )
+    try:
+        return onnxruntime.InferenceSession(
+            stored, options, providers=["CPUExecutionProvider"], disabled_optimizers=unwanted
+        )
+    except REFUSALS as error:
+        reason = str(error).rpartition(" : ")[2].splitlines()[0].rstrip(". ")
+        raise ModelError(
+            f"onnxruntime {onnxruntime.__version__} cannot run the network's file ({reason}): compute that step in "
+            "32-bit floats, or leave it out of the network."
+        ) from error
 
 
 def run(session: Any, images: Inputs) -> list[Tensor]:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from zeroq.errors import CaptureError
 from zeroq.graph.attention import split_attention
 from zeroq.graph.biases import absorb_biases
 from zeroq.graph.constants import compute_constants, is_inplace
+from zeroq.graph.inplace import END, make_pure
+from zeroq.graph.names import keep_apart
 from zeroq.graph.operators import (
     adaptive_pooling,
     explicit_padding,
@@ -29,7 +30,6 @@ aten = torch.ops.aten
 FORMS = (
     name_rectifiers, spatial_mean, adaptive_pooling, explicit_padding, split_into_slices, unbind_into_selections,
 )  # fmt: skip
-END = torch.iinfo(torch.int64).max  # of a slice that takes everything
 NO_OPERATION = {
     aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alpha_dropout.default,
     aten.alias.default, aten.contiguous.default, aten.detach.default, aten.detach_.default, aten.clone.default,
@@ -58,7 +58,9 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     for node in graph.nodes:
         node.meta = {"module": module_of(node)}
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    return graph, {name: value for name, value in tensors.items() if name in used}
+    tensors = {name: value for name, value in tensors.items() if name in used}
+    keep_apart(graph, tensors)
+    return graph, tensors
 
 
 def module_of(node: fx.Node) -> str:
@@ -73,40 +75,6 @@ def remove_guards(graph: fx.Graph) -> None:
         idle = node.op in ("call_module", "call_function", "get_attr") and not node.users
         if idle and not is_inplace(node):
             graph.erase_node(node)
-
-
-def make_pure(graph: fx.Graph) -> None:
-    """Replace relu_ and its like by their pure twins; later readers of the changed value read the new one."""
-    order = {node: index for index, node in enumerate(graph.nodes)}
-    for node in list(graph.nodes):
-        if not is_inplace(node):
-            continue
-        packet, overload = str(node.target).removeprefix("aten.").rsplit(".", 1)
-        twin = getattr(getattr(aten, packet.removesuffix("_"), None), overload, None)
-        changed = node.args[0]
-        if twin is None or packet == packet.removesuffix("_") or is_view(changed):
-            raise CaptureError(
-                f"The network changes a tensor in place ({node.target}) in a way that cannot be untangled: "
-                "write that line without the in-place operation."
-            )
-        node.target = twin
-        changed.replace_all_uses_with(node, delete_user_cb=lambda user, at=order[node]: order[user] > at)
-
-
-def is_view(node: fx.Node) -> bool:
-    """Whether a value shares memory with one that others still read, perhaps through several views."""
-    while aliases(node):
-        node = node.args[0]  # type: ignore[assignment]
-        if sum(user.target != aten.sym_size.int for user in node.users) > 1:
-            return True
-    return False
-
-
-def aliases(node: fx.Node) -> bool:
-    """Whether an operator gives a view of its first argument."""
-    schema: Any = getattr(node.target, "_schema", None)
-    viewing = schema is not None and any(argument.alias_info is not None for argument in schema.arguments)
-    return viewing and not is_inplace(node)
 
 
 def remove_no_operations(graph: fx.Graph) -> None:

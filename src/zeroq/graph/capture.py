@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import io
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr
 from typing import Any
 
@@ -14,8 +16,9 @@ from torch.utils import _pytree as pytree
 from zeroq.errors import CaptureError
 from zeroq.graph.canonical import canonicalise
 from zeroq.graph.frozen import thaw
+from zeroq.graph.names import check_names
 from zeroq.graph.network import Network, describe
-from zeroq.graph.refusals import CHANGING, difference_place, explain
+from zeroq.graph.refusals import CHANGING, UNKNOWN_TYPE, difference_place, explain
 from zeroq.graph.replay import replay
 from zeroq.graph.text import graph_to_data
 
@@ -30,6 +33,7 @@ def capture(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Network:
     graph does not give what the module gives.
     """
     inputs = tuple(pair(value) for value in (example if isinstance(example, tuple) else (example,)))
+    check_names(module)
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -59,7 +63,28 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
             program = torch.export.export(module, inputs, dynamic_shapes=free_batches(module, len(inputs)))
             return program.module(check_guards=False)
     except Exception as error:
+        if UNKNOWN_TYPE in str(error) and make_known(module, inputs):
+            return export(module, inputs)
         raise CaptureError(explain(error, module, inputs)) from error
+
+
+def make_known(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Tell torch of dataclasses that the module returns; whether there were any that it did not know."""
+    with torch.no_grad():
+        found = set(dataclasses_in(module(*(value.clone() for value in inputs))))
+    for each in found:
+        torch.export.register_dataclass(each)
+    return bool(found)
+
+
+def dataclasses_in(value: Any) -> Iterator[type]:
+    """Types of a nested output that pytree takes for leaves."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and pytree.tree_leaves(value) == [value]:
+        yield type(value)
+        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for part in parts:
+        yield from dataclasses_in(part)
 
 
 def free_batches(module: nn.Module, inputs: int) -> tuple[Any, ...]:
@@ -84,7 +109,7 @@ def collect_tensors(program: fx.GraphModule, module: nn.Module) -> dict[str, Ten
             raise CaptureError(nested(node))
         name = first_name.setdefault(id(value), node.target)
         node.target = name
-        tensors[name] = value.detach()
+        tensors[name] = value.detach().clone() if value.is_inference() else value.detach()
     return tensors
 
 
@@ -125,6 +150,7 @@ def check_each_alone(network: Network) -> None:
             for inputs in (network.example, tuple(value[others] for value in network.example))
         )
     for value, other in zip(outputs, reordered, strict=True):
+        check_each_has_images(other, len(others))  # two may have been those of another axis
         if value.is_floating_point() and not same(value[others], other):
             raise CaptureError(
                 "The network's output for an image depends on the other images of its batch: let its BatchNorms keep "
@@ -134,6 +160,8 @@ def check_each_alone(network: Network) -> None:
 
 def same(reference: Tensor, value: Tensor) -> bool:
     """Whether a graph's output is the module's; but for the last bits, where it is of floating point."""
+    if reference.shape != value.shape:
+        return False
     if not reference.numel() or not (reference.is_floating_point() or reference.is_complex()):
         return torch.equal(reference, value)
     return bool((reference - value).abs().max() <= TOLERANCE * reference.abs().max().clamp(min=1e-12))

@@ -25,13 +25,14 @@ BY_VALUES = (
     "its forward pass asks for a value of a tensor; write it without control flow that depends on values of tensors "
     "(torch.where chooses between two), or leave that step out of the network"
 )
+UNKNOWN_TYPE = "not a known type"
 ADVICE = (  # what torch.export says, and what it means for the one who wrote the line
     ("specialized it to be a constant", FREE_BATCH),
     ("data-dependent", BY_VALUES),
     ("item()", BY_VALUES),
     (".numpy()", "its forward pass leaves torch for numpy; compute that step with torch, or outside the network"),
     (
-        "not a known type",
+        UNKNOWN_TYPE,
         "it returns an object of a class of its own; return a tensor, or a tuple or dictionary of them",
     ),
 )

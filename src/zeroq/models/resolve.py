@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import fnmatch
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from zeroq.errors import ModelError
 from zeroq.models.digits import PIXEL_DEVIATION, PIXEL_MEAN, PREPROCESSING, digits
@@ -143,15 +145,34 @@ def _unwrapped(module: nn.Module) -> nn.Module:
         module = inner
 
 
+def _copied(module: nn.Module) -> nn.Module:
+    """For the caller may go on training; itself where PyTorch cannot copy it."""
+    try:
+        return copy.deepcopy(module)
+    except RuntimeError:  # of a tensor that was computed
+        return module
+
+
 def _make_ready(module: nn.Module, name: str) -> tuple[str, ...]:
     """Eval mode, on the CPU, without gradients, in 32-bit floats; a warning where the type was another."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(isinstance(value, UninitializedParameter | UninitializedBuffer) for value in tensors):
+        raise ModelError(f"{name} has lazy modules without values: run it on an input once and load its weights.")
     bare = [key for key, value in tensors_of(module).items() if value.is_meta]
     if bare:
         raise ModelError(
             f"{len(bare)} of the tensors of {name} have no values, {bare[0]} first: it was built on the meta device; "
             "build it on the CPU and load its weights."
         )
-    module.eval().requires_grad_(False).cpu()
+    try:
+        module.eval()
+    except NotImplementedError as error:
+        raise ModelError(
+            f"{name} is the module of an exported program, which has no eval mode: save the program itself with "
+            "torch.export.save and give FILE.pt2."
+        ) from error
+    module.requires_grad_(False)
+    module.cpu()
     types = {t.dtype for t in tensors_of(module).values() if t.is_floating_point()} - {torch.float32}
     if not types:
         return ()
@@ -169,8 +190,9 @@ def from_module(
     reading: Reading = READING,
     name: str = "network",
 ) -> LoadedModel:
-    """A module that the caller holds, ready to be captured; it is put into eval mode.
+    """A module that the caller holds, ready to be captured: a copy in eval mode and in 32-bit floats on the CPU.
 
+    What cannot be copied, as with tensors that a hook has computed, is made so itself.
     example: the input, or a tuple with one tensor for each input; the first axis of each is the batch.
     preprocess, task, reading: as a FILE.py says them.  Raises ModelError or OptionError.
     """
@@ -184,7 +206,7 @@ def from_module(
     override = None if preprocess is None else Preprocessing.from_dict(dict(preprocess))
     inputs = tensors_in(name, example)
     one = is_one_picture(inputs)
-    module, own = _unwrapped(module), None if one else inputs
+    module, own = _copied(_unwrapped(module)), None if one else inputs
     found = FoundModel(name=name, module=module, task=task, reading=reading, example=own)
     if not one:
         return _ready(found, override, None, "preprocess=")

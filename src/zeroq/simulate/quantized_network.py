@@ -121,7 +121,8 @@ def insert(
     need not wait for the device.
     moved: the value was quantized alike before it was moved, so that nothing needs clipping below 8 bits.
     """
-    key = f"activations.{name.replace('/', '_at_')}"  # apart from the names of the network's own modules
+    own = name.replace("/", "_at_")
+    key = f"activations.{own}{'_' if hasattr(nn.Module, own) else ''}"  # apart from the names of the network's modules
     tensors[f"{key}.scale"] = torch.tensor(range_.scale, dtype=torch.float32)
     tensors[f"{key}.zero_point"] = torch.tensor(range_.zero_point, dtype=torch.uint8)
     scale, zero_point = graph.get_attr(f"{key}.scale"), graph.get_attr(f"{key}.zero_point")
