@@ -21,6 +21,7 @@ from zeroq.cli import main
 from zeroq.distillation import distill_several, neutral_statistic
 from zeroq.errors import ModelError, OptionError
 from zeroq.graph import as_inputs, as_tuple, capture, chunks, count_images, slice_images
+from zeroq.models import load_model
 from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.pipeline import Run
 from zeroq.precision import Precision
@@ -145,6 +146,87 @@ def test_examples_that_do_not_fit_are_refused(example: object, sentence: str) ->
 def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(ModelError, match="^The network is a function, not a torch.nn.Module: give the module itself"):
         zeroq.quantize(lambda images: images, torch.zeros(2, 5), **QUICK)  # type: ignore[arg-type]
+
+
+class Frozen(nn.Sequential):
+    """Norms that do not train, by the usual way to say so: without a result."""
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+
+def test_a_train_method_without_result_is_fine() -> None:
+    zeroq.quantize(Frozen(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)), torch.zeros(2, 5), **QUICK)
+
+
+def test_the_caller_s_module_stays_as_it_is() -> None:
+    module = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)).double().train()
+    zeroq.quantize(module, torch.zeros(2, 5), **QUICK)
+    assert all(part.training for part in module.modules())
+    assert all(each.requires_grad and each.dtype == torch.float64 for each in module.parameters())
+
+
+def test_what_cannot_be_copied_is_quantized_itself() -> None:
+    module = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    module.seen = module(torch.zeros(2, 5))  # type: ignore[assignment]  # as old weight_norm keeps what it computed
+    assert len(zeroq.quantize(module, torch.zeros(2, 5), **QUICK).result["layers"]) == 2
+
+
+PROGRAM = """
+import torch
+from torch import nn
+
+def network():
+    return torch.export.export(nn.Conv2d(3, 4, 3).eval(), (torch.zeros(2, 3, 8, 8),)).module()
+"""
+
+
+def test_lazy_modules_and_modules_of_programs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="^network has lazy modules without values: run it on an input once"):
+        zeroq.quantize(nn.LazyLinear(3), torch.zeros(2, 5), **QUICK)
+    (tmp_path / "file.py").write_text(PROGRAM, encoding="utf-8")
+    with pytest.raises(ModelError, match="^network is the module of an exported program, .* and give FILE.pt2"):
+        load_model(f"{tmp_path / 'file.py'}:network")
+
+
+def test_a_network_built_in_inference_mode_is_quantized() -> None:
+    with torch.inference_mode():
+        module = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    assert len(zeroq.quantize(module, torch.zeros(2, 5), **QUICK).result["layers"]) == 2
+
+
+class Masked(nn.Module):
+    """A value of a node that is called as a method of modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.first(images)
+        mask = (values > 0).float()
+        return self.second(mask).mean((2, 3)) + values.mean((2, 3))[:, :4]
+
+
+def test_a_value_that_was_cast_is_quantized() -> None:
+    run = zeroq.quantize(Masked(), torch.randn(2, 3, 8, 8), **QUICK)
+    assert run.result["verification"]["agreement"] == pytest.approx(1, abs=1e-3)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent, self.last = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return self.last(self.recurrent(signals)[0][:, -1])
+
+
+def test_parameters_that_stay_in_floating_point_are_warned_of() -> None:
+    warnings = zeroq.quantize(Recurrent(), torch.randn(2, 6, 8), **QUICK).result["warnings"]
+    assert any(each.startswith("97% of the parameters are of no convolution or linear layer") for each in warnings)
+    plain = zeroq.quantize(nn.Linear(5, 3), torch.zeros(2, 5), **QUICK).result["warnings"]
+    assert not any("32-bit floats" in each for each in plain)
 
 
 def test_a_torchscript_program_is_refused() -> None:

@@ -46,6 +46,24 @@ def wasteful() -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
+def test_numbers_of_constants_are_taken_by_nothing_else() -> None:
+    nodes = [
+        helper.make_node("Add", ["one", "one"], ["two"]),
+        helper.make_node("Add", ["input", "two"], ["c0"]),
+        helper.make_node("Add", ["one", "two"], ["three"]),
+        helper.make_node("Add", ["c0", "three"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "debug", [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1])],
+        [numpy_helper.from_array(np.ones(1, np.float32), "one")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    compact(model, [])
+    assert [node.output[0] for node in model.graph.node] == ["c1", "c0", "c2", "output"]
+    assert open_session(model, 1).run(None, {"input": np.ones(1, np.float32)})[0] == [6]
+
+
 def test_outputs_that_are_left_out_have_no_name() -> None:
     constants = [numpy_helper.from_array(np.arange(4, dtype=np.float32), "numbers")]
     nodes = [

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from tests.networks import NETWORKS, example_of
 from tests.quantized import quantize
 from zeroq.deploy import verify
-from zeroq.deploy.verify import agreement_of, refuse_differences
+from zeroq.deploy.verify import agreement_of, open_session, refuse_differences
 from zeroq.divergence import Meaning
-from zeroq.errors import VerificationError
+from zeroq.errors import ModelError, VerificationError
 
 
 def changed(model: ModelProto, name: str, factor: float) -> ModelProto:
@@ -63,6 +63,17 @@ def test_one_step_on_a_few_values_is_allowed_and_on_many_is_not() -> None:
     )
     with pytest.raises(VerificationError):
         refuse_differences([("two steps", np.eye(1, 100, dtype=np.int16) * 2)])
+
+
+def test_what_onnxruntime_cannot_run_is_said() -> None:
+    value = helper.make_tensor_value_info("input", TensorProto.DOUBLE, [2])
+    graph = helper.make_graph(
+        [helper.make_node("Erf", ["input"], ["output"])], "of doubles", [value],
+        [helper.make_tensor_value_info("output", TensorProto.DOUBLE, [2])],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    with pytest.raises(ModelError, match=r"^onnxruntime .* cannot run the network's file .Could not find .*Erf"):
+        open_session(model, 1)
 
 
 def test_agreement_is_that_of_the_meaning() -> None:

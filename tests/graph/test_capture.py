@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -157,6 +158,11 @@ def test_further_outputs_that_are_no_images_are_refused(further: Callable[[Tenso
     assert refusal(lambda x: (x, further(x))).startswith(f"Output 2 of 2 of the network {said}")
 
 
+def test_an_axis_that_is_as_long_as_two_images_by_chance_is_none() -> None:
+    said = refusal(lambda x: x.transpose(0, 1)[:2])
+    assert said.startswith("Output 1 of 1 of the network is [2, 3, 4, 4] for 3 images: let its first axis be that of")
+
+
 def test_outputs_that_are_truths_or_left_out_are_captured() -> None:
     network = capture(Inspected(lambda x: (x, x > 0, None)), IMAGES)
     found, positive = (each for each in leaves(network.run(IMAGES)) if each is not None)
@@ -199,7 +205,7 @@ def test_any_number_of_arguments_is_captured() -> None:
     [
         nn.BatchNorm2d(4, track_running_stats=False), lambda x: x - x.mean(0), lambda x: x.softmax(0),
         lambda x: (x, x.flatten(1) @ x.flatten(1)[:2].T), lambda x: x - x[:1], lambda x: x.cumsum(0),
-        lambda x: x / x.shape[0],
+        lambda x: x / x.shape[0], lambda x: x.flatten(1) @ x.flatten(1).T,
     ],
 )  # fmt: skip
 def test_what_hangs_on_the_other_images_of_a_batch_is_refused(step: Callable[[Tensor], Tensor]) -> None:
@@ -256,6 +262,19 @@ def test_the_module_is_given_back_as_it_was() -> None:
 def test_one_image_is_enough_and_any_number_runs() -> None:
     network = capture(Inspected(lambda x: x.flatten(1)).eval(), IMAGES[:1])
     assert network.run(torch.randn(7, 3, 4, 4)).shape == (7, 64)
+
+
+@dataclass
+class Found:
+    """What a detector may give."""
+
+    scores: Tensor
+    boxes: list[Tensor]
+
+
+def test_dataclasses_come_as_their_tensors() -> None:
+    network = capture(Inspected(lambda x: {"found": Found(x * 2, [x + 1, x - 1])}), IMAGES)
+    assert [value.shape for value in leaves(network.run(IMAGES[:1]))] == [(1, 4, 4, 4)] * 3
 
 
 def test_several_inputs() -> None:

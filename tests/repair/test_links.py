@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -58,6 +60,19 @@ def test_a_factor_passes(parts: tuple[nn.Module, ...]) -> None:
 )
 def test_a_factor_does_not_pass(parts: tuple[nn.Module, ...]) -> None:
     assert between(*parts) == []
+
+
+@pytest.mark.parametrize("step", [lambda x: x.squeeze(-1), lambda x: x.view(x.size(0)), lambda x: x.flatten()])
+def test_one_number_for_an_image_has_no_channels(step: Callable[[Tensor], Tensor]) -> None:
+    class Ages(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 1)
+
+        def forward(self, values: Tensor) -> Tensor:
+            return torch.exp(step(self.layer(values)))
+
+    assert pairs(Ages(), 4) == []
 
 
 def test_channels_are_followed_through_a_reshape_to_the_linear_layer() -> None:
