@@ -78,6 +78,7 @@ def quantize(
 ) -> Run:
     """Quantize any module; options are those of `zeroq quantize`, with underscores.
 
+    module: stays as it is, as a copy is quantized.
     example: the input [N, C, H, W], or a tuple with one tensor for each input, of any shapes with the batch first.
     preprocess: how pictures become inputs, a dictionary as PREPROCESS of a FILE.py.
     task, ignore, decode, divergence: what the output means, as TASK, IGNORE, decode and divergence of a FILE.py say it.
