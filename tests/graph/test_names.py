@@ -72,7 +72,8 @@ def test_names_change_nothing(of_layer: str, own: str, expected: tuple[Tensor, A
 
 
 def test_names_that_are_not_ours_stay() -> None:
-    tensors = {name: torch.zeros(1) for name in ("logit_scale", "layer.weight", "layer.scale", "a.c0", "shape.weight")}
+    names = ("logit_scale", "layer.weight", "layer.scale", "a.c0", "shape.weight", "activations.0.weight")
+    tensors = {name: torch.zeros(1) for name in names}
     assert not any(is_ours(name, tensors) for name in tensors)
     before = dict(tensors)
     keep_apart(fx.Graph(), tensors)

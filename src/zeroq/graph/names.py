@@ -14,7 +14,7 @@ DERIVED = ("_integers", "_scale")
 # Folded and rounded biases, bounds of rectifiers, parameters of quantizers, and what constants of a file are called.
 ADDED = re.compile(
     r"(.*\.)?(folded_bias|bias_values|bias\d*_(integers|scale)|(lower|upper)_limit)"
-    r"|activations(\..*)?|c\d+|zeros\d+|(zero_point|shape)[\dx_]*"
+    r"|activations(\..*\.(scale|zero_point))?|c\d+|zeros\d+|(zero_point|shape)[\dx_]*"
 )
 
 
