@@ -101,7 +101,7 @@ def main() -> int:
     equal = None if asked.networks is None else [name for name in asked.networks if name not in unlike]
     if equal or not unlike:
         own = code_of(METHOD)
-        if any(earliest(own, name, asked.inputs) != earliest(code, name, asked.inputs) for name in equal or [""]):
+        if stops(own, code, equal, asked.but, asked.inputs):
             shown = [probe for probe in found if probe["network"] not in unlike]
             note(own, code, equal, shown, asked.but, asked.inputs)
         others = f", but for {', '.join(asked.but)}" if asked.but else ""
@@ -144,14 +144,16 @@ def note(
     """That one program stands for another, `but` for some networks; or for some alone, beside what is noted of others.
 
     inputs: their bits, where it does so for these alone.
-    It is noted of the program that the one stands for itself: for all networks, or for the one in question.
+    It is noted of the program that the one stands for itself: for all networks, those among them that an earlier
+    equality leaves out, or for the one in question.
     """
     known = read_json(EQUIVALENT) if EQUIVALENT.is_file() else {}
     machine, bits = devices.processor(), {} if inputs is None else {"inputs": inputs}
     if networks is None:
         exceptions = {"but": sorted(but)} if but else {}
         entry = {"as": code, **exceptions, **bits, "cpu": machine, "probes": probes}
-        known.setdefault(earliest(own, "", inputs), []).append(entry)
+        for stop in stops(own, code, None, but, inputs):
+            known.setdefault(stop, []).append(entry)
     for name in networks or []:
         if (shown := earliest(own, name, inputs)) == earliest(code, name, inputs):
             continue
@@ -163,6 +165,16 @@ def note(
         of_some["networks"] = sorted({*of_some["networks"], name})
         of_some["probes"] += [probe for probe in probes if probe["network"] == name]
     write(EQUIVALENT, known)
+
+
+def stops(own: str, code: str, networks: list[str] | None, but: Sequence[str], inputs: int | None) -> list[str]:
+    """The programs that one stands for, as far as is known, of networks for which these are not what another is."""
+    known = read_json(EQUIVALENT) if EQUIVALENT.is_file() else {}
+    entries = [entry for each in known.values() for entry in each]
+    spoken_of = sorted({name for entry in entries for name in (*entry.get("networks", []), *entry.get("but", []))})
+    names = [name for name in networks or ["", *spoken_of] if name not in but]
+    pairs = [(earliest(own, name, inputs), earliest(code, name, inputs)) for name in names]
+    return list(dict.fromkeys(one for one, other in pairs if one != other))
 
 
 def checked_out(commit: str, folder: Path) -> Path:

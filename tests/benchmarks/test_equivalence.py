@@ -136,6 +136,19 @@ def test_one_program_may_stand_for_several_each_for_networks_of_its_own(
     assert [rows.method_code(name) for name in ("one", "two", "another")] == [EARLIER, EARLIER, own]
 
 
+def test_networks_that_an_earlier_equality_leaves_out_are_noted_as_well(
+    run: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = rows.method_code("one")
+    rows.EQUIVALENT.write_text(json.dumps({own: [{"as": EARLIER, "but": ["two"], "probes": []}]}))
+    monkeypatch.setattr(equivalence, "PROBES", {"one": (["--option"],)})
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--inputs", "8"])
+    assert [rows.method_code(name, 8) for name in ("one", "two")] == [EARLIER, own]
+    assert equivalence.main() == 0
+    assert [rows.method_code(name, 8) for name in ("one", "two")] == [EARLIER, EARLIER]
+    assert [rows.method_code(name, 6) for name in ("one", "two")] == [EARLIER, own]
+
+
 def test_it_can_be_shown_for_inputs_of_some_bits_alone(
     run: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
