@@ -101,9 +101,8 @@ def main() -> int:
     equal = None if asked.networks is None else [name for name in asked.networks if name not in unlike]
     if equal or not unlike:
         own = code_of(METHOD)
-        if stops(own, code, equal, asked.but, asked.inputs):
-            shown = [probe for probe in found if probe["network"] not in unlike]
-            note(own, code, equal, shown, asked.but, asked.inputs)
+        shown = [probe for probe in found if probe["network"] not in unlike]
+        note(own, code, equal, shown, asked.but, asked.inputs)
         others = f", but for {', '.join(asked.but)}" if asked.but else ""
         which = others if equal is None else f", of {', '.join(equal)}"
         print(f"Results of {code[:12]} hold for {own[:12]}{which}.")
@@ -128,7 +127,7 @@ def same_scores(commit: str, data: Path) -> int:
                 print(f"{what}: {'equal' if one == other else f'{one} before, {other} now'}", flush=True)
                 found.append({"network": what, "equal": one == other, "figures": other})
     equal = all(each["equal"] for each in found)
-    if equal and earliest(scoring_hash(), "") != code:
+    if equal:
         note(scoring_hash(), code, None, found)
     return 0 if equal else 1
 
@@ -152,7 +151,7 @@ def note(
     if networks is None:
         exceptions = {"but": sorted(but)} if but else {}
         entry = {"as": code, **exceptions, **bits, "cpu": machine, "probes": probes}
-        for stop in stops(own, code, None, but, inputs):
+        for stop in stops(own, code, but, inputs):
             known.setdefault(stop, []).append(entry)
     for name in networks or []:
         if (shown := earliest(own, name, inputs)) == earliest(code, name, inputs):
@@ -167,12 +166,12 @@ def note(
     write(EQUIVALENT, known)
 
 
-def stops(own: str, code: str, networks: list[str] | None, but: Sequence[str], inputs: int | None) -> list[str]:
-    """The programs that one stands for, as far as is known, of networks for which these are not what another is."""
+def stops(own: str, code: str, but: Sequence[str], inputs: int | None) -> list[str]:
+    """The programs that one stands for, as far as is known, where another stands for others; for any network."""
     known = read_json(EQUIVALENT) if EQUIVALENT.is_file() else {}
     entries = [entry for each in known.values() for entry in each]
     spoken_of = sorted({name for entry in entries for name in (*entry.get("networks", []), *entry.get("but", []))})
-    names = [name for name in networks or ["", *spoken_of] if name not in but]
+    names = [name for name in ("", *spoken_of) if name not in but]
     pairs = [(earliest(own, name, inputs), earliest(code, name, inputs)) for name in names]
     return list(dict.fromkeys(one for one, other in pairs if one != other))
 

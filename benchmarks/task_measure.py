@@ -90,10 +90,9 @@ def weights_alone(model: LoadedModel, run: Run) -> Predict:
     network = fold(
         capture(model.module, torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(0)))
     )
-    if (run.directory / CENTRES).is_file():
-        network = centre(network, numbers_from_json(read_json(run.directory / CENTRES)))
-    if (run.directory / FACTORS).is_file():
-        network = scaled(network, numbers_from_json(read_json(run.directory / FACTORS)))
+    for name, changed_by in ((CENTRES, centre), (FACTORS, scaled)):
+        if (run.directory / name).is_file():
+            network = changed_by(network, numbers_from_json(read_json(run.directory / name)))
     stored = run.model
     assert isinstance(stored, nn.Module)
     tensors = stored.state_dict()

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from zeroq.graph.attention import split_attention
 from zeroq.graph.biases import absorb_biases
 from zeroq.graph.constants import compute_constants, is_inplace
-from zeroq.graph.inplace import END, make_pure
+from zeroq.graph.inplace import make_pure, takes_all
 from zeroq.graph.names import keep_apart
 from zeroq.graph.operators import (
     adaptive_pooling,
@@ -81,9 +81,7 @@ def remove_no_operations(graph: fx.Graph) -> None:
     """Drop dropout of evaluation, copies, casts to the type that a value has, and slices that take everything."""
     for node in list(graph.nodes):
         nothing = node.target in NO_OPERATION and not (node.target in DROPOUTS and node.args[2] is True)
-        if node.target == aten.slice.Tensor:
-            start, stop, step = [*node.args[2:], None, None, 1][:3] if len(node.args) < 5 else node.args[2:5]
-            nothing = start in (None, 0) and stop in (None, END) and step in (None, 1)
+        nothing = nothing or takes_all(node)
         if node.target in CASTS:
             nothing = same_kind(node, node.args[0])
         if nothing:

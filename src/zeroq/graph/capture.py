@@ -79,7 +79,7 @@ def make_known(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
 
 def dataclasses_in(value: Any) -> Iterator[type]:
     """Types of a nested output that pytree takes for leaves."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type) and pytree.tree_leaves(value) == [value]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and pytree.tree_is_leaf(value):
         yield type(value)
         value = [getattr(value, field.name) for field in dataclasses.fields(value)]
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()

@@ -17,8 +17,6 @@ aten = torch.ops.aten
 
 END = torch.iinfo(torch.int64).max  # of a slice that takes everything
 FILLING = {aten.fill_.Scalar, aten.fill_.Tensor, aten.zero_.default}
-
-
 # Tensors without values, to be filled part by part: before they are, a range of whatever is there would be measured.
 DEFINITE: dict[Any, Any] = {
     aten.empty_like.default: aten.zeros_like.default, aten.new_empty.default: aten.new_zeros.default
@@ -112,9 +110,8 @@ def can_be_put_back(part: fx.Node, whole: fx.Node) -> bool:
 
 def takes_all(part: fx.Node) -> bool:
     """Whether a view is a slice of everything."""
-    first, last = [*part.args[2:], None][:2]
-    whole = first in (0, None) and (last is None or (isinstance(last, int) and last >= END))
-    return part.target == aten.slice.Tensor and whole
+    first, last, step = [*part.args[2:], None, None, None][:3]
+    return part.target == aten.slice.Tensor and first in (0, None) and last in (END, None) and step in (1, None)
 
 
 def put_back(part: fx.Node, whole: fx.Node, value: fx.Node, add: Add) -> fx.Node:
@@ -144,7 +141,7 @@ def adder(graph: fx.Graph, node: fx.Node) -> Add:
     following = node.next
 
     def add(operator: Any, *arguments: Any) -> fx.Node:
-        with graph.inserting_before(following), torch.no_grad():
+        with graph.inserting_before(following):
             new = graph.call_function(operator, arguments)
         values = fx.node.map_arg(arguments, lambda each: each.meta["val"])
         new.meta = dict(node.meta) | {"val": operator(*values)}

@@ -39,10 +39,9 @@ def is_ours(name: str, names: Collection[str]) -> bool:
 
 
 def check_names(module: nn.Module) -> None:
-    """Refuse a part of the network that is called as a method of torch's graphs, which would take the one for the
-    other."""
+    """Refuse a part of the network with a name that modules of torch's graphs have for something else."""
     for name in [*dict(module.named_children()), *module._parameters, *module._buffers]:
-        if hasattr(fx.GraphModule, name) or name in ("graph", "meta"):
+        if hasattr(fx.GraphModule, name) or name == "meta":
             raise CaptureError(
                 f"The network has a part of the name {name!r}, which torch.export keeps for its own: call it otherwise."
             )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from zeroq.errors import ModelError
@@ -13,6 +15,21 @@ from zeroq.preprocessing import Preprocessing
 
 Shape = tuple[int, int, int]  # channels, height, width of one input
 Statistic = tuple[tuple[float, ...], tuple[float, ...]]  # mean, deviation of pixel / 255, per channel
+
+
+def checked_module(value: Any, said: str, do: str, it: str) -> nn.Module:
+    """A network whose layers can be replaced. Raises ModelError.
+
+    said: of the value, up to what it is.  do, it: with what a person is to do what.
+    """
+    if isinstance(value, torch.jit.ScriptModule):
+        raise ModelError(
+            f"{said} a TorchScript program, whose layers cannot be replaced: {do} the torch.nn.Module that it was made "
+            "from."
+        )
+    if not isinstance(value, nn.Module):
+        raise ModelError(f"{said} a {type(value).__name__}, not a torch.nn.Module: {do} {it}.")
+    return value
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from zeroq.errors import ModelError
 from zeroq.models.digits import PIXEL_DEVIATION, PIXEL_MEAN, PREPROCESSING, digits
 from zeroq.models.inputs import check_runs, read_preprocessing, resolve_input
-from zeroq.models.loaded import FoundModel, LoadedModel, Shape
+from zeroq.models.loaded import FoundModel, LoadedModel, Shape, checked_module
 from zeroq.models.meaning import Reading
 from zeroq.models.saved_file import READERS, find_saved
 from zeroq.models.several import checked_example, is_one_picture, preprocessing_among, tensors_in
@@ -196,13 +196,7 @@ def from_module(
     example: the input, or a tuple with one tensor for each input; the first axis of each is the batch.
     preprocess, task, reading: as a FILE.py says them.  Raises ModelError or OptionError.
     """
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"The network is a {type(module).__name__}, not a torch.nn.Module: give the module itself.")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ModelError(
-            "The network is a TorchScript program, whose layers cannot be replaced: give the torch.nn.Module that it "
-            "was made from."
-        )
+    checked_module(module, "The network is", "give", "the module itself")
     override = None if preprocess is None else Preprocessing.from_dict(dict(preprocess))
     inputs = tensors_in(name, example)
     one = is_one_picture(inputs)

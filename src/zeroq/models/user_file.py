@@ -15,11 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
 from zeroq.errors import ModelError, OptionError
-from zeroq.models.loaded import FoundModel
+from zeroq.models.loaded import FoundModel, checked_module
 from zeroq.models.meaning import reading_of, task_of
 from zeroq.preprocessing import Preprocessing
 from zeroq.reason import reason
@@ -36,7 +35,7 @@ def find_in_file(path: Path, function: str) -> FoundModel:
         module = _guarded(builder, path, f"{function}()")
     return FoundModel(
         name=function,
-        module=_checked_module(module, path, function),
+        module=checked_module(module, f"{function} in {path} returns", "return", "the network"),
         preprocessing=_preprocessing(getattr(namespace, "PREPROCESS", None), path),
         task=task_of(namespace, path),
         reading=reading_of(namespace, path, _guarded),
@@ -169,20 +168,6 @@ def _needed_arguments(function: Callable[..., Any]) -> list[str]:
         return []
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [item.name for item in parameters if item.default is inspect.Parameter.empty and item.kind not in optional]
-
-
-def _checked_module(module: Any, path: Path, function: str) -> nn.Module:
-    """What the function returned, if it is a network."""
-    if isinstance(module, torch.jit.ScriptModule):
-        raise ModelError(
-            f"{function} in {path} returns a TorchScript program, whose layers cannot be replaced: return the "
-            "torch.nn.Module that it was made from."
-        )
-    if not isinstance(module, nn.Module):
-        raise ModelError(
-            f"{function} in {path} returns a {type(module).__name__}, not a torch.nn.Module: return the network."
-        )
-    return module
 
 
 def _preprocessing(values: Any, path: Path) -> Preprocessing | None:

@@ -99,9 +99,8 @@ def behind(network: Network, node: fx.Node, user: fx.Node, channels: Channels) -
     spatial = channels == Channels(0) and len(before) > 1
     if user.target in WITHIN_CHANNELS or is_spatial_padding(user, len(before)):
         return channels if spatial else None
-    if user.target == aten.reshape.default and channels == Channels(0) and math.prod(before) == math.prod(after):
-        if not before or not after:
-            return None
+    whole = before and after and math.prod(before) == math.prod(after)  # one number for an image has no channels
+    if user.target == aten.reshape.default and channels == Channels(0) and whole:
         if after[0] == before[0]:
             return channels
         return Channels(0, after[0] // before[0]) if len(after) == 1 else None
