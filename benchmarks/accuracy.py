@@ -18,11 +18,11 @@ from collections.abc import Iterable
 from benchmarks.document import document, succeeded
 from benchmarks.peer import rows as peer_rows
 from benchmarks.peer.environment import add_peer, check_peer, run_in
-from benchmarks.peer.rows import PeerRow, peer_code
+from benchmarks.peer.rows import PeerRow
 from benchmarks.peer.section import section
 from benchmarks.peer.toolkit import ITERATIONS
 from benchmarks.process import add_common, parsed, renewed, results_of
-from benchmarks.rows import DISTILLED, IMAGES, NETWORKS, RANDOM, REAL, ROOT, all_rows, code_for
+from benchmarks.rows import DISTILLED, IMAGES, NETWORKS, RANDOM, REAL, ROOT, all_rows
 from benchmarks.upkeep import TIME_LIMIT, measure_rows, renew_rows
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -56,7 +56,7 @@ def bring_peer_up_to_date(row: PeerRow, title: str, asked: argparse.Namespace) -
     options = {"iterations": row.iterations, "threads": asked.threads}
     facts = {
         "network": row.network, "setting": row.setting, "images": peer_rows.IMAGES, "iterations": row.iterations,
-        "key": row.key(peer_code()),
+        "key": row.valid_keys()[0],
     }  # fmt: skip
     return renewed(
         f"{title}, toolkit", row.file, facts,
@@ -67,8 +67,8 @@ def bring_peer_up_to_date(row: PeerRow, title: str, asked: argparse.Namespace) -
 
 def write_document() -> None:
     """docs/benchmarks.md from all results there are; those of another method or other options are marked."""
-    found, stale = results_of(all_rows(), code_for)
-    beside = section(succeeded(found, stale)[0], *results_of(peer_rows.kept_rows(), lambda row: peer_code()))
+    found, stale = results_of(all_rows())
+    beside = section(succeeded(found, stale)[0], *results_of(peer_rows.kept_rows()))
     DOCUMENT.write_text(document(found, stale, beside), encoding="utf-8")
 
 

@@ -21,7 +21,7 @@ from benchmarks.document import table
 from benchmarks.measure import from_hex
 from benchmarks.paired import paired_difference
 from benchmarks.process import results_of
-from benchmarks.rows import DISTILLED, ROOT, W8_NOT_PORTABLE, Row, all_rows, code_for
+from benchmarks.rows import DISTILLED, ROOT, W8_NOT_PORTABLE, Row, all_rows
 from zeroq.forecast import LAW, Law
 
 DOCUMENT = ROOT / "docs" / "forecast.md"
@@ -48,7 +48,7 @@ class Case:
 def cases() -> list[Case]:
     """Every classifier that was measured on distilled images, over the pictures of both halves."""
     rows = [row for row in [*all_rows(), *without.ROWS] if row.images == DISTILLED and row.setting != W8_NOT_PORTABLE]
-    found, stale = results_of(rows, code_for)
+    found, stale = results_of(rows)
     return [case_of(row, found[row], row in stale) for row in rows if row in found and found[row]["error"] is None]
 
 

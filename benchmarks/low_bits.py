@@ -34,7 +34,6 @@ from benchmarks.rows import (
     W8,
     Row,
     at_best,
-    code_for,
 )
 from benchmarks.task_document import difference
 from benchmarks.task_rows import METRICS, TaskRow
@@ -102,7 +101,7 @@ def row_of(network: str, setting: str) -> AnyRow:
 
 def write_document() -> None:
     """docs/low-bits.md from all results there are."""
-    DOCUMENT.write_text(document(*results_of(all_rows(), code_for)), encoding="utf-8")
+    DOCUMENT.write_text(document(*results_of(all_rows())), encoding="utf-8")
 
 
 def document(found: Mapping[AnyRow, Record], stale: Collection[AnyRow]) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -85,15 +85,16 @@ def renewed(
     measure: Callable[[], tuple[dict[str, Any], str | None]],
     then: Callable[[], None],
     summary: Callable[[dict[str, Any]], str] | None = None,
+    keys: Collection[str] = (),
 ) -> bool:
     """Measure a row unless its result still holds; whether there is a result now. A failed row is tried again.
 
     facts: what the file says of the row beside what is measured, its "key" among them; files of benchmarks that stop at
     a failure may say nothing of an "error".
-    then: writes the document that the row is for.  summary: a line on a new result.
+    then: writes the document that the row is for.  summary: a line on a new result.  keys: others by which it holds.
     """
     known = read(file)
-    if known is not None and known["key"] == facts["key"] and known.get("error") is None:
+    if known is not None and known["key"] in (facts["key"], *keys) and known.get("error") is None:
         print(f"{title}: still holds", flush=True)
         return True
     print(f"{title}: ", end="", flush=True)
@@ -116,21 +117,17 @@ class Kept(Protocol):
     @property
     def file(self) -> Path: ...
 
-    def key(self, code: str) -> str: ...
+    def valid_keys(self) -> list[str]:
+        """By which a result holds; a new one is kept by the first."""
 
 
 AnyRow = TypeVar("AnyRow", bound=Kept)
 
 
-def results_of(
-    rows: Iterable[AnyRow], code: Callable[[AnyRow], str]
-) -> tuple[dict[AnyRow, dict[str, Any]], set[AnyRow]]:
-    """What is kept of rows, and those whose result is of another method or other options.
-
-    code: hash of the program that a row's result is to be of, as `rows.code_for` has it.
-    """
+def results_of(rows: Iterable[AnyRow]) -> tuple[dict[AnyRow, dict[str, Any]], set[AnyRow]]:
+    """What is kept of rows, and those whose result is of another method or other options."""
     found = {row: record for row in rows if (record := read(row.file)) is not None}
-    return found, {row for row, record in found.items() if record["key"] != row.key(code(row))}
+    return found, {row for row, record in found.items() if record["key"] not in row.valid_keys()}
 
 
 def write(file: Path, facts: dict[str, Any]) -> None:

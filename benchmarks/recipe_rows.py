@@ -66,9 +66,9 @@ class RecipeRow:
     def options(self, **further: Any) -> Options:
         return Options.of(**SETTINGS[self.setting], **further)
 
-    def key(self, code: str) -> str:
-        """Of everything that decides the result; code: `recipe_code()` of the recipe."""
-        return key_of([FORMAT, self.name, switched_on(self.options()), code])
+    def valid_keys(self) -> list[str]:
+        """One of everything that decides the result."""
+        return [key_of([FORMAT, self.name, switched_on(self.options()), recipe_code(self.recipe)])]
 
 
 def recipe_code(recipe: str) -> str:

@@ -19,8 +19,8 @@ from benchmarks import limits
 from benchmarks.document import NOTHING, interval, share, table, top1
 from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.process import add_common, parsed, results_of
-from benchmarks.recipe_rows import DFQ, PAPER, PARTS, RECIPE_SETTINGS, SQUANT, RecipeRow, all_rows, recipe_code
-from benchmarks.rows import NETWORKS, ROOT, Row, code_for
+from benchmarks.recipe_rows import DFQ, PAPER, PARTS, RECIPE_SETTINGS, SQUANT, RecipeRow, all_rows
+from benchmarks.rows import NETWORKS, ROOT, Row
 from benchmarks.upkeep import measure_rows
 
 DOCUMENT = ROOT / "docs" / "recipes.md"
@@ -60,14 +60,14 @@ def main() -> int:
     add_common(parser, CHOICES, TIME_LIMIT)
     asked = parsed(parser, CHOICES)
     rows = [row for row in all_rows() if row.recipe in asked.recipes]
-    return measure_rows(rows, asked, write_document, code=lambda row: recipe_code(row.recipe))
+    return measure_rows(rows, asked, write_document)
 
 
 def write_document() -> None:
     """docs/recipes.md from all results there are."""
     groups: list[tuple[Mapping[Any, Record], Collection[AnyRow]]] = [
-        results_of(all_rows(), lambda row: recipe_code(row.recipe)),
-        results_of({row.ours for row in all_rows()}, code_for),
+        results_of(all_rows()),
+        results_of({row.ours for row in all_rows()}),
     ]
     found = {row: record for records, _ in groups for row, record in records.items()}
     stale = {row for _, rows in groups for row in rows}

@@ -74,6 +74,7 @@ LEARNING = (
     *("rounding/simulation.py", "graph/blocks.py", "final_network.py"),
 )
 FORMAT = 1  # of a row's file; a new one makes every row stale
+Equalities = dict[str, list[dict[str, Any]]]  # program -> those that it is shown to be equal to, with for what
 
 
 class OfNetwork(Protocol):
@@ -109,9 +110,10 @@ class Row:
     def options(self, **further: Any) -> Options:
         return Options.of(**SETTINGS[self.setting], **further)
 
-    def key(self, code: str) -> str:
-        """Of everything that decides the result; code: `code_for(self)`."""
-        return key_of([FORMAT, self.name, switched_on(self.options()), code])
+    def valid_keys(self) -> list[str]:
+        """Of everything that decides the result, by each program that is known to give it; new ones get the first."""
+        asked = switched_on(self.options())
+        return [key_of([FORMAT, self.name, asked, code]) for code in codes_for(self)]
 
 
 def switched_on(options: Options) -> dict[str, Any]:
@@ -141,8 +143,24 @@ def earliest(code: str, network: str, input_bits: Any = None) -> str:
     """The earliest program that one is shown to be equal to, for all networks or for this one, at any bits of inputs or
     at these.
     """
-    known = json.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.is_file() else {}
+    return _earliest(code, network, input_bits, shown_equal())
 
+
+def equal_to(code: str, network: str, input_bits: Any = None) -> list[str]:
+    """The programs that one is shown to be equal to, as `earliest` has it; this one first."""
+    known = shown_equal()
+    first = _earliest(code, network, input_bits, known)
+    others = {*known, *(entry["as"] for entries in known.values() for entry in entries)}
+    equal = (other for other in others - {first} if _earliest(other, network, input_bits, known) == first)
+    return [first, *sorted(equal)]
+
+
+def shown_equal() -> Equalities:
+    """What benchmarks.equivalence noted."""
+    return json.loads(EQUIVALENT.read_text(encoding="utf-8")) if EQUIVALENT.is_file() else {}
+
+
+def _earliest(code: str, network: str, input_bits: Any, known: Equalities) -> str:
     def before(code: str) -> str | None:
         shown = (
             each["as"] for each in known.get(code, [])
@@ -157,9 +175,9 @@ def earliest(code: str, network: str, input_bits: Any = None) -> str:
     return code
 
 
-def code_for(row: OfNetwork) -> str:
-    """What a row's result is kept by."""
-    return method_code(row.network, row.options().activation_bits)
+def codes_for(row: OfNetwork) -> list[str]:
+    """The method's programs that give what a row's result is, the earliest first."""
+    return equal_to(code_of(METHOD), row.network, row.options().activation_bits)
 
 
 def code_of(parts: Iterable[str]) -> str:

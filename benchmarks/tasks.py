@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.document import interval
 from benchmarks.process import add_common, parsed, results_of
-from benchmarks.rows import ROOT, code_for
+from benchmarks.rows import ROOT
 from benchmarks.task_document import difference, document
 from benchmarks.task_rows import NETWORKS, TASK_SETTINGS, all_rows
 from benchmarks.upkeep import TIME_LIMIT, measure_rows
@@ -40,7 +40,7 @@ def summary(record: dict[str, Any]) -> str:
 
 def write_document() -> None:
     """docs/tasks.md from all results there are; those of another method or other options are marked."""
-    DOCUMENT.write_text(document(*results_of(all_rows(), code_for)), encoding="utf-8")
+    DOCUMENT.write_text(document(*results_of(all_rows())), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from benchmarks.process import Kept, measured, renewed
-from benchmarks.rows import code_for
 from zeroq import devices
 from zeroq.options import Options
 
@@ -48,19 +47,17 @@ def measure_rows(
     asked: argparse.Namespace,
     refresh: Callable[[], None],
     summary: Callable[[dict[str, Any]], str] | None = None,
-    code: Callable[[AnyRow], str] = code_for,
 ) -> int:
     """Measure those rows whose network and setting were asked for, unless their results still hold; the exit code.
 
     A row that failed is tried again.
     refresh: writes the document that the rows are for, after each and in the end.  summary: a line on a new result.
-    code: hash of the program that a row's result is of, by default that of the method for its network.
     """
 
     def bring(row: AnyRow, title: str) -> bool:
-        key = row.key(code(row))
+        keys = row.valid_keys()
         measure = partial(measured, row.MEASURED_BY, list(row.facts.values()), asked)
-        return renewed(title, row.file, row.facts | {"key": key}, measure, refresh, summary)
+        return renewed(title, row.file, row.facts | {"key": keys[0]}, measure, refresh, summary, keys)
 
     return renew_rows(rows, asked, refresh, bring)
 

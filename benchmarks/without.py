@@ -29,7 +29,7 @@ from benchmarks.document import (
 )
 from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.process import add_common, parsed, results_of
-from benchmarks.rows import DISTILLED, RANDOM, REAL, ROOT, W4, W4A4, W8, WITHOUT_NORM, Row, code_for
+from benchmarks.rows import DISTILLED, RANDOM, REAL, ROOT, W4, W4A4, W8, WITHOUT_NORM, Row
 from benchmarks.upkeep import TIME_LIMIT, measure_rows
 
 DOCUMENT = ROOT / "docs" / "without-batchnorm.md"
@@ -74,7 +74,7 @@ def main() -> int:
 
 def write_document() -> None:
     """docs/without-batchnorm.md from all results there are."""
-    DOCUMENT.write_text(document(*results_of(ROWS, code_for)), encoding="utf-8")
+    DOCUMENT.write_text(document(*results_of(ROWS)), encoding="utf-8")
 
 
 def document(found: Mapping[Row, Record], stale: Collection[Row]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,17 +34,37 @@ def test_every_row_has_a_name_of_its_own_and_valid_options() -> None:
     assert labels == expected | {at_best(setting): label for setting, label in expected.items()}
 
 
-def test_keys_differ_by_row_and_by_method() -> None:
-    keys = {row.key(code) for row in all_rows() for code in ("one", "another")}
+def test_keys_differ_by_row_and_by_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "codes_for", lambda row: ["one", "another"])
+    keys = {key for row in all_rows() for key in row.valid_keys()}
     assert len(keys) == 2 * len(all_rows())
-    assert Row("etinynet", W8, DISTILLED).key("one") == Row("etinynet", W8, DISTILLED).key("one")
+    assert Row("etinynet", W8, DISTILLED).valid_keys() == Row("etinynet", W8, DISTILLED).valid_keys()
 
 
 def test_rows_that_are_reconstructed_are_kept_by_its_program_too(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = [Row("etinynet", setting, DISTILLED) for setting in (W4A4, at_best(W4A4), at_best(W6A6))]
-    before = [row.key("one") for row in chosen]
+    monkeypatch.setattr(rows, "codes_for", lambda row: ["one"])
+    before = [row.valid_keys() for row in chosen]
     monkeypatch.setattr(rows, "LEARNING", rows.LEARNING[1:])
-    assert [row.key("one") == key for row, key in zip(chosen, before, strict=True)] == [True, False, True]
+    assert [row.valid_keys() == keys for row, keys in zip(chosen, before, strict=True)] == [True, False, True]
+
+
+def test_results_of_equal_programs_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of them measured: those on the way to the earliest, and those beside it."""
+    monkeypatch.setattr(rows, "EQUIVALENT", tmp_path / "equivalent.json")
+    known = {
+        "now": [{"as": "before"}],
+        "before": [{"as": "first", "but": ["etinynet"]}, {"as": "another", "inputs": 6}],
+        "beside": [{"as": "first"}],
+        "other": [{"as": "third"}],
+    }
+    rows.EQUIVALENT.write_text(json.dumps(known))
+    assert rows.equal_to("now", "resnet20_cifar10") == ["first", "before", "beside", "now"]
+    assert rows.equal_to("now", "etinynet", 6) == ["another", "before", "now"]
+    assert rows.equal_to("now", "etinynet") == rows.equal_to("now", "etinynet", 8) == ["before", "now"]
+    monkeypatch.setattr(rows, "code_of", lambda parts: "now")
+    assert rows.codes_for(Row("etinynet", W6A6, DISTILLED)) == ["another", "before", "now"]
+    assert len(Row("etinynet", W8, DISTILLED).valid_keys()) == 2
 
 
 def test_wording_does_not_change_a_program_and_everything_else_does() -> None:
