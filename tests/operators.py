@@ -74,6 +74,19 @@ class TiedLayers(nn.Module):
         return self.head(functional.relu(self.second(functional.relu(self.first(mean)))))
 
 
+class ClassToken(nn.Module):
+    """A token of its own before those of an image; its scores follow from that one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.mix = nn.Parameter(torch.randn(1, 1, 8)), nn.Linear(7, 7)
+        self.embed, self.head = nn.Linear(4, 8), nn.Linear(8, 4)
+
+    def forward(self, values: Tensor) -> Tensor:
+        tokens = torch.cat([self.token.expand(values.shape[0], -1, -1), self.embed(values)], 1)
+        return self.head(self.mix(tokens.transpose(1, 2)).relu()[:, :, 0])
+
+
 class AutoEncoder(nn.Module):
     """A linear layer and its transpose."""
 
@@ -330,6 +343,7 @@ OPERATORS: dict[str, Case] = {
     "split_channels": Case(lambda: Applied(lambda x: torch.cat([part * 2 for part in x.split([3, 5], 1)], 1))),
     "stacked": Case(lambda: Applied(lambda x: torch.stack([x, x + 1], 2).flatten(1, 2)[:, ::2])),
     "strided_slice": Case(lambda: Applied(lambda x: x[:, :, ::2, 1::2])),
+    "rolled": Case(lambda: Applied(lambda x: x.roll((1, -2), (2, 3)))),
     "maximum": Case(lambda: Applied(lambda x: torch.maximum(x, x.mean((2, 3), keepdim=True)))),
     "topmost": Case(lambda: Applied(lambda x: x - x.amax((2, 3), keepdim=True))),
     "where": Case(lambda: Applied(lambda x: torch.where(x > 0, x, x * 0.25))),
@@ -342,6 +356,7 @@ OPERATORS: dict[str, Case] = {
     "nested_output": Case(NestedOutput),
     "two_pictures": Case(TwoPictures, (PICTURE, (1, 4, 4))),
     "picture_and_vector": Case(PictureAndVector, (PICTURE, (5,))),
+    "class_token": Case(ClassToken, ((6, 4),)),
     "encoder": Case(lambda: Tokens(batch_first=True), ((6, 4),)),  # PyTorch's own layer
     "encoder_batch_second": Case(lambda: Tokens(batch_first=False), ((6, 4),)),
     "two_vectors": Case(Gru, ((6,), (6,))),
@@ -380,11 +395,13 @@ IN_FLOAT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "bilinear": ((), ("Resize",)),
     "split_channels": ((), ("Mul",)),
     "stacked": ((), ("Add", "Concat")),
+    "rolled": ((), ("Slice", "Concat")),
     "maximum": ((), ("Max",)),
     "topmost": ((), ("ReduceMax", "Sub")),
     "where": ((), ("Mul", "Greater", "Where")),
     "einsum": ((), ("Einsum",)),
     "affine_norms": (("first", "between", "behind"), ("BatchNormalization", "Add")),
+    "class_token": (("token",), ("Expand",)),
     "encoder": ENCODER,
     "encoder_batch_second": ENCODER,
     "two_vectors": ((), ("Tanh", "Sub")),

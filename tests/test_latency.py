@@ -131,7 +131,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """
     precision = Precision(torch.float32, True)
     monkeypatch.setattr(zeroq.stages, "choose_precision", lambda *_: (precision, {"fp32 channels-last": 0.5}))
-    monkeypatch.setattr(latency, "file_to_time", lambda prepared: None)
+    monkeypatch.setattr(latency, "file_without_numbers", lambda prepared: None)
     monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: 1.0))
     monkeypatch.setattr(
         latency, "time_kinds",

@@ -21,17 +21,15 @@ from onnx import ModelProto
 import zeroq.devices as devices
 from zeroq.allocate import MILLISECOND
 from zeroq.bounds import limits_of
-from zeroq.deploy import export_onnx
 from zeroq.deploy.one_layer import BETWEEN, CLIPPED, INTEGERS, NARROWED, Kernel, kernel_of, time_kinds
 from zeroq.deploy.timing import interleaved
 from zeroq.deploy.verify import open_session
-from zeroq.fastest import batch_of_one, kernels_by_layer, weights_to_time
+from zeroq.fastest import batch_of_one, kernels_by_layer
 from zeroq.graph.text import graph_to_data
-from zeroq.numbers.values import BitSetting, Latencies
-from zeroq.preparation import Prepared, any_ranges
+from zeroq.numbers.values import Latencies
+from zeroq.preparation import Prepared
+from zeroq.rehearsal import file_without_numbers
 from zeroq.run_directory import RunDirectory
-from zeroq.setting import weight_widths
-from zeroq.simulate import quantize_network
 from zeroq.simulate.placement import WIDE_BITS
 
 DECISION = "latency"  # its name in run.json
@@ -92,7 +90,7 @@ def measured(prepared: Prepared, on_step: Callable[[int, int], None]) -> dict[st
     """Times of this machine, at batch 1, as run.json has them."""
     start, threads = time.perf_counter(), prepared.options.threads or 0
     on_step(0, 1)
-    whole = time_file(file_to_time(prepared), prepared)
+    whole = time_file(file_without_numbers(prepared), prepared)
     layers = timed_layers(prepared)
     times = time_kernels(layers.values(), lambda kernel, kinds: time_kinds(kernel, kinds, threads), on_step)
     return record_of(layers, times, prepared.plan.input_bits, whole) | {
@@ -190,15 +188,6 @@ def latencies_of(record: Mapping[str, Any]) -> Latencies:
         for layer in record["layers"]
     }
     return Latencies(by_layer, round(record["beside_ms"] * MILLISECOND))
-
-
-def file_to_time(prepared: Prepared) -> ModelProto:
-    """The file of the network with weights and inputs at their widest, and with any numbers."""
-    plan = prepared.plan
-    setting = BitSetting({name: widths[-1] for name, widths in plan.widths.items()})
-    weights = weights_to_time(prepared, setting)
-    network = quantize_network(prepared.folded, prepared.placement, any_ranges(prepared), weights, plan.input_bits)
-    return export_onnx(network, prepared.folded.example, weight_widths(plan, setting), {})
 
 
 def time_file(model: ModelProto, prepared: Prepared) -> float:

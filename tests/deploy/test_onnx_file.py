@@ -6,13 +6,14 @@ import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from tests.networks import NETWORKS, example_of
@@ -20,6 +21,7 @@ from tests.quantized import SETTINGS, Stages, quantize
 from zeroq.deploy import verify
 from zeroq.deploy.fused import count_nodes
 from zeroq.deploy.model_file import load_network, serialise
+from zeroq.deploy.onnx_file import check
 from zeroq.deploy.verify import open_session, run
 from zeroq.errors import ModelError
 from zeroq.simulate import quantize_network
@@ -218,9 +220,61 @@ def test_an_operator_that_cannot_be_written_is_named() -> None:
     stages = quantize(Unknown(), torch.randn(4, 3, 4, 4))
     with pytest.raises(ModelError) as error:
         stages.export()
+    where, line = Unknown.forward.__code__, "return torch.special.bessel_j0(self.layer(images))"
     assert str(error.value) == (
-        "The network uses bessel_j0, which cannot be written to ONNX: write that step with other operators."
+        f"The network uses bessel_j0 at {where.co_filename}:{where.co_firstlineno + 1} ({line}), which cannot be "
+        "written to ONNX: write that step with other operators."
     )
+
+
+class ByName(nn.Module):
+    """Gives a dictionary: a list within it, a key that another value has, and one value twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, images: Tensor) -> dict[str, Any]:
+        maps = self.layer(images).relu()
+        means, scores = maps.mean((2, 3)), self.head(maps.amax((2, 3)))
+        return {"scores": scores, "features": [maps, maps.mean(1)], "input": means, "one": means * 2, "absent": None}
+
+
+def test_outputs_of_a_dictionary_have_its_keys() -> None:
+    images = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    stages = quantize(ByName(), images)
+    model = stages.export()
+    names = ["scores", "features.0", "features.1", "input_output", "one"]
+    assert [each.name for each in model.graph.output] == names
+    with torch.inference_mode():
+        expected = stages.quantized(images)
+    session = open_session(model, 1)
+    found = dict(zip(names, session.run(names, {"input": images.numpy()}), strict=True))
+    for name, value in (("scores", expected["scores"]), ("features.1", expected["features"][1])):
+        assert np.abs(found[name] - value.numpy()).max() <= 0.05 * value.abs().max()
+    assert verify(model, stages.quantized, images).agreement == 1
+
+
+def test_one_value_under_two_keys_keeps_its_name() -> None:
+    class Twice(ByName):
+        def forward(self, images: Tensor) -> dict[str, Any]:
+            scores = self.head(self.layer(images).mean((2, 3)))
+            return {"one": scores, "other": scores}
+
+    model = quantize(Twice(), torch.randn(8, 3, 6, 6)).export()
+    (name,) = {each.name for each in model.graph.output}
+    assert name not in ("one", "other")
+
+
+def test_a_file_that_is_not_valid_is_refused_in_a_sentence() -> None:
+    kind = helper.make_tensor_value_info("input", TensorProto.DOUBLE, [2])
+    scale = helper.make_tensor("scale", TensorProto.FLOAT, [], [1.0])
+    output = helper.make_tensor_value_info("output", TensorProto.UINT8, [2])
+    node = helper.make_node("QuantizeLinear", ["input", "scale"], ["output"])
+    graph = helper.make_graph([node], "doubles", [kind], [output], [scale])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    with pytest.raises(ModelError, match=r"^The network cannot be written to ONNX .*double.*: compute that"):
+        check(model)
 
 
 STORED = "depthwise grouped relu6 shared_head same_padding residual tokens concatenate_and_shuffle".split()

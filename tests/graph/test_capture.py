@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from tests.networks import NETWORKS, example_of
 from zeroq.errors import CaptureError
 from zeroq.graph import Network, capture, fold
-from zeroq.graph.capture import nested
 
 leaves = torch.utils._pytree.tree_leaves
 
@@ -114,25 +113,6 @@ def test_a_fixed_number_of_images_is_refused_with_advice() -> None:
         ": its forward pass fixes the number of images; take it from x.shape[0] or x.size(0), not from len(x), a list "
         "or a number, and without a loop over images."
     )
-
-
-@pytest.mark.filterwarnings("ignore:.*autocast")
-def test_a_program_within_the_network_is_refused_and_one_under_autocast_says_why() -> None:
-    class Cast(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Conv2d(3, 4, 1)
-
-        def forward(self, images: Tensor) -> Tensor:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                found: Tensor = self.layer(images)
-            return found.float()
-
-    with pytest.raises(CaptureError, match="^The network's forward pass chooses its own precision by torch.autocast:"):
-        capture(Cast(), IMAGES)
-    graph = fx.Graph()
-    graph.call_function(torch.ops.higher_order.cond, (graph.get_attr("true_graph"),))
-    assert nested(next(iter(graph.nodes))).startswith("The network holds a nested program (true_graph), which cannot")
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,10 @@ def test_operators_of_other_packages_are_refused(target: str) -> None:
     with pytest.raises(RunError) as error:
         graph_from_data([["call_function", "run", target, [], {"dict": {}}]])
     assert str(error.value) == f"The saved network uses the operator {target}, which this version does not know."
+
+
+def test_complex_numbers_are_refused() -> None:
+    graph = fx.Graph()
+    graph.output(graph.call_function(torch.ops.aten.mul.Tensor, (graph.placeholder("x"), 2j)))
+    with pytest.raises(CaptureError, match="^The network computes with the complex number 2j: compute with real and"):
+        graph_to_data(graph)

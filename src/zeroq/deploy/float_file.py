@@ -12,7 +12,7 @@ import onnx
 from onnx import ModelProto
 from torch import Tensor
 
-from zeroq.deploy.onnx_file import IR_VERSION
+from zeroq.deploy.onnx_file import IR_VERSION, check
 from zeroq.deploy.translate import translate
 from zeroq.graph import Network
 from zeroq.graph.inputs import Inputs, chunks
@@ -23,7 +23,7 @@ def export_float(network: Network) -> ModelProto:
     """The file of a captured network, by the way that the quantized one takes; BatchNorms are left to onnxruntime."""
     model = translate(QuantizedNetwork(network.graph, network.tensors, {}), network.example)
     model.ir_version = IR_VERSION
-    onnx.checker.check_model(model, full_check=True)
+    check(model)
     return model
 
 

@@ -10,11 +10,13 @@ import numpy
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from zeroq.deploy.compact import compact, rename
 from zeroq.deploy.padding import merge_padding, pad_integers
 from zeroq.deploy.translate import translate
 from zeroq.deploy.unpack import unpack_initializers
+from zeroq.errors import ModelError
 from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE, WEIGHT_ONLY
 from zeroq.simulate.quantized_network import QuantizedNetwork
 
@@ -29,10 +31,12 @@ def export_onnx(
 
     example: inputs of batch 2 (the file takes any batch).  weight_bits: width of each integer weight, by the name of
     its tensor.  metadata: stored as JSON values under the model's metadata_props.
-    Values have the names of the simulation's nodes; the integers behind a quantizer NODE are called NODE.integers.
+    Values have the names of the simulation's nodes, outputs of a dictionary those of its keys; the integers behind a
+    quantizer NODE are called NODE.integers.
     """
     model = translate(network, example)
     name_values(model, network)
+    name_outputs(model, network)
     merge_padding(model)
     pad_integers(model)
     shield_float_layers(model, weights_in_floating_point(model, network))
@@ -45,8 +49,20 @@ def export_onnx(
     helper.set_model_props(
         model, {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
     )
-    onnx.checker.check_model(model, full_check=True)
+    check(model)
     return model
+
+
+def check(model: ModelProto) -> None:
+    """Raise ModelError for a file that is no valid ONNX."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(". ")
+        raise ModelError(
+            f"The network cannot be written to ONNX ({reason}): compute that step in 32-bit floats, or leave it out of "
+            "the network."
+        ) from error
 
 
 def name_values(model: ModelProto, network: QuantizedNetwork) -> None:
@@ -65,6 +81,24 @@ def name_values(model: ModelProto, network: QuantizedNetwork) -> None:
         new.pop(output.name, None)
     rename(model, new)
     name_scales(model)
+
+
+def name_outputs(model: ModelProto, network: QuantizedNetwork) -> None:
+    """Call the entries of a dictionary that a network gives by their keys, those of nested ones as "boxes.0"."""
+    form = list(network.graph.nodes)[-1].args[0]
+    if not isinstance(form, Mapping):
+        return
+    paths: list[tuple[Any, ...]] = [path for path, _ in pytree.tree_flatten_with_path(form)[0]]
+    keys = [".".join(str(getattr(part, "key", getattr(part, "idx", None))) for part in path) for path in paths]
+    names = [output.name for output in model.graph.output]
+    used = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    new = {
+        name: f"{key}_output" if key in used else key for name, key in zip(names, keys, strict=True)
+        if names.count(name) == 1 and any(name in node.output for node in model.graph.node)
+    }  # fmt: skip
+    rename(model, new)
+    for output in model.graph.output:
+        output.name = new.get(output.name, output.name)
 
 
 def name_scales(model: ModelProto) -> None:

@@ -52,9 +52,10 @@ def translate(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> ModelPr
             )
     except torch.onnx.errors.OnnxExporterError as error:
         named = re.findall(r"torch\.ops\.\w+\.(\w+)", str(error))
+        name = named[-1] if named else "an operator"
         raise ModelError(
-            f"The network uses {named[-1] if named else 'an operator'}, which cannot be written to ONNX: "
-            "write that step with other operators."
+            f"The network uses {name}{place_of(network, name)}, which cannot be written to ONNX: write that step with "
+            "other operators."
         ) from error
     assert program is not None
     model = program.model
@@ -65,6 +66,20 @@ def translate(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> ModelPr
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     optimizer.remove_unused_nodes(model)
     return program.model_proto
+
+
+def place_of(network: QuantizedNetwork, operator: str) -> str:
+    """The user's line where a network first uses an operator, or one that comes apart into it; "" if not known.
+
+    What an operator comes apart into has a name like its own, as cdist and _cdist_forward.
+    """
+    sought = operator.replace("_", "")
+    places: dict[str, str] = {}
+    for node in network.graph.nodes:
+        name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "").replace("_", "")
+        if name and (name in sought or sought in name) and node.meta.get("place"):
+            places.setdefault(name, node.meta["place"])
+    return places[max(places, key=len)] if places else ""
 
 
 def quantize_dequantize(values: Any, scale: Any, zero_point: Any, high: int) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,14 @@ from zeroq.graph.replay import replay
 from zeroq.numbers.operators import QUANTIZE_DEQUANTIZE
 from zeroq.simulate.quantized_network import QuantizedNetwork
 
-# Of a file with operators, or types of their values, that it has no kernel for.
-REFUSALS = (onnxruntime_errors.NotImplemented, onnxruntime_errors.InvalidGraph, onnxruntime_errors.Fail)
+# Of a file with operators, or types of their values, that it has no kernel for, or none that fits their arguments.
+REFUSALS = (
+    onnxruntime_errors.NotImplemented,
+    onnxruntime_errors.InvalidGraph,
+    onnxruntime_errors.InvalidArgument,
+    onnxruntime_errors.RuntimeException,
+    onnxruntime_errors.Fail,
+)
 STEPS = 1  # largest difference that a fused operator may make: its rounding is its own
 SCORES = Meaning("classification")
 SHARE = 0.05  # of its values, at most, that differ by it
@@ -154,7 +162,7 @@ def open_session(
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
     if not spinning:
@@ -164,23 +172,31 @@ def open_session(
         options.optimized_model_filepath = str(keep)
         unwanted = ["ConstantSharing"]  # would give equal scales one name; nothing else changes with it
     stored = model if isinstance(model, bytes) else model.SerializeToString()
-    try:
+    with refusals():
         return onnxruntime.InferenceSession(
             stored, options, providers=["CPUExecutionProvider"], disabled_optimizers=unwanted
         )
+
+
+def run(session: Any, images: Inputs) -> list[Tensor]:
+    """Outputs of a session, whose inputs have the order of the network's. Raises ModelError where a kernel fails."""
+    names = [each.name for each in session.get_inputs()]
+    values = dict(zip(names, (value.numpy() for value in as_tuple(images)), strict=True))
+    with refusals():
+        return [torch.from_numpy(value) for value in session.run(None, values)]
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What onnxruntime refuses becomes a ModelError."""
+    try:
+        yield
     except REFUSALS as error:
-        reason = str(error).rpartition(" : ")[2].splitlines()[0].rstrip(". ")
+        reason = re.split(" : |Status Message: ", str(error))[-1].splitlines()[0].rstrip(". ")
         raise ModelError(
             f"onnxruntime {onnxruntime.__version__} cannot run the network's file ({reason}): compute that step in "
             "32-bit floats, or leave it out of the network."
         ) from error
-
-
-def run(session: Any, images: Inputs) -> list[Tensor]:
-    """Outputs of a session, whose inputs have the order of the network's."""
-    names = [each.name for each in session.get_inputs()]
-    values = dict(zip(names, (value.numpy() for value in as_tuple(images)), strict=True))
-    return [torch.from_numpy(value) for value in session.run(None, values)]
 
 
 def agreement_of(meaning: Meaning, reference: Any, outputs: Any) -> float:

@@ -24,6 +24,7 @@ from zeroq.graph.operators import (
     split_into_slices,
     unbind_into_selections,
 )
+from zeroq.graph.refusals import named_place
 
 aten = torch.ops.aten
 
@@ -56,7 +57,7 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     merge_equals(graph)
     restore_output(graph)
     for node in graph.nodes:
-        node.meta = {"module": module_of(node)}
+        node.meta = {"module": module_of(node), "place": named_place(node.meta.get("stack_trace") or "")}
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     tensors = {name: value for name, value in tensors.items() if name in used}
     keep_apart(graph, tensors)

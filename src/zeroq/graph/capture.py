@@ -17,6 +17,7 @@ from zeroq.errors import CaptureError
 from zeroq.graph.canonical import canonicalise
 from zeroq.graph.frozen import thaw
 from zeroq.graph.names import check_names
+from zeroq.graph.nested import put_in_place, refusal
 from zeroq.graph.network import Network, describe
 from zeroq.graph.refusals import CHANGING, UNKNOWN_TYPE, difference_place, explain
 from zeroq.graph.replay import replay
@@ -38,6 +39,7 @@ def capture(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Network:
     module.eval()
     try:
         program = export(thaw(module), inputs)
+        put_in_place(program)
         tensors = collect_tensors(program, module)
         graph, tensors = canonicalise(program.graph, tensors)
         graph_to_data(graph)  # refuses what could not be stored, before anything is computed of it
@@ -106,22 +108,11 @@ def collect_tensors(program: fx.GraphModule, module: nn.Module) -> dict[str, Ten
         for part in node.target.split("."):
             value = getattr(value, part)
         if not isinstance(value, Tensor):
-            raise CaptureError(nested(node))
+            raise CaptureError(refusal(node))
         name = first_name.setdefault(id(value), node.target)
         node.target = name
         tensors[name] = value.detach().clone() if value.is_inference() else value.detach()
     return tensors
-
-
-def nested(program: fx.Node) -> str:
-    """What a person reads of a program within the network's.  program: where it is taken from."""
-    users = {str(user.target) for user in program.users}
-    if any("autocast" in user for user in users):
-        return "The network's forward pass chooses its own precision by torch.autocast: leave that out for inference."
-    return (
-        f"The network holds a nested program ({program.target}), which cannot be quantized: "
-        "write its control flow without torch.cond or other higher-order operators."
-    )
 
 
 def check_same(network: Network, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

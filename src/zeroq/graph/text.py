@@ -82,6 +82,10 @@ def encode(value: Any) -> Any:
         return {"torch": str(value).removeprefix("torch.")}
     if isinstance(value, torch.device):
         return {"device": str(value)}
+    if isinstance(value, complex):
+        raise CaptureError(
+            f"The network computes with the complex number {value}: compute with real and imaginary parts apart."
+        )
     return value
 
 
