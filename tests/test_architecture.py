@@ -15,7 +15,7 @@ FLOORS = [
     {"models", "report", "run_directory"},
     {
         *("pipeline", "preparation", "guidance", "candidates", "channels", "fitted_ranges", "stages", "selection"),
-        *("fastest", "latency", "demand", "memory", "bounds", "final_network"),
+        *("fastest", "rehearsal", "latency", "demand", "memory", "bounds", "final_network"),
         *("outcome", "forecast", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
     },
     {"cli", "arguments", "terminal", "__main__"},
