@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from benchmarks.task_rows import NETWORKS as TASKS_OF
 from benchmarks.upkeep import renew_networks
 from zeroq.accuracy import model_subject
 from zeroq.candidates import Images, accompanied, divergence_of, outputs
-from zeroq.channels import helpful_factors
+from zeroq.channels import helpful_factors, trials
 from zeroq.evaluate import TASKS
 from zeroq.fitted_ranges import KINDS, compared_ranges, fit_ranges
 from zeroq.models import LoadedModel, load_model
@@ -34,6 +34,7 @@ from zeroq.numbers.values import Ranges
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
 from zeroq.preparation import Prepared, prepare
+from zeroq.ranges.channels import ChannelBins
 from zeroq.repair import middles
 from zeroq.run_directory import RunDirectory
 from zeroq.simulate import quantize_activations
@@ -42,8 +43,9 @@ DOCUMENT = ROOT / "docs" / "ranges.md"
 RESULTS = ROOT / "benchmarks" / "results" / "ranges"
 BITS = (8, 6, 4)
 PICTURES = 96  # of each half
-NO_NOISE, NOT_SCALED, NOT_CENTRED = "no noise", "not scaled", "not centred"
-COLUMNS = (*KINDS, NO_NOISE, NOT_SCALED, NOT_CENTRED)
+NO_NOISE, NOT_CENTRED = "no noise", "not centred"
+NO_FACTORS, FREE, AT_A_COST = "no factors", "free factors", "factors at a cost"
+COLUMNS = (*KINDS, NO_NOISE, NO_FACTORS, FREE, AT_A_COST, NOT_CENTRED)
 NAMES = (*FAMILIES, *TASKS_OF)
 CHOICES = {"networks": list(NAMES)}
 HEAD = """# Activation ranges
@@ -56,9 +58,13 @@ the output, to first order; every number counts by the squared gradient of the o
 random probe (`ranges/probe.py`). A run takes the kind with which the network diverges less on held-out distilled images
 (`fitted_ranges.py`): *kept*. Both are fitted to distilled images and to half as many of noise of natural spectrum, as
 distilled images give the first layers fewer of the rare high values that pictures do. *No noise*: what would be kept of
-the two, fitted to distilled images alone. *Not scaled*: what would be kept if no channel had a factor, in networks that
-were given some (`channels.py`). *Not centred*: what would be kept if no channel were moved either, in networks that
-have values whose channels can be moved to lie around zero.
+the two, fitted to distilled images alone.
+
+Channels of some values have factors (`channels.py`), where the network diverges clearly less with them on held-out
+distilled images, which *kept* says as well. *No factors*, *free factors*: those that depthwise layers alone read,
+*factors at a cost*: also those that other convolutions read, whose weights take them up, at fewer than 8 bits: what
+would be kept of the two kinds with each of these, in networks that have any. *Not centred*: what would be kept without
+factors if no channel were moved either, in networks that have values whose channels can be moved to lie around zero.
 
 Below, the divergence from floating point of networks whose activations alone are quantized, on real pictures that no
 run has seen: mean KL of class scores, of detectors the normalized squared error. Selection and confirmation halves as
@@ -96,19 +102,36 @@ def measured(name: str, data: Path, threads: int | None) -> tuple[dict[str, Any]
         plain = Images(images, "distilled")
         own = accompanied(plain, prepared, seed=0)
         centred = prepared.centred(middles(prepared.folded, own.observed))
-        scaled = centred.scaled(helpful_factors(centred, own)[0])
+        factors = helpful_factors(centred, own)[0]
+        scaled = centred.scaled(factors) if factors else centred
         kinds = compared_ranges(scaled, own)
         tried = {kind: (scaled, ranges) for kind, (ranges, _) in kinds.items()}
         tried[NO_NOISE] = scaled, fit_ranges(scaled, plain)[0]
-        if scaled.factors:
-            tried[NOT_SCALED] = centred, fit_ranges(centred, own)[0]
+        tried |= {name: (network, fit_ranges(network, own)[0]) for name, network in by_factors(centred, own).items()}
         if centred.centres:
             tried[NOT_CENTRED] = prepared, fit_ranges(prepared, own)[0]
-        record: dict[str, Any] = {"kept": min(kinds, key=lambda kind: kinds[kind][1])}
+        record: dict[str, Any] = {
+            "kept": min(kinds, key=lambda kind: kinds[kind][1]), "factors": kind_of(centred, factors)
+        }  # fmt: skip
         for half, inputs in pictures.items():
             record[half] = {column: divergence(*network, inputs) for column, network in tried.items()}
         found[str(bits)] = record
     return {"bits": found}, None
+
+
+def by_factors(prepared: Prepared, images: Images) -> dict[str, Prepared]:
+    """The network with factors of each kind that can be tried, and without; none where none can."""
+    bins = {value: ChannelBins(value) for values in prepared.scalable.values() for value in values}
+    fit_ranges(prepared, images, beside=bins)
+    found = {kind_of(prepared, factors): prepared.scaled(factors) for factors, _ in trials(prepared, bins)}
+    return {NO_FACTORS: prepared, **found} if found else {}
+
+
+def kind_of(prepared: Prepared, factors: Mapping[str, Tensor]) -> str:
+    """What factors are called, given by their families."""
+    if not factors:
+        return NO_FACTORS
+    return FREE if all(family.free for family in prepared.scalable if family.name in factors) else AT_A_COST
 
 
 def distilled(model: LoadedModel, out: Path, threads: int | None) -> Tensor:
@@ -168,7 +191,8 @@ def document() -> str:
 def cells(record: dict[str, Any]) -> list[str]:
     """What was kept, and the divergences."""
     found = [record[half].get(column) for half in (SELECTION, CONFIRMATION) for column in COLUMNS]
-    return [record["kept"], *(NOTHING if each is None else f"{each:.4f}" for each in found)]
+    kept = [record["kept"], *(kind for kind in (record.get("factors"),) if kind in (FREE, AT_A_COST))]
+    return [", ".join(kept), *(NOTHING if each is None else f"{each:.4f}" for each in found)]
 
 
 if __name__ == "__main__":
