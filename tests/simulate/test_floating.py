@@ -49,6 +49,14 @@ def test_taking_one_of_several_outputs_is_no_step() -> None:
     assert listed(NETWORKS["largest"](), example_of("largest", 8)) == {"topk": "topk"}
 
 
+def test_pooling_with_windows_of_several_sizes_is_one() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Conv2d(4, 4, 3), nn.Flatten())
+    assert listed(network, torch.randn(8, 3, 8, 8)) == {"2": "adaptive_avg_pool2d"}
+    network[2] = nn.AdaptiveAvgPool2d(4)
+    network[3] = nn.Conv2d(4, 4, 4)
+    assert listed(network, torch.randn(8, 3, 8, 8)) == {}
+
+
 def test_a_transformer_lists_softmax_norm_and_gelu() -> None:
     found = listed(NETWORKS["attention"](), example_of("attention", 8))
     assert {found[name] for name in ("norm1", "norm2", "mlp.1")} == {"layer_norm", "gelu"}

@@ -44,6 +44,8 @@ def is_floating(node: fx.Node) -> bool:
     """Whether a node computes, and not between quantizers; a linear layer may leave its sums in floating point."""
     if node.target in (QUANTIZE_DEQUANTIZE, DEQUANTIZE, operator.getitem) or is_passing(node):
         return False
+    if node.target == aten.adaptive_avg_pool2d.default and list(node.args[1]) != [1, 1]:  # type: ignore[arg-type]
+        return True  # windows of several sizes are products with matrices
     before = all(source.target in (QUANTIZE_DEQUANTIZE, DEQUANTIZE) for source in node.all_input_nodes)
     behind = all(user.target == QUANTIZE_DEQUANTIZE for user in node.users)
     return not (node.target in CAPABLE and before and (behind or node.target == aten.linear.default))
