@@ -37,6 +37,20 @@ class Between(nn.Module):
         return self.last(self.step(self.first(images))).mean((2, 3))
 
 
+class Modulated(nn.Module):
+    """A convolution whose filters, and how many there are, follow from the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.scale = nn.Conv2d(3, 4, 3), nn.Linear(4, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.first(images)
+        filters = self.scale(values.mean((2, 3))).view(-1, 1, 1, 1)
+        values = values.reshape(1, -1, 6, 6)
+        return functional.conv2d(values, filters, groups=4 * images.shape[0]).view(-1, 4, 6, 6)
+
+
 class Projected(nn.Module):
     """An LSTM of a kind that torch.onnx writes wrongly."""
 
@@ -56,6 +70,9 @@ REFUSED: dict[str, tuple[nn.Module, Tensor, str]] = {
     ),
     "one that comes apart": (
         Between(lambda x: torch.cdist(x, x)), PICTURES, f"^The network uses _cdist_forward at {__file__}:"
+    ),
+    "one of several": (
+        Modulated(), PICTURES, f"^The network uses conv2d at {__file__}:.*return functional.conv2d.values, filters.*"
     ),
     "no type": (
         Between(lambda x: functional.max_pool2d(torch.cat([x.double(), 2 * x.double()], 2), 2).float()), PICTURES,

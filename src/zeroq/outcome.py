@@ -80,6 +80,7 @@ class Outcome:
             "divergence": dict(self.divergence),
             "forecast": None if meaning.divergence is not None else forecast(meaning.task, self.divergence),
             "verification": {
+                "compared": self.verification.compared,
                 "largest_steps": self.verification.largest_steps,
                 "share_over_one_step": self.verification.share_over_one_step,
                 "agreement": self.verification.agreement,
@@ -188,7 +189,11 @@ class Outcome:
         """Of the numbers in matrices and kernels, those that are no layer's weights."""
         folded = self.prepared.folded
         weights = {layer.weight for layer in folded.layers}
-        matrices = {name: t.numel() for name, t in folded.tensors.items() if t.dim() > 1 and t.is_floating_point()}
+        learned = weights | {name for name, _ in self.prepared.model.module.named_parameters()}
+        matrices = {
+            name: tensor.numel() for name, tensor in folded.tensors.items()
+            if name in learned and tensor.dim() > 1 and tensor.is_floating_point()
+        }  # fmt: skip
         return sum(count for name, count in matrices.items() if name not in weights) / max(sum(matrices.values()), 1)
 
     def integer_share(self) -> float:

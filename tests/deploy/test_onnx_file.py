@@ -23,6 +23,7 @@ from zeroq.deploy.fused import count_nodes
 from zeroq.deploy.model_file import load_network, serialise
 from zeroq.deploy.onnx_file import check
 from zeroq.deploy.verify import open_session, run
+from zeroq.divergence import Meaning
 from zeroq.errors import ModelError
 from zeroq.simulate import quantize_network
 from zeroq.simulate.idle import without_idle
@@ -58,7 +59,7 @@ def test_a_file_is_what_its_simulation_is(name: str, setting: str, tmp_path: Pat
     stages = quantize(NETWORKS[name](), images, *SETTINGS[setting])
     model = stages.export(seed=7, task="classification")
     verification = verify(model, stages.quantized, images, threads=1)
-    assert verification.largest_steps <= 1
+    assert verification.largest_steps <= 1 and verification.compared == sum(verification.integer_nodes.values())
     assert set(stages.weight_bits) <= verification.integer_weights
     assert set(verification.float_nodes) <= IN_FLOAT.get(name, set())
     assert set(stages.weights) == {layer.name for layer in stages.folded.layers}
@@ -255,15 +256,32 @@ def test_outputs_of_a_dictionary_have_its_keys() -> None:
     assert verify(model, stages.quantized, images).agreement == 1
 
 
-def test_one_value_under_two_keys_keeps_its_name() -> None:
-    class Twice(ByName):
-        def forward(self, images: Tensor) -> dict[str, Any]:
-            scores = self.head(self.layer(images).mean((2, 3)))
-            return {"one": scores, "other": scores}
+def test_every_key_is_there_once_whatever_it_says(tmp_path: Path) -> None:
+    """One value under two keys, the input itself, keys that are numbers, empty, or like others behind their endings."""
 
-    model = quantize(Twice(), torch.randn(8, 3, 6, 6)).export()
-    (name,) = {each.name for each in model.graph.output}
-    assert name not in ("one", "other")
+    class Keys(ByName):
+        def forward(self, images: Tensor) -> dict[Any, Any]:
+            maps = self.layer(images)
+            scores = self.head(maps.mean((2, 3)))
+            return {
+                "one": scores, "other": scores, 3: maps.relu(), "": scores * 2, "input": images, "input_output": maps,
+                "a.0": scores, "a": [maps],
+            }  # fmt: skip
+
+    images = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    stages = quantize(Keys(), images)
+    model = stages.export()
+    names = ["one", "other", "3", "output", "input_output", "input_output_output", "a.0", "a.0_output"]
+    assert [each.name for each in model.graph.output] == names
+    with torch.inference_mode():
+        expected = stages.quantized(images)
+    assert list(expected) == ["one", "other", 3, "", "input", "input_output", "a.0", "a"]
+    found = dict(zip(names, open_session(model, 1).run(names, {"input": images.numpy()}), strict=True))
+    assert np.array_equal(found["one"], found["other"]) and np.abs(found["input_output"] - images.numpy()).max() < 0.03
+    assert verify(model, stages.quantized, images, meaning=Meaning("regression")).agreement > 0.999
+    (tmp_path / "model.safetensors").write_bytes(serialise(stages.quantized, stages.weight_bits, {}))
+    with torch.inference_mode():
+        assert list(load_network(tmp_path / "model.safetensors")[0](images)) == list(expected)
 
 
 def test_a_file_that_is_not_valid_is_refused_in_a_sentence() -> None:

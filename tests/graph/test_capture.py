@@ -289,3 +289,34 @@ def test_a_tensor_known_under_two_names_is_one_layer() -> None:
 
     (layer,) = capture(Tied(), torch.randn(2, 4)).layers
     assert (layer.name, len(layer.sites)) == ("first", 2)
+
+
+def test_an_empty_output_is_refused() -> None:
+    class Empty(nn.Module):
+        def forward(self, images: Tensor) -> dict[str, Tensor]:
+            return {"scores": images.mean((2, 3)), "further": images[:, :0]}
+
+    with pytest.raises(CaptureError, match=r"^Output 2 of 2 of the network is empty \(\[2, 0, "):
+        capture(Empty(), IMAGES)
+
+
+def test_imitated_quantization_is_refused_by_name() -> None:
+    class Aware(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.fake_quantize_per_tensor_affine(images, 0.1, 128, 0, 255).mean((2, 3))
+
+    with pytest.raises(CaptureError, match="its forward pass imitates quantization .torch.fake_quantize."):
+        capture(Aware(), IMAGES)
+
+
+def test_floor_division_has_a_derivative() -> None:
+    class Steps(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images + (images * 8) // 1 / 8 + images // (images.abs() + 1)
+
+    network = capture(Steps(), IMAGES)
+    values = IMAGES.clone().requires_grad_()
+    found = network.run(values)
+    torch.testing.assert_close(found, Steps()(IMAGES))
+    found.sum().backward()
+    assert values.grad is not None and bool((values.grad == 1).all())

@@ -56,7 +56,8 @@ def test_what_changes_nothing_is_put_in_place(outer: str, inner: str) -> None:
 @pytest.mark.parametrize("outer", ["grad", "cpu off"])
 def test_other_precision_is_refused_wherever_it_stands(outer: str) -> None:
     module = Wrapped(CONTEXTS[outer], lambda: torch.autocast("cpu", dtype=torch.bfloat16))
-    with pytest.raises(CaptureError, match="^The network's forward pass chooses its own precision by torch.autocast:"):
+    said = f"^The network's forward pass chooses its own precision by torch.autocast at {__file__}:"
+    with pytest.raises(CaptureError, match=said):
         capture(module, IMAGES)
 
 

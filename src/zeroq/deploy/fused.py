@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from torch import fx
 
+from zeroq.graph.network import CONVOLUTIONS, LINEAR
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
-from zeroq.simulate.placement import is_passing
+from zeroq.simulate.placement import POOLING, PRODUCTS, is_passing
+
+aten = torch.ops.aten
 
 Integers = NDArray[numpy.uint8]
 
@@ -30,6 +33,19 @@ OPERANDS: dict[str, tuple[tuple[int, ...], int]] = {
     "QLinearSigmoid": ((0,), 3),
     "QLinearLeakyRelu": ((0,), 3),
     "QLinearSoftmax": ((0,), 3),
+}
+MADE_BY: dict[str, Collection[Any]] = {  # the simulation's operators that each stands for
+    "QLinearConv": CONVOLUTIONS,
+    "QGemm": {LINEAR},
+    "QLinearMatMul": PRODUCTS | {LINEAR},
+    "QLinearAdd": {aten.add.Tensor},
+    "QLinearMul": {aten.mul.Tensor},
+    "QLinearAveragePool": POOLING,
+    "QLinearGlobalAveragePool": POOLING,
+    "QLinearSigmoid": {aten.sigmoid.default},
+    "QLinearLeakyRelu": {aten.leaky_relu.default},
+    "QLinearSoftmax": {aten.softmax.int},
+    "QLinearConcat": {aten.cat.default},
 }
 CONCATENATION = "QLinearConcat"  # its output's scale first, then (data, scale, zero point) of each input
 MOVING = {
@@ -71,10 +87,11 @@ class FusedOperator:
 
 
 def fused_operators(optimised: ModelProto, graph: fx.Graph) -> list[FusedOperator]:
-    """All integer operators of an optimised graph, with the values of the simulation's graph that they stand for.
+    """The integer operators of an optimised graph, with the values of the simulation's graph that they stand for.
 
     Scales are called NODE.scale, which is how the value that an operator writes is known; what it reads follows from
-    the simulation.
+    the simulation. Left out are those that write a value behind a further step, such as a flip, which onnxruntime has
+    moved or taken away: no value of the simulation is theirs, and the whole file's answers alone speak for them.
     """
     nodes = {node.name: node for node in graph.nodes}
     found = []
@@ -83,9 +100,14 @@ def fused_operators(optimised: ModelProto, graph: fx.Graph) -> list[FusedOperato
             continue
         output = 0 if node.op_type == CONCATENATION else OPERANDS[node.op_type][1]
         scale = node.input[output] if len(node.input) > output else ""
-        writes = made_by_operator(nodes[scale.removesuffix(".scale")]) if scale else None
-        simulated = writes.args[0] if writes is not None else site_of(node, graph)
+        name = scale.removesuffix(".scale")
+        if scale and name not in nodes:
+            continue
+        writes = made_by_operator(nodes[name]) if scale else None
+        simulated: Any = writes.args[0] if writes is not None else site_of(node, graph)
         arguments = quantized_arguments(simulated)
+        if simulated.target not in MADE_BY[node.op_type]:
+            continue
         if takes_padding_in(node, simulated):
             arguments = [arguments[0].args[0].args[0]]
         reads = tuple(zip(data_positions(node), [argument.name for argument in arguments], strict=True))

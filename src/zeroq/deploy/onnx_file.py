@@ -84,21 +84,30 @@ def name_values(model: ModelProto, network: QuantizedNetwork) -> None:
 
 
 def name_outputs(model: ModelProto, network: QuantizedNetwork) -> None:
-    """Call the entries of a dictionary that a network gives by their keys, those of nested ones as "boxes.0"."""
+    """Call the entries of a dictionary that a network gives by their keys, those of nested ones as "boxes.0".
+
+    A value that has several keys, or is an input, gets a copy for each; a name that another value has, an ending.
+    """
     form = list(network.graph.nodes)[-1].args[0]
     if not isinstance(form, Mapping):
         return
     paths: list[tuple[Any, ...]] = [path for path, _ in pytree.tree_flatten_with_path(form)[0]]
-    keys = [".".join(str(getattr(part, "key", getattr(part, "idx", None))) for part in path) for path in paths]
-    names = [output.name for output in model.graph.output]
     used = {name for node in model.graph.node for name in (*node.input, *node.output)}
-    new = {
-        name: f"{key}_output" if key in used else key for name, key in zip(names, keys, strict=True)
-        if names.count(name) == 1 and any(name in node.output for node in model.graph.node)
-    }  # fmt: skip
+    new: dict[str, str] = {}
+    copies: list[NodeProto] = []
+    made = {name for node in model.graph.node for name in node.output}
+    for output, path in zip(model.graph.output, paths, strict=True):
+        key = ".".join(str(getattr(part, "key", getattr(part, "idx", None))) for part in path) or "output"
+        while key in used:
+            key = f"{key}_output"
+        used.add(key)
+        if output.name in made and output.name not in new:
+            new[output.name] = key
+        else:
+            copies.append(helper.make_node("Identity", [output.name], [key]))
+        output.name = key
+    model.graph.node.extend(copies)
     rename(model, new)
-    for output in model.graph.output:
-        output.name = new.get(output.name, output.name)
 
 
 def name_scales(model: ModelProto) -> None:
@@ -106,10 +115,10 @@ def name_scales(model: ModelProto) -> None:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     made: set[str] = set()
     for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
         integers = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or not integers.endswith(
-            (".integers", ".clipped")
-        ):
+        if not integers.endswith((".integers", ".clipped")):
             continue
         name = f"{integers.rsplit('.', 1)[0]}.scale"
         if name not in made:

@@ -54,8 +54,8 @@ def translate(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> ModelPr
         named = re.findall(r"torch\.ops\.\w+\.(\w+)", str(error))
         name = named[-1] if named else "an operator"
         raise ModelError(
-            f"The network uses {name}{place_of(network, name)}, which cannot be written to ONNX: write that step with "
-            "other operators."
+            f"The network uses {name}{place_of(network, name, number_of(str(error)))}, which cannot be written to "
+            "ONNX: write that step with other operators."
         ) from error
     assert program is not None
     model = program.model
@@ -68,18 +68,28 @@ def translate(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> ModelPr
     return program.model_proto
 
 
-def place_of(network: QuantizedNetwork, operator: str) -> str:
-    """The user's line where a network first uses an operator, or one that comes apart into it; "" if not known.
+def number_of(said: str) -> int:
+    """How many steps of the same operator stand before the one that the exporter speaks of, by its name."""
+    found = re.search(r"translating node %[a-zA-Z0-9_]*?_(\d+) :", said)
+    return int(found[1]) if found else 0
+
+
+def place_of(network: QuantizedNetwork, operator: str, number: int) -> str:
+    """The user's line of a step, or of one that comes apart into it; "" if it is not known.
 
     What an operator comes apart into has a name like its own, as cdist and _cdist_forward.
+    number: how many steps of the same operator stand before it.
     """
     sought = operator.replace("_", "")
-    places: dict[str, str] = {}
+    places: dict[str, list[str]] = {}
     for node in network.graph.nodes:
         name = getattr(getattr(node.target, "overloadpacket", None), "__name__", "").replace("_", "")
-        if name and (name in sought or sought in name) and node.meta.get("place"):
-            places.setdefault(name, node.meta["place"])
-    return places[max(places, key=len)] if places else ""
+        if name and (name in sought or sought in name):
+            places.setdefault(name, []).append(node.meta.get("place", ""))
+    if not places:
+        return ""
+    own = places[max(places, key=len)]
+    return own[min(number, len(own) - 1)]
 
 
 def quantize_dequantize(values: Any, scale: Any, zero_point: Any, high: int) -> Any:

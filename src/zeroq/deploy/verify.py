@@ -19,7 +19,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from zeroq.deploy.fused import FusedOperator, Integers, compare, count_nodes, feeds, fused_operators, isolated
+from zeroq.deploy.fused import FusedOperator, Integers, compare, count_nodes, feeds, fused_operators, is_fused, isolated
 from zeroq.divergence import Comparison, Meaning
 from zeroq.errors import ModelError, VerificationError
 from zeroq.graph.inputs import Inputs, as_tuple
@@ -44,7 +44,8 @@ SHARE = 0.05  # of its values, at most, that differ by it
 class Verification:
     """How a file compares with its simulation on the given images."""
 
-    largest_steps: int  # over all fused operators, each fed the simulation's own integers
+    compared: int  # fused operators, each fed the simulation's own integers
+    largest_steps: int  # over all of them
     share_over_one_step: float  # of all compared values
     largest_share: float  # of values that differ at all, of the operator with most of them
     agreement: float  # of the file and of the simulation, by what the output means
@@ -92,6 +93,7 @@ def verify(
     )
     integer_nodes, float_nodes = count_nodes(optimised)
     return Verification(
+        compared=len(operators),
         largest_steps=max((int(difference.max()) for _, difference in steps), default=0),
         share_over_one_step=sum(int((d > STEPS).sum()) for _, d in steps) / max(sum(d.size for _, d in steps), 1),
         largest_share=max((float((difference > 0).mean()) for _, difference in steps), default=0.0),
@@ -99,7 +101,7 @@ def verify(
         optimised_equals_plain=agreement_of(meaning, plain, results),
         integer_nodes=integer_nodes,
         float_nodes=float_nodes,
-        integer_weights=frozenset(name for operator in operators for name in operator.node.input),
+        integer_weights=frozenset(name for node in optimised.graph.node if is_fused(node) for name in node.input),
         integer_values=frozenset(operator.writes for operator in operators if operator.writes is not None),
         load_seconds=load_seconds,
     )

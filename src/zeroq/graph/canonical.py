@@ -13,6 +13,7 @@ from zeroq.graph.attention import split_attention
 from zeroq.graph.biases import absorb_biases
 from zeroq.graph.constants import compute_constants, is_inplace
 from zeroq.graph.inplace import make_pure, takes_all
+from zeroq.graph.moving import changes_nothing, name_moves
 from zeroq.graph.names import keep_apart
 from zeroq.graph.operators import (
     adaptive_pooling,
@@ -20,6 +21,7 @@ from zeroq.graph.operators import (
     matrix_products,
     merge_rectifiers,
     name_rectifiers,
+    rounded_quotients,
     spatial_mean,
     split_into_slices,
     unbind_into_selections,
@@ -29,12 +31,13 @@ from zeroq.graph.refusals import named_place
 aten = torch.ops.aten
 
 FORMS = (
-    name_rectifiers, spatial_mean, adaptive_pooling, explicit_padding, split_into_slices, unbind_into_selections,
+    rounded_quotients, name_rectifiers, spatial_mean, adaptive_pooling, explicit_padding, split_into_slices,
+    unbind_into_selections,
 )  # fmt: skip
 NO_OPERATION = {
     aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alpha_dropout.default,
     aten.alias.default, aten.contiguous.default, aten.detach.default, aten.detach_.default, aten.clone.default,
-    aten.lift_fresh_copy.default,
+    aten.lift_fresh_copy.default, aten.positive.default,
 }  # fmt: skip
 
 
@@ -44,6 +47,7 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     remove_guards(graph)
     compute_constants(graph, tensors)
     make_pure(graph)
+    name_moves(graph)
     remove_no_operations(graph)
     split_attention(graph, tensors)
     compute_constants(graph, tensors)
@@ -79,10 +83,12 @@ def remove_guards(graph: fx.Graph) -> None:
 
 
 def remove_no_operations(graph: fx.Graph) -> None:
-    """Drop dropout of evaluation, copies, casts to the type that a value has, and slices that take everything."""
+    """Drop dropout of evaluation, copies, casts to the type that a value has, slices that take everything, and sums
+    and products that change nothing.
+    """
     for node in list(graph.nodes):
         nothing = node.target in NO_OPERATION and not (node.target in DROPOUTS and node.args[2] is True)
-        nothing = nothing or takes_all(node)
+        nothing = nothing or takes_all(node) or changes_nothing(node)
         if node.target in CASTS:
             nothing = same_kind(node, node.args[0])
         if nothing:
@@ -105,6 +111,7 @@ def same_kind(first: fx.Node, second: Any) -> bool:
 RESHAPING = {
     aten.view.default, aten.reshape.default, aten._unsafe_view.default, aten.flatten.using_ints, aten.unflatten.int,
     aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default,
+    aten.view_as.default, aten.reshape_as.default,
 }  # fmt: skip
 
 
@@ -156,7 +163,9 @@ def restore_output(graph: fx.Graph) -> None:
 def plain(value: Any) -> Any:
     """Nested results as dictionaries and tuples; those of other types (transformers' outputs) by their entries."""
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items() if each is not None}
+        return {
+            key if isinstance(key, int) else str(key): plain(each) for key, each in value.items() if each is not None
+        }
     if isinstance(value, (tuple, list)):
         return tuple(plain(each) for each in value if each is not None)
     if isinstance(value, (fx.Node, Tensor)):

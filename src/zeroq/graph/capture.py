@@ -170,6 +170,10 @@ def check_each_has_images(output: Any, images: int) -> None:
                 f"Output {place} of {len(leaves)} of the network is of type {type(value).__name__}: let it return "
                 "tensors alone."
             )
+        if not value.numel():
+            raise CaptureError(
+                f"Output {place} of {len(leaves)} of the network is empty ({list(value.shape)}): leave it out."
+            )
         if value.dim() == 0 or len(value) != images:
             raise CaptureError(
                 f"Output {place} of {len(leaves)} of the network is {list(value.shape)} for {images} images: let its "

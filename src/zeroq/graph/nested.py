@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from zeroq.graph.refusals import named_place
+
 
 def put_in_place(program: fx.GraphModule) -> None:
     """Let the steps within torch.no_grad and its like, and within torch.autocast where it has no effect, stand among
@@ -62,7 +64,12 @@ def refusal(program: fx.Node) -> str:
     """What a person reads of a program that stays nested.  program: where it is taken from."""
     users = {str(user.target) for user in program.users}
     if AUTOCAST in users:
-        return "The network's forward pass chooses its own precision by torch.autocast: leave that out for inference."
+        parts = (user for node in program.users for user in (node, *node.users))
+        where = next(filter(None, (named_place(part.meta.get("stack_trace") or "") for part in parts)), "")
+        return (
+            f"The network's forward pass chooses its own precision by torch.autocast{where}: leave that out for "
+            "inference."
+        )
     return (
         f"The network holds a nested program ({program.target}), which cannot be quantized: "
         "write its control flow without torch.cond or other higher-order operators."

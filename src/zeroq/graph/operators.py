@@ -33,6 +33,14 @@ def name_rectifiers(graph: fx.Graph) -> None:
                 node.target, node.args = aten.hardtanh.default, (node.args[0], float(low), float(high))
 
 
+def rounded_quotients(graph: fx.Graph) -> None:
+    """Write every floor division as aten.div with a rounding, which has a derivative: zero."""
+    for node in graph.nodes:
+        if node.target in (aten.floor_divide.default, aten.floor_divide.Scalar):
+            other = aten.div.Tensor_mode if isinstance(node.args[1], fx.Node) else aten.div.Scalar_mode
+            node.target, node.kwargs = other, {"rounding_mode": "floor"}
+
+
 def merge_rectifiers(graph: fx.Graph) -> None:
     """Bring rectifiers to the layers that can take them in: before what only moves values, before concatenations.
 

@@ -30,6 +30,10 @@ ADVICE = (  # what torch.export says, and what it means for the one who wrote th
     ("specialized it to be a constant", FREE_BATCH),
     ("data-dependent", BY_VALUES),
     ("item()", BY_VALUES),
+    (
+        "fake_quantize",
+        "its forward pass imitates quantization (torch.fake_quantize), as in training that heeds it; take that out",
+    ),
     (".numpy()", "its forward pass leaves torch for numpy; compute that step with torch, or outside the network"),
     (
         UNKNOWN_TYPE,

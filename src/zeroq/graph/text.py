@@ -77,6 +77,8 @@ def encode(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [encode(item) for item in value]
     if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):  # which JSON would turn into words
+            return {"items": [[key, encode(item)] for key, item in value.items()]}
         return {"dict": {key: encode(item) for key, item in value.items()}}
     if isinstance(value, (torch.dtype, torch.layout, torch.memory_format)):
         return {"torch": str(value).removeprefix("torch.")}
@@ -101,4 +103,6 @@ def decode(value: Any, nodes: dict[str, fx.Node]) -> Any:
         return getattr(torch, value["torch"])
     if "device" in value:
         return torch.device(value["device"])
+    if "items" in value:
+        return {key: decode(item, nodes) for key, item in value["items"]}
     return {key: decode(item, nodes) for key, item in value["dict"].items()}

@@ -164,6 +164,12 @@ def _make_ready(module: nn.Module, name: str) -> tuple[str, ...]:
             f"{len(bare)} of the tensors of {name} have no values, {bare[0]} first: it was built on the meta device; "
             "build it on the CPU and load its weights."
         )
+    for part, held in module.named_modules():
+        if isinstance(held, torch.jit.ScriptModule) and next(held.parameters(), None) is not None:
+            raise ModelError(
+                f"{part} of {name} is a TorchScript program, whose layers cannot be replaced: put the torch.nn.Module "
+                "in its place that it was made from."
+            )
     try:
         module.eval()
     except NotImplementedError as error:
