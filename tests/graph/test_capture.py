@@ -192,11 +192,6 @@ def test_what_hangs_on_the_other_images_of_a_batch_is_refused(step: Callable[[Te
     assert refusal(step).startswith("The network's output for an image depends on the other images of its batch: let")
 
 
-def test_an_output_of_nothing_is_captured() -> None:
-    network = capture(Inspected(lambda x: (x, x[:, :0])), IMAGES)
-    assert network.run(IMAGES)[1].shape == (2, 0, 4, 4)
-
-
 def test_random_numbers_are_refused() -> None:
     sentence = refusal(lambda x: x + torch.rand_like(x))
     assert sentence.startswith(f"The captured graph gives other outputs than the module at {__file__}:")
