@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.retinanet import FrozenBatchNorm2d
 from zeroq.adaptation import PixelStatistic, even_batches, restatistic
@@ -83,6 +85,15 @@ def test_batches_are_even_and_none_is_of_one() -> None:
     assert sizes(5, 2) == [3, 2]
     with pytest.raises(DataError, match="A single picture has no variance to measure: give more, better 200"):
         sizes(1, 64)
+
+
+def test_a_single_file_that_is_no_picture_is_refused_as_that() -> None:
+    def read(size: int) -> Iterator[Tensor]:
+        raise DataError("it is not a picture")
+        yield
+
+    with pytest.raises(DataError, match="it is not a picture"):
+        next(even_batches(Pictures(1, read), 64, lambda *_: None))
 
 
 def test_pixels_are_those_of_all_pictures() -> None:

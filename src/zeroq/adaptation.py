@@ -74,6 +74,7 @@ def few_pictures(count: int) -> list[str]:
 def even_batches(pictures: Pictures, most: int, progress: OnProgress) -> Iterator[Tensor]:
     """All pictures in as few batches as needed, of one size but for the rounding: each normalises by its own mean."""
     if pictures.count < 2:
+        list(pictures.read(1))  # a file that is no picture is refused as such
         raise DataError("A single picture has no variance to measure: give more, better 200.")
     size = math.ceil(pictures.count / math.ceil(pictures.count / max(most, 2)))
     size += pictures.count % size == 1  # a last one alone would have no deviation from others
