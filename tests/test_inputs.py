@@ -229,10 +229,29 @@ def test_parameters_that_stay_in_floating_point_are_warned_of() -> None:
     assert not any("32-bit floats" in each for each in plain)
 
 
+def test_constants_are_no_parameters() -> None:
+    class Priors(nn.Module):
+        """A linear layer beside a large table that was not learned."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+            self.register_buffer("priors", torch.randn(60, 3))
+
+        def forward(self, values: Tensor) -> Tensor:
+            return self.layer(values)[:, None] * self.priors
+
+    warnings = zeroq.quantize(Priors(), torch.randn(2, 5), **QUICK).result["warnings"]
+    assert not any("32-bit floats" in each for each in warnings)
+
+
 def test_a_torchscript_program_is_refused() -> None:
     scripted = torch.jit.script(nn.Sequential(nn.Linear(5, 8), nn.ReLU()))  # type: ignore[no-untyped-call]
     with pytest.raises(ModelError, match="^The network is a TorchScript program.*: give the torch.nn.Module that it"):
         zeroq.quantize(scripted, torch.zeros(2, 5), **QUICK)
+    parts = nn.Sequential(nn.Linear(5, 5), scripted)
+    with pytest.raises(ModelError, match="^1 of network is a TorchScript program.*: put the torch.nn.Module in"):
+        zeroq.quantize(parts, torch.zeros(2, 5), **QUICK)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
