@@ -73,7 +73,7 @@ def test_a_run_leaves_every_file_and_all_keys() -> None:
     assert list(result["seconds"]) == SECONDS and all(value is not None for value in result["seconds"].values())
     assert list(result["divergence"]) == ["mean", "agreement", "images"] and result["divergence"]["images"] == 2
     assert list(result["verification"]) == [
-        "largest_steps", "share_over_one_step", "agreement", "optimised_equals_plain",
+        "compared", "largest_steps", "share_over_one_step", "agreement", "optimised_equals_plain",
     ]  # fmt: skip
     for layer in result["layers"]:
         assert list(layer) == [
@@ -449,6 +449,7 @@ def test_a_target_holds(options: dict[str, Any], quantize: Quantize, tmp_path: P
 def test_two_bits_of_everything_run_in_integers(quantize_to_file: Quantize, tmp_path: Path) -> None:
     run = quantize_to_file(tmp_path / "run", average_bits=None, weight_bits=2, activation_bits=2, edge_bits="same")
     assert run.result["verification"] == {
+        "compared": sum(run.result["integer_nodes"].values()),
         "largest_steps": run.result["verification"]["largest_steps"], "share_over_one_step": 0.0, "agreement": 1.0,
         "optimised_equals_plain": 1.0,
     }  # fmt: skip
