@@ -250,7 +250,8 @@ def test_a_torchscript_program_is_refused() -> None:
     with pytest.raises(ModelError, match="^The network is a TorchScript program.*: give the torch.nn.Module that it"):
         zeroq.quantize(scripted, torch.zeros(2, 5), **QUICK)
     parts = nn.Sequential(nn.Linear(5, 5), scripted)
-    with pytest.raises(ModelError, match="^1 of network is a TorchScript program.*: put the torch.nn.Module in"):
+    said = "^1 of network is a TorchScript program, .*: put in its place the torch.nn.Module that it was made from"
+    with pytest.raises(ModelError, match=said):
         zeroq.quantize(parts, torch.zeros(2, 5), **QUICK)
 
 

@@ -166,10 +166,7 @@ def _make_ready(module: nn.Module, name: str) -> tuple[str, ...]:
         )
     for part, held in module.named_modules():
         if isinstance(held, torch.jit.ScriptModule) and next(held.parameters(), None) is not None:
-            raise ModelError(
-                f"{part} of {name} is a TorchScript program, whose layers cannot be replaced: put the torch.nn.Module "
-                "in its place that it was made from."
-            )
+            checked_module(held, f"{part} of {name} is", "put in its place", "a module")
     try:
         module.eval()
     except NotImplementedError as error:
