@@ -87,6 +87,39 @@ class ClassToken(nn.Module):
         return self.head(self.mix(tokens.transpose(1, 2)).relu()[:, :, 0])
 
 
+class ByEquations(nn.Module):
+    """Attention of two heads in einsums, weights and products alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_all, self.back = nn.Parameter(torch.randn(3, 8, 2, 4) / 2), nn.Parameter(torch.randn(2, 4, 8) / 2)
+        self.embed, self.head = nn.Linear(4, 8), nn.Linear(8, 4)
+
+    def forward(self, values: Tensor) -> Tensor:
+        tokens = self.embed(values)
+        query, key, value = (torch.einsum("bnd,dhk->bhnk", tokens, weight) for weight in self.to_all)
+        shares = torch.softmax(torch.einsum("bhik,bhjk->bhij", query, key), -1)
+        mixed = torch.einsum("bhnk,hkd->bnd", torch.einsum("bhij,bhjk->bhik", shares, value), self.back)
+        return self.head(mixed[:, 0])
+
+
+class Windows(nn.Module):
+    """Parts of a picture, each mixed by itself; how many pictures there are is counted back from their number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix, self.last, self.head = block(3, 8), nn.Linear(8, 8), block(8, 8), nn.Linear(8, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.stem(images)
+        count, channels, height, width = len(maps), *maps.shape[1:]
+        parts = maps.view(count, channels, height // 4, 4, width // 4, 4).permute(0, 2, 4, 3, 5, 1)
+        parts = functional.relu(self.mix(parts.reshape(-1, 16, channels)))
+        count = int(parts.shape[0] / (height * width / 4 / 4))
+        maps = parts.view(count, height // 4, width // 4, 4, 4, -1).permute(0, 5, 1, 3, 2, 4)
+        return self.head(self.last(maps.reshape(count, channels, height, width)).mean((2, 3)))
+
+
 class AutoEncoder(nn.Module):
     """A linear layer and its transpose."""
 
@@ -312,6 +345,8 @@ OPERATORS: dict[str, Case] = {
     "circular": Case(
         lambda: classifier(nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular"), nn.ReLU(), block(8, 8))
     ),
+    "equations": Case(ByEquations, ((5, 4),), noise=0.02),
+    "windows": Case(Windows),
     "prelu": Case(lambda: Applied(nn.PReLU(8, 0.2))),
     "prelu_one": Case(lambda: Applied(nn.PReLU())),
     "silu": Case(lambda: Applied(nn.SiLU(inplace=True))),
@@ -399,7 +434,6 @@ IN_FLOAT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "maximum": ((), ("Max",)),
     "topmost": ((), ("ReduceMax", "Sub")),
     "where": ((), ("Mul", "Greater", "Where")),
-    "einsum": ((), ("Einsum",)),
     "affine_norms": (("first", "between", "behind"), ("BatchNormalization", "Add")),
     "class_token": (("token",), ("Expand",)),
     "encoder": ENCODER,

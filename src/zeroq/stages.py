@@ -17,7 +17,7 @@ from zeroq.candidates import METHOD, Candidates, Images, accompanied
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import FORMAT, load_network, serialise
-from zeroq.deploy.unpack import unshifted_bytes
+from zeroq.deploy.unpack import tables_bytes, unshifted_bytes
 from zeroq.distillation import distill, distill_several, guide_of
 from zeroq.effort import EFFORTS
 from zeroq.fastest import choose_fastest, weights_to_time
@@ -44,7 +44,6 @@ from zeroq.version import __version__
 
 MEASURES = dict(zip(SENSITIVITIES, ("nearest", "gptq"), strict=True))  # the rounding under which each is measured
 DEFAULT_MEASURE = "rounded"
-UNPACKING_TABLES = 8192  # bytes of the tables that unpack weights of several widths in one file, at most
 S = TypeVar("S")
 T = TypeVar("T")
 FILES = {"model": "model.safetensors", "onnx": "model.onnx", "images": "distilled.safetensors"}
@@ -240,7 +239,7 @@ class Stages:
             data = self.onnx_bytes(candidates.at(setting).network(weights), setting)
             beside = len(data) - setting.weight_bits(plan.parameters) // 8
             most = max(most, beside + unshifted_bytes(weights.values()))
-        return most + UNPACKING_TABLES
+        return most + tables_bytes(set().union(*plan.widths.values()))
 
     def fastest(self, candidates: Candidates, setting: BitSetting) -> tuple[str, ...]:
         """Layers that are to compute in floating point under --fastest, measured once and kept."""

@@ -13,7 +13,7 @@ import pytest
 import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from zeroq.deploy.unpack import PREFIX, SHIFTING, unpack_initializers, unpack_weight, unshifted_bytes
+from zeroq.deploy.unpack import PREFIX, SHIFTING, tables_bytes, unpack_initializers, unpack_weight, unshifted_bytes
 from zeroq.numbers.grid import SHIFTED_BITS
 from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import IntegerWeight
@@ -179,6 +179,14 @@ def test_shared_constants_are_equal_under_equal_names() -> None:
                     assert found.setdefault(tensor.name, tensor.SerializeToString()) == tensor.SerializeToString()
                 assert tensor.HasField("raw_data")
     assert sum(map(len, found.values())) < 10_000
+
+
+@pytest.mark.parametrize("widths", [(8,), (4, 8), (2, 4, 8), (2, 3, 4, 5, 6, 7, 8)])
+def test_tables_of_several_widths_take_what_is_said(widths: tuple[int, ...]) -> None:
+    made = [each for bits in widths for each in unpack_weight("w", draw_integers((8, 8), bits), bits)[0]]
+    tables = {each.name: each for each in made if each.name.startswith(PREFIX) and "bit" in each.name}
+    taken = sum(each.ByteSize() for each in tables.values())
+    assert taken <= tables_bytes(widths) <= taken + 8 * len(tables)
 
 
 def test_two_widths_in_one_file(tmp_path: Path) -> None:

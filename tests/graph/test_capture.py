@@ -107,11 +107,11 @@ def test_control_flow_by_values_is_refused_with_its_place() -> None:
 
 
 def test_a_fixed_number_of_images_is_refused_with_advice() -> None:
-    sentence = refusal(lambda x: x.reshape(len(x), -1) * len(x))
+    sentence = refusal(lambda x: x.reshape(2, 4, 16))
     assert sentence.startswith(f"The network cannot be captured at {__file__}:")
     assert sentence.endswith(
-        ": its forward pass fixes the number of images; take it from x.shape[0] or x.size(0), not from len(x), a list "
-        "or a number, and without a loop over images."
+        ": its forward pass fixes the number of images; let each size that depends on it be a multiple of x.shape[0], "
+        "not a number that you write, and let it go through images without a loop."
     )
 
 

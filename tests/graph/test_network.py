@@ -68,7 +68,7 @@ def test_stored_tensors_in_lists_are_seen() -> None:
             self.matrix = nn.Parameter(torch.randn(3, 4))
 
         def forward(self, rows: Tensor) -> Tensor:
-            return torch.einsum("nc,cd->nd", rows, self.matrix)
+            return torch.einsum("nc,cd,nd->nd", rows, self.matrix, rows @ torch.ones(3, 4))
 
     assert capture(Lists(), torch.randn(2, 3)).not_quantized == (
         ("matrix", "einsum with a stored tensor has no integer kernel"),

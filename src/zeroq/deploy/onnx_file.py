@@ -59,10 +59,10 @@ def check(model: ModelProto) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(". ")
-        raise ModelError(
-            f"The network cannot be written to ONNX ({reason}): compute that step in 32-bit floats, or leave it out of "
-            "the network."
-        ) from error
+        raise ModelError(f"The network cannot be written to ONNX ({reason}): {ADVICE}.") from error
+
+
+ADVICE = "compute that step in 32-bit floats, or leave it out of the network"
 
 
 def name_values(model: ModelProto, network: QuantizedNetwork) -> None:
@@ -92,10 +92,10 @@ def name_outputs(model: ModelProto, network: QuantizedNetwork) -> None:
     if not isinstance(form, Mapping):
         return
     paths: list[tuple[Any, ...]] = [path for path, _ in pytree.tree_flatten_with_path(form)[0]]
-    used = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    made = {name for node in model.graph.node for name in node.output}
+    used = made.union(*(node.input for node in model.graph.node))
     new: dict[str, str] = {}
     copies: list[NodeProto] = []
-    made = {name for node in model.graph.node for name in node.output}
     for output, path in zip(model.graph.output, paths, strict=True):
         key = ".".join(str(getattr(part, "key", getattr(part, "idx", None))) for part in path) or "output"
         while key in used:

@@ -31,6 +31,7 @@ from zeroq.numbers.packing import pack, planes_of
 from zeroq.numbers.values import IntegerWeight
 
 SHIFTING = 400  # bytes at most of the nodes that shift a weight's filters, beside a byte for each filter
+FRAME = 8  # bytes around a constant in a file, at most
 PREFIX = "unpack/"  # of constants that weights share, equal wherever the name is
 
 
@@ -94,6 +95,12 @@ def unshifted_bytes(weights: Iterable[IntegerWeight]) -> int:
     """What a file would have more, at most, if those of some weights had shifted filters that have none."""
     alone = (each for each in weights if each.bits <= SHIFTED_BITS and not shifts_of(each.integers, each.bits).any())
     return sum(len(each.scale) + SHIFTING for each in alone)
+
+
+def tables_bytes(widths: Iterable[int]) -> int:
+    """What the tables that unpack weights of these widths take in a file that has all of them."""
+    tables = [_table(bits, *plane) for bits in widths if bits != MOST_BITS for plane in planes_of(bits)]
+    return sum(len(data) + FRAME for data in {table.SerializeToString() for table in tables})
 
 
 def constant(name: str, values: NDArray[numpy.generic]) -> TensorProto:

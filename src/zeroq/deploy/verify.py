@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from zeroq.deploy.fused import FusedOperator, Integers, compare, count_nodes, feeds, fused_operators, is_fused, isolated
+from zeroq.deploy.onnx_file import ADVICE
 from zeroq.divergence import Comparison, Meaning
 from zeroq.errors import ModelError, VerificationError
 from zeroq.graph.inputs import Inputs, as_tuple
@@ -196,8 +197,7 @@ def refusals() -> Iterator[None]:
     except REFUSALS as error:
         reason = re.split(" : |Status Message: ", str(error))[-1].splitlines()[0].rstrip(". ")
         raise ModelError(
-            f"onnxruntime {onnxruntime.__version__} cannot run the network's file ({reason}): compute that step in "
-            "32-bit floats, or leave it out of the network."
+            f"onnxruntime {onnxruntime.__version__} cannot run the network's file ({reason}): {ADVICE}."
         ) from error
 
 

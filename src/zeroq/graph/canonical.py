@@ -12,8 +12,9 @@ from torch.utils import _pytree as pytree
 from zeroq.graph.attention import split_attention
 from zeroq.graph.biases import absorb_biases
 from zeroq.graph.constants import compute_constants, is_inplace
+from zeroq.graph.einsum import split_einsums
 from zeroq.graph.inplace import make_pure, takes_all
-from zeroq.graph.moving import changes_nothing, name_moves
+from zeroq.graph.moving import changes_nothing, name_moves, same_kind
 from zeroq.graph.names import keep_apart
 from zeroq.graph.operators import (
     adaptive_pooling,
@@ -50,6 +51,7 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     name_moves(graph)
     remove_no_operations(graph)
     split_attention(graph, tensors)
+    split_einsums(graph, tensors)
     compute_constants(graph, tensors)
     free_batch(graph)
     for rewrite in FORMS:
@@ -98,14 +100,6 @@ def remove_no_operations(graph: fx.Graph) -> None:
 
 DROPOUTS = {aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alpha_dropout.default}
 CASTS = {aten.to.dtype, aten.to.dtype_layout, aten.to.device, aten._to_copy.default}
-
-
-def same_kind(first: fx.Node, second: Any) -> bool:
-    """Whether two values have the same type and shape."""
-    one, other = first.meta.get("val"), second.meta.get("val")
-    return (
-        isinstance(one, Tensor) and isinstance(other, Tensor) and one.dtype == other.dtype and one.shape == other.shape
-    )
 
 
 RESHAPING = {

@@ -15,11 +15,12 @@ from torch.utils import _pytree as pytree
 
 from zeroq.errors import CaptureError
 from zeroq.graph.canonical import canonicalise
+from zeroq.graph.free_batch import with_free_batch
 from zeroq.graph.frozen import thaw
 from zeroq.graph.names import check_names
 from zeroq.graph.nested import put_in_place, refusal
 from zeroq.graph.network import Network, describe
-from zeroq.graph.refusals import CHANGING, UNKNOWN_TYPE, difference_place, explain
+from zeroq.graph.refusals import BOUND_BATCH, CHANGING, UNKNOWN_TYPE, difference_place, explain
 from zeroq.graph.replay import replay
 from zeroq.graph.text import graph_to_data
 
@@ -67,7 +68,18 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     except Exception as error:
         if UNKNOWN_TYPE in str(error) and make_known(module, inputs):
             return export(module, inputs)
+        if BOUND_BATCH in str(error) and (freed := without_numbers_of_images(module, inputs)) is not None:
+            return export(freed, inputs)
         raise CaptureError(explain(error, module, inputs)) from error
+
+
+def without_numbers_of_images(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module | None:
+    """The module with the number of images free, if it can be so."""
+    try:
+        with torch.no_grad(), redirect_stderr(io.StringIO()):
+            return None if isinstance(module, fx.GraphModule) else with_free_batch(module, inputs)
+    except Exception:  # which torch.export has said of the free number as well, or in better words
+        return None
 
 
 def make_known(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:

@@ -6,7 +6,6 @@ it the quantizer that the step before it writes.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -61,10 +60,15 @@ def changes_nothing(node: fx.Node) -> bool:
     neutral = NEUTRAL.get(node.target)
     if neutral is None or len(node.args) != 2 or node.kwargs or isinstance(node.args[1], fx.Node):
         return False
-    source, value = node.args[0], node.meta.get("val")
-    given = source.meta.get("val") if isinstance(source, fx.Node) else None
-    alike = isinstance(given, Tensor) and isinstance(value, Tensor) and given.dtype == value.dtype
-    return alike and bool(operator.eq(node.args[1], neutral))
+    return bool(node.args[1] == neutral) and same_kind(node, node.args[0])
 
 
 NEUTRAL: dict[Any, int] = {aten.mul.Tensor: 1, aten.div.Tensor: 1, aten.add.Tensor: 0, aten.sub.Tensor: 0}
+
+
+def same_kind(first: fx.Node, second: Any) -> bool:
+    """Whether two values have the same type and shape."""
+    one, other = first.meta.get("val"), second.meta.get("val")
+    return (
+        isinstance(one, Tensor) and isinstance(other, Tensor) and one.dtype == other.dtype and one.shape == other.shape
+    )

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, fx, nn
 
 FREE_BATCH = (
-    "its forward pass fixes the number of images; take it from x.shape[0] or x.size(0), not from len(x), a list or a "
-    "number, and without a loop over images"
+    "its forward pass fixes the number of images; let each size that depends on it be a multiple of x.shape[0], not a "
+    "number that you write, and let it go through images without a loop"
 )
 CHANGING = (
     "its forward pass draws random numbers, keeps state between calls, or changes in place what a view shows; remove "
@@ -26,8 +26,9 @@ BY_VALUES = (
     "(torch.where chooses between two), or leave that step out of the network"
 )
 UNKNOWN_TYPE = "not a known type"
+BOUND_BATCH = "Constraints violated (batch)"
 ADVICE = (  # what torch.export says, and what it means for the one who wrote the line
-    ("specialized it to be a constant", FREE_BATCH),
+    (BOUND_BATCH, FREE_BATCH),
     ("data-dependent", BY_VALUES),
     ("item()", BY_VALUES),
     (
