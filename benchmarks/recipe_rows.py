@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
 from benchmarks.rows import (
     DISTILLED,
-    METHOD,
     NETWORKS,
     ROOT,
     SETTINGS,
@@ -17,8 +17,8 @@ from benchmarks.rows import (
     W6A6,
     W8,
     Row,
-    code_of,
     key_of,
+    method_code,
     program,
     switched_on,
 )
@@ -27,12 +27,7 @@ from zeroq.options import Options
 RESULTS = ROOT / "benchmarks" / "results" / "recipes"
 PAPER, DFQ, SQUANT = "paper", "dfq", "squant"
 RECIPE_SETTINGS = {W8: "W8A8", W6A6: "W6A6", W4_EDGES_8: "W4A8"}  # by what the tables call them
-# Of the package, what a recipe uses; others of its programs are below.
-USED = (
-    *("graph", "numbers", "simulate", "rounding", "setting.py"),
-    *("deploy/onnx_file.py", "deploy/translate.py", "deploy/unpack.py", "deploy/compact.py", "deploy/padding.py"),
-)
-PARTS = {PAPER: USED, DFQ: (*USED, "repair"), SQUANT: METHOD}
+# Beside the package, of which each uses a part: a change that is shown to be equal leaves its rows alone.
 PROGRAMS = {PAPER: ("recipe", "plain"), DFQ: ("dfq", "plain"), SQUANT: ("plain",)}
 FORMAT = 1  # of a row's file; a new one makes every row stale
 
@@ -68,12 +63,12 @@ class RecipeRow:
 
     def valid_keys(self) -> list[str]:
         """One of everything that decides the result."""
-        return [key_of([FORMAT, self.name, switched_on(self.options()), recipe_code(self.recipe)])]
+        return [key_of([FORMAT, self.name, switched_on(self.options()), recipe_code(self.network, self.recipe)])]
 
 
-def recipe_code(recipe: str) -> str:
-    """Hash of a recipe's programs, comments and docstrings left out."""
-    digest = hashlib.sha256(code_of(PARTS[recipe]).encode())
+def recipe_code(network: str, recipe: str) -> str:
+    """Hash of the method's program and of the recipe's own, comments and docstrings left out."""
+    digest = hashlib.sha256(method_code(network).encode())
     for name in PROGRAMS[recipe]:
         digest.update(program((ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")).encode())
     return digest.hexdigest()
@@ -81,6 +76,4 @@ def recipe_code(recipe: str) -> str:
 
 def all_rows() -> list[RecipeRow]:
     """Network by network, the settings of a recipe together: the paper's images serve all of them."""
-    return [
-        RecipeRow(network, setting, recipe) for network in NETWORKS for recipe in PARTS for setting in RECIPE_SETTINGS
-    ]
+    return [RecipeRow(*each) for each in product(NETWORKS, RECIPE_SETTINGS, PROGRAMS)]

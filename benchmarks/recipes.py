@@ -19,13 +19,13 @@ from benchmarks import limits
 from benchmarks.document import NOTHING, interval, share, table, top1
 from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.process import add_common, parsed, results_of
-from benchmarks.recipe_rows import DFQ, PAPER, PARTS, RECIPE_SETTINGS, SQUANT, RecipeRow, all_rows
+from benchmarks.recipe_rows import DFQ, PAPER, PROGRAMS, RECIPE_SETTINGS, SQUANT, RecipeRow, all_rows
 from benchmarks.rows import NETWORKS, ROOT, Row
 from benchmarks.upkeep import measure_rows
 
 DOCUMENT = ROOT / "docs" / "recipes.md"
 TIME_LIMIT = 14400  # seconds for one row: the paper's images take 500 steps in 32 bits
-CHOICES = {"networks": list(NETWORKS), "settings": list(RECIPE_SETTINGS), "recipes": list(PARTS)}
+CHOICES = {"networks": list(NETWORKS), "settings": list(RECIPE_SETTINGS), "recipes": list(PROGRAMS)}
 AnyRow = Row | RecipeRow
 Record = Mapping[str, Any]
 TITLES = {PAPER: "paper's recipe", DFQ: "DFQ", SQUANT: "SQuant weights"}

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import dfq, recipe
 from benchmarks.plain import nearest_within_ends
-from benchmarks.recipe_rows import DFQ, PAPER, PARTS, RecipeRow, all_rows, recipe_code
+from benchmarks.recipe_rows import DFQ, PAPER, PROGRAMS, RecipeRow, all_rows, recipe_code
 from benchmarks.recipes import document
 from benchmarks.rows import NETWORKS as CLASSIFIERS
 from benchmarks.rows import W6A6, W8
@@ -75,7 +75,7 @@ def test_every_recipe_has_a_row_and_a_key_of_its_own() -> None:
     rows = all_rows()
     assert len(rows) == len(set(rows)) == len(CLASSIFIERS) * 9
     assert len({key for row in rows for key in row.valid_keys()}) == len(rows)
-    assert len({recipe_code(name) for name in PARTS}) == 3
+    assert len({recipe_code("mobilenet_v2", name) for name in PROGRAMS}) == 3
 
 
 def test_the_page_holds_recipes_beside_ours() -> None:
