@@ -21,13 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import objectives
 from benchmarks.document import table
 from benchmarks.halves import CONFIRMATION, SELECTION, float_scores, halves, scores
 from benchmarks.measure import compared
 from benchmarks.nearest import rounded_to_nearest
+from benchmarks.objectives import OBJECTIVES
 from benchmarks.order import rank_correlation
 from benchmarks.process import read, write
-from benchmarks.rows import CACHE, NETWORKS, ROOT, key_of, method_code
+from benchmarks.rows import CACHE, NETWORKS, ROOT, key_of, method_code, program
 from zeroq import devices
 from zeroq.candidates import ERRORS, Candidates, Images, accompanied
 from zeroq.channels import helpful_factors
@@ -54,10 +56,18 @@ HEAD = """# Distilled images
 Written by `python -m benchmarks.distillation --data ../shared/data`; change nothing here by hand.
 
 Images are optimised from noise of natural spectrum until the inputs of all BatchNorms have the statistics of training,
-over the whole batch (`src/zeroq/distillation/images.py`). Here is what their number, the steps and the variants that
-weights are rounded on beside them (`variants.py`) are worth, one changed at a time around what `--effort balanced`
-takes: 64 images, 24 steps, variants. *Real* pictures go the same way, without variants, and without the noise that
-ranges are fitted on beside distilled images. A result marked `stale` was measured with another version of the method.
+over the whole batch (`src/zeroq/distillation/images.py`). Here is what their number, the steps, the variants that
+weights are rounded on beside them (`variants.py`) and other ways to make them are worth, one changed at a time around
+what `--effort balanced` takes: 64 images, 24 steps, variants. *Real* pictures go the same way, without variants, and
+without the noise that ranges are fitted on beside distilled images. A result marked `stale` was measured with another
+version of the method.
+
+Other ways (`benchmarks/objectives.py`), each with one strength, as it stands there: *statistics of each image* and
+*BatchNorms not weighed* as in ZeroQ (arXiv:2001.00281), *slack* of {tolerance:g} deviations (DSG, arXiv:2109.00212),
+*flips and shifts* in each step, *smoothed* by total variation, *shifted strides* of convolutions (GENIE,
+arXiv:2212.04780), *flat neighbourhoods*, the loss on images with noise, *stretched scores*, the cross entropy of one
+class for each image, and statistics that no BatchNorm remembers: inputs of BatchNorms without *skewness and excess
+kurtosis*, without *correlations* between channels.
 
 - *Loss*: distance from the BatchNorms' statistics, which the steps make small.
 - *Range error*: mean over layers of |log| of the 99.9 percentile of each layer's input over that on 64 real pictures.
@@ -75,18 +85,19 @@ class Case:
     images: int = 64
     steps: int | None = 24
     variants: bool = True
+    made: str = ""  # by which of the OBJECTIVES; by default as the product does
 
     @property
     def name(self) -> str:
         if self.steps is None:
             return REAL
         made = f"{self.images} images, {self.steps} steps" if self.steps else f"{self.images} of noise"
-        return made if self.variants else f"{made}, no variants"
+        return ", ".join([made, *(["no variants"] if not self.variants else []), *([self.made] if self.made else [])])
 
 
 CASES = (
     Case(), Case(variants=False), Case(steps=0, variants=False), Case(steps=12), Case(steps=48), Case(images=32),
-    Case(images=128), Case(steps=None, variants=False),
+    Case(images=128), *(Case(made=made) for made in OBJECTIVES), Case(steps=None, variants=False),
 )  # fmt: skip
 
 
@@ -99,7 +110,7 @@ def main() -> int:
     asked = parser.parse_args()
     for name in () if asked.markdown_only else asked.networks.split(","):
         for case in CASES:
-            file, key = file_of(name, case), key_for(name, case.name)
+            file, key = file_of(name, case), key_for(name, case)
             if (known := read(file)) is not None and known["key"] == key:
                 print(f"{name}, {case.name}: still holds", flush=True)
                 continue
@@ -122,10 +133,11 @@ def measured(name: str, case: Case, data: Path) -> dict[str, Any]:
     model = load_model(f"{data}/networks/{name}.py:{name}")
     prepared = prepare(model, Options.of(weight_bits=4))
     real = pictures_of(name, model, data)
-    begin = time.perf_counter()
     images, precision = real, choose_precision(prepared.network)[0]
-    if case.steps is not None:
-        begin = time.perf_counter()
+    begin = time.perf_counter()
+    if case.made and case.steps is not None:
+        images = objectives.distilled(case.made, prepared, case.images, case.steps, precision)
+    elif case.steps is not None:
         images = distill(
             prepared.network, prepared.statistics[0], count=case.images, iterations=case.steps, precision=precision,
             trust=prepared.trust,
@@ -229,24 +241,26 @@ def write_document() -> None:
     DOCUMENT.write_text(document(records), encoding="utf-8")
 
 
-def key_for(name: str, case: str) -> str:
+def key_for(name: str, case: Case) -> str:
     """Of everything that decides a result."""
-    return key_of([name, case, method_code(name)])
+    further = [program(Path(objectives.__file__).read_text(encoding="utf-8"))] if case.made else []
+    return key_of([name, case.name, method_code(name), *further])
 
 
 def document(records: list[dict[str, Any]]) -> str:
     """A table for each network, its cases in their order."""
-    order = {case.name: index for index, case in enumerate(CASES)}
+    order, cases = {case.name: index for index, case in enumerate(CASES)}, {case.name: case for case in CASES}
     header = ["images", "loss", "range error", "rank correlation"]
     header += [f"{word}, {role}" for role in (SELECTION, CONFIRMATION) for word in ("W4A8", "divergence")]
-    parts = [HEAD, *(f"- {cpu}" for cpu in sorted({record["cpu"] for record in records}))]
+    head = HEAD.format(tolerance=objectives.TOLERANCE)
+    parts = [head, *(f"- {cpu}" for cpu in sorted({record["cpu"] for record in records}))]
     for name in sorted({record["network"] for record in records}, key=list(NETWORKS).index):
         own = [record for record in records if record["network"] == name and record["case"] in order]
         before = own[0]["sets"] if own else {}
         float_top1 = ", ".join(f"{100 * half['float_top1'] / half['images']:.2f}" for half in before.values())
         lines = [
             [
-                record["case"] + ("" if record["key"] == key_for(name, record["case"]) else " `stale`"),
+                record["case"] + ("" if record["key"] == key_for(name, cases[record["case"]]) else " `stale`"),
                 *cells(record),
             ]
             for record in sorted(own, key=lambda record: order[record["case"]])

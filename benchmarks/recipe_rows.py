@@ -75,5 +75,5 @@ def recipe_code(network: str, recipe: str) -> str:
 
 
 def all_rows() -> list[RecipeRow]:
-    """Network by network, the settings of a recipe together: the paper's images serve all of them."""
+    """Network by network; the paper's images serve all settings of one."""
     return [RecipeRow(*each) for each in product(NETWORKS, RECIPE_SETTINGS, PROGRAMS)]

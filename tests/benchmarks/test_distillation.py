@@ -11,7 +11,7 @@ def result(network: str, case: Case, stale: bool = False) -> dict[str, Any]:
     """Of 200 pictures in each half, 180 of which the float network has right and 150 the quantized one."""
     half = {"images": 200, "float_top1": 180, "top1": 150, "mean_divergence": 0.25}
     return {
-        "network": network, "case": case.name, "key": "" if stale else key_for(network, case.name),
+        "network": network, "case": case.name, "key": "" if stale else key_for(network, case),
         "loss": 0.5, "range_error": 0.0625, "rank_correlation": 0.9, "units": 12.4, "cpu": "a processor",
         "sets": {"selection": half, "confirmation": half},
     }  # fmt: skip
