@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -135,10 +134,18 @@ def shifted_strides(setup: Setup) -> Loss:
         strides = node.args[3] if node.target in CONVOLUTIONS and len(node.args) > 3 else [1]
         if max(strides) > 1:
             with graph.inserting_before(node):
-                shift = partial(shifted_by_chance, stride=max(strides), generator=setup.generator)
-                shifted = graph.call_function(shift, (node.args[0],))
+                shifted = graph.call_function(shifting(max(strides), setup.generator), (node.args[0],))
             node.args = (shifted, *node.args[1:])
     return replace(setup.matching, graph=graph).loss
+
+
+def shifting(stride: int, generator: torch.Generator) -> Callable[[Tensor], Tensor]:
+    """A step of a graph, which needs a name."""
+
+    def shift(value: Tensor) -> Tensor:
+        return shifted_by_chance(value, stride, generator)
+
+    return shift
 
 
 def shifted_by_chance(value: Tensor, stride: int, generator: torch.Generator) -> Tensor:
