@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.linear_repair import Map, document, features, fitted, fitting, key, missed, repaired, run_with
+from benchmarks.linear_maps import Map, features, fitted, fitting, missed, repaired, run_with
+from benchmarks.linear_repair import document, key
 from tests.networks import NETWORKS, example_of
 from tests.quantized import quantize
 from zeroq.graph import chunks
@@ -71,6 +72,6 @@ def test_the_page() -> None:
         "network": "vit_cifar10", "setting": "w4a4", "key": key("vit_cifar10", "w4a4"), "blocks": [3, 6],
         "parameters": 0.125, "before": state, "after": state, "cpu": "a processor",
     }  # fmt: skip
-    line = "| 3 of 6 | 12 % | 0.500 to 0.500 | 0.750 to 0.750 | 0.250 to 0.250 | 75.00 to 75.00 |"
+    line = "| 3 of 6 | 12 % | 0.500 to 0.500 | 0.750 to 0.750 | against | 0.250 to 0.250 | 75.00 to 75.00 |"
     assert f"| vit_cifar10 | W4A4 {line}" in document([record])
     assert f"| vit_cifar10 `stale` | W4A4 {line}" in document([record | {"key": ""}])
