@@ -1,4 +1,4 @@
-"""Linear maps of what blocks are given, fitted to what they miss (QwT, arXiv:2411.13918); for benchmarks.linear_repair."""
+"""Linear maps of what blocks are given, fitted to what they miss (QwT, arXiv:2411.13918)."""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ def main() -> int:
 
 def key(network: str, setting: str) -> str:
     """Of everything that decides a result."""
-    return key_of([network, setting, method_code(network), program(Path(linear_maps.__file__).read_text(encoding="utf-8"))])
+    fitting = program(Path(linear_maps.__file__).read_text(encoding="utf-8"))
+    return key_of([network, setting, method_code(network), fitting])
 
 
 def measured(row: Row, data: Path, threads: int | None) -> tuple[dict[str, Any], None]:
