@@ -59,7 +59,7 @@ marked `stale` was measured with another version of the method.
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.linear_repair", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--networks", default="resnet20_cifar10,resnet20_cifar100,vit_cifar10,mobilenet_v1_025")
+    parser.add_argument("--networks", default="resnet20_cifar10,resnet20_cifar100,shufflenet_cifar10,mobilenet_v1_025")
     parser.add_argument("--settings", default=",".join(SETTINGS))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--markdown-only", action="store_true", help="measure nothing, write the document again")
