@@ -345,6 +345,10 @@ OPERATORS: dict[str, Case] = {
     "circular": Case(
         lambda: classifier(nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular"), nn.ReLU(), block(8, 8))
     ),
+    "small_epsilon": Case(lambda: Applied(lambda x: x.relu() / (x.relu().sum(1, keepdim=True) + 1e-12))),
+    "expected_distance": Case(  # as YOLOv8 has it: a softmax over an axis that is then moved
+        lambda: Applied(lambda x: x.flatten(2).view(len(x), 2, 4, 64).transpose(2, 1).softmax(1).view(len(x), 8, 8, 8))
+    ),
     "equations": Case(ByEquations, ((5, 4),), noise=0.02),
     "windows": Case(Windows),
     "prelu": Case(lambda: Applied(nn.PReLU(8, 0.2))),
@@ -418,6 +422,7 @@ IN_FLOAT: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "selu": ((), ("Selu",)),
     "celu": ((), ("Celu",)),
     "softplus": ((), ("Greater", "Softplus", "Div", "Where")),
+    "small_epsilon": ((), ("ReduceSum", "Add", "Div")),
     "tanh": ((), ("Tanh",)),
     "hardtanh": ((), ("Clip",)),
     "hardswish_by_hand": ((), ("Add", "Clip", "Mul", "Div")),  # nothing reads the product in integers

@@ -221,6 +221,12 @@ class Outcome:
         ):
             if share < AGREEMENT_EXPECTED:
                 found.append(f"On {share:.1%} of the held-out images only, {name}.")
+        if self.prepared.meaning.task == "regression" and self.divergence["agreement"] == 0:
+            found.append(
+                "The outputs miss those in floating point by more than these vary over the held-out images: the "
+                "network is of no use so, or the images hardly move it. Those of integers are drawn from the "
+                "example's own entries: give one with many."
+            )
         limit = self.prepared.options.memory_limit
         if limit is not None and (taken := resident.peak() / 1e9) > limit:
             found.append(f"The run took {taken:.2f} GB of memory, more than --memory-limit {limit:g}: give more room.")

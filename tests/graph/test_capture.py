@@ -120,10 +120,15 @@ def test_a_fixed_number_of_images_is_refused_with_advice() -> None:
     [(lambda x: x.mean(), "[]"), (lambda x: x.mean(0), "[4, 4, 4]"), (lambda x: x.reshape(-1, 4), "[32, 4]")],
 )
 def test_an_output_without_an_axis_of_images_is_refused(step: Callable[[Tensor], Tensor], shape: str) -> None:
-    assert refusal(step) == (
-        f"Output 1 of 1 of the network is {shape} for 2 images: let its first axis be that of the images, or leave it "
-        "out if it is the same for all of them."
-    )
+    said = f" of the network is {shape} for 2 images: let its first axis be that of the images"
+    assert refusal(step) == f"Output 1 of 1{said}."
+    alike = f"Output 2 of 2{said}, or leave it out if it is the same for all of them."
+    assert refusal(lambda x: (x, step(x))) == alike
+
+
+def test_images_along_another_axis_are_named() -> None:
+    said = "[4, 2, 4, 4] for 2 images: let its first axis be that of the images, which seems to be axis 1."
+    assert refusal(lambda x: x.transpose(0, 1)) == f"Output 1 of 1 of the network is {said}"
 
 
 @pytest.mark.parametrize(
@@ -315,3 +320,27 @@ def test_floor_division_has_a_derivative() -> None:
     torch.testing.assert_close(found, Steps()(IMAGES))
     found.sum().backward()
     assert values.grad is not None and bool((values.grad == 1).all())
+
+
+def test_an_encoder_takes_a_mask_as_it_is_given() -> None:
+    class Masked(nn.Module):
+        """As PyTorch's tutorial writes it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16)
+            self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+            self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(5))
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.encoder(tokens.transpose(0, 1), self.mask).transpose(0, 1)
+
+    module, detect = Masked().eval(), nn.modules.transformer._detect_is_causal_mask
+    network = capture(module, torch.randn(2, 5, 8))
+    tokens = torch.randn(3, 5, 8)
+    changed = torch.cat([tokens[:, :4], torch.randn(3, 1, 8)], 1)
+    with torch.inference_mode():
+        found = network.run(tokens)
+        torch.testing.assert_close(found, module(tokens))
+        torch.testing.assert_close(found[:, :4], network.run(changed)[:, :4])  # nothing sees what comes later
+    assert nn.modules.transformer._detect_is_causal_mask is detect

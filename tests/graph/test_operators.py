@@ -212,3 +212,47 @@ def test_a_matrix_that_something_else_reads_keeps_its_first_form_as_well() -> No
     torch.testing.assert_close(network.run(rows), module(rows))
     assert [layer.name for layer in network.layers] == ["matrix_turned"]
     assert {name for name, _ in network.not_quantized} == {"matrix", "matrix_sum_1", "vector"}
+
+
+class Bag(nn.Module):
+    """Entries for each image, looked up in a table."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__()
+        self.bag, self.head = nn.EmbeddingBag(6, 4, **settings), nn.Linear(4, 3)  # type: ignore[arg-type]
+
+    def forward(self, entries: Tensor) -> Tensor:
+        return self.head(self.bag(entries))
+
+
+@pytest.mark.parametrize("mode", ["mean", "sum", "max"])
+def test_bags_are_lookups_and_what_becomes_of_their_entries(mode: str) -> None:
+    module = Bag(mode=mode)
+    network = capture(module, torch.randint(6, (2, 5)))
+    names = [str(node.target).split(".")[1] for node in network.graph.nodes if node.op == "call_function"]
+    assert names == ["embedding", "amax" if mode == "max" else mode, "linear"]
+    entries = torch.randint(6, (3, 5))
+    with torch.inference_mode():
+        torch.testing.assert_close(network.run(entries), module(entries))
+
+
+def test_other_bags_are_refused() -> None:
+    with pytest.raises(CaptureError, match=r"bags of embeddings at .*self.bag\(entries\).*: write an Embedding and"):
+        capture(Bag(padding_idx=0), torch.randint(6, (2, 5)))
+
+
+def test_a_group_for_each_image_is_refused() -> None:
+    class OwnFilters(nn.Module):
+        """Filters of its own for each image, as StyleGAN modulates them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.make = nn.Linear(3, 4 * 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            count, _, height, width = images.shape
+            weight = self.make(images.mean((2, 3))).view(count * 4, 3, 1, 1)
+            return functional.conv2d(images.view(1, -1, height, width), weight, groups=count).view(count, 4, height, -1)
+
+    with pytest.raises(CaptureError, match=r"weights of its own at .*groups=count.*: write it as a product of these"):
+        capture(OwnFilters(), torch.randn(2, 3, 4, 4))

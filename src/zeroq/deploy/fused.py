@@ -79,7 +79,7 @@ class FusedOperator:
     node: NodeProto
     reads: tuple[tuple[int, str], ...]  # (input position, quantizer node)
     writes: str | None  # None: the network's output, in floating point
-    axis: int | None = None  # of a softmax, as the simulation counts
+    axis: int | None = None  # that a softmax or a concatenation goes along, as the simulation counts
 
     @property
     def title(self) -> str:
@@ -111,14 +111,15 @@ def fused_operators(optimised: ModelProto, graph: fx.Graph) -> list[FusedOperato
         if takes_padding_in(node, simulated):
             arguments = [arguments[0].args[0].args[0]]
         reads = tuple(zip(data_positions(node), [argument.name for argument in arguments], strict=True))
-        axis = softmax_axis(simulated)
-        found.append(FusedOperator(node, reads, None if writes is None else writes.name, axis))
+        found.append(FusedOperator(node, reads, None if writes is None else writes.name, axis_of(simulated)))
     return found
 
 
-def softmax_axis(simulated: Any) -> int | None:
-    """Along which axis a softmax goes, if the operator is one; negative where it counts from the end."""
-    return int(simulated.args[1]) if simulated.target == torch.ops.aten.softmax.int else None
+def axis_of(simulated: Any) -> int | None:
+    """Along which axis a softmax or a concatenation goes, if the operator is one; negative: counted from the end."""
+    if simulated.target not in (torch.ops.aten.softmax.int, torch.ops.aten.cat.default):
+        return None
+    return int(simulated.args[1]) if len(simulated.args) > 1 else 0
 
 
 def is_fused(node: NodeProto) -> bool:
@@ -224,32 +225,33 @@ def feeds(operators: list[FusedOperator], integers: Mapping[str, Integers]) -> d
 
 
 def arranged(operator: FusedOperator, values: Integers, integers: Mapping[str, Integers]) -> Integers:
-    """Values [N, C, ...] as [N, ..., C] where the operator wants channels last, as rows for a product of matrices."""
+    """Values in the order of axes that the operator has them in, as rows for a product of matrices."""
     if operator.node.op_type == "QGemm":
         return values.reshape(-1, values.shape[-1])
-    return numpy.ascontiguousarray(numpy.moveaxis(values, 1, -1)) if channels_last(operator, integers) else values
+    before, behind = moved_axis(operator, integers)
+    return numpy.ascontiguousarray(numpy.moveaxis(values, before, behind))
 
 
 def restored(operator: FusedOperator, values: Integers, integers: Mapping[str, Integers]) -> Integers:
     """The inverse of arranged(), for what the operator gives."""
     if operator.node.op_type == "QGemm" and operator.writes is not None:
         return values.reshape(integers[operator.writes].shape)
-    return numpy.moveaxis(values, -1, 1) if channels_last(operator, integers) else values
+    before, behind = moved_axis(operator, integers)
+    return numpy.moveaxis(values, behind, before)
 
 
-def channels_last(operator: FusedOperator, integers: Mapping[str, Integers]) -> bool:
-    """Whether onnxruntime turned an operator to channels last: an attribute says so, or a concatenation's axis."""
+def moved_axis(operator: FusedOperator, integers: Mapping[str, Integers]) -> tuple[int, int]:
+    """From where to where onnxruntime moved an axis: that of channels, or the one that the operator goes along.
+
+    It moves transpositions past both kinds. To a softmax and a concatenation it is all one in which order others stand.
+    """
     attributes = {attribute.name: attribute for attribute in operator.node.attribute}
     if "channels_last" in attributes:
-        return bool(attributes["channels_last"].i)
-    if operator.axis is not None and operator.writes is not None:
-        axes = integers[operator.writes].ndim
-        return bool(attributes["axis"].i % axes != operator.axis % axes)
-    if operator.node.op_type != CONCATENATION or operator.writes is None:
-        return False
-    axis = attributes["axis"].i
-    parts = sum(integers[name].shape[axis] for _, name in operator.reads)
-    return parts != integers[operator.writes].shape[axis]
+        return (1, -1) if attributes["channels_last"].i else (0, 0)
+    if operator.axis is None or operator.writes is None:
+        return 0, 0
+    axes = integers[operator.writes].ndim
+    return operator.axis % axes, attributes["axis"].i % axes
 
 
 def compare(

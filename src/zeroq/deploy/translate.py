@@ -26,6 +26,8 @@ from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE, WEIGHT_ONLY
 from zeroq.simulate.quantized_network import UNCLIPPED, QuantizedNetwork
 
 OPSET = 18  # the first with BitwiseOr, which unpacks weights of some widths
+# But for those that take what is added or subtracted for nothing, where it is 1e-8: a divisor's epsilon.
+RULES = [rule for rule in rewriter._DEFAULT_REWRITE_RULES if rule not in set(rewriter._no_op.rules)]
 
 aten = torch.ops.aten
 
@@ -62,7 +64,7 @@ def translate(network: QuantizedNetwork, example: tuple[Tensor, ...]) -> ModelPr
     common.InlinePass()(model)
     optimizer.fold_constants(model)
     if plain is None:  # no rule applies to what is plain, and trying all on every node is a quarter of an export
-        rewriter.rewrite(model)
+        rewriter.rewrite(model, RULES)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     optimizer.remove_unused_nodes(model)
     return program.model_proto

@@ -89,7 +89,7 @@ class MeanOf:
 
 
 class OneLess:
-    """1 - nmse."""
+    """1 - nmse, and nothing where outputs miss by more than they vary."""
 
     def __init__(self) -> None:
         self.errors = ChannelErrors()
@@ -98,7 +98,7 @@ class OneLess:
         self.errors.add(reference, outputs)
 
     def value(self) -> float:
-        return 1 - self.errors.value()
+        return max(0.0, 1 - self.errors.value())
 
 
 def of_scores(function: Callable[[Tensor, Tensor], Tensor]) -> Divergence:

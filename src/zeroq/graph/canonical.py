@@ -18,10 +18,12 @@ from zeroq.graph.moving import changes_nothing, name_moves, same_kind
 from zeroq.graph.names import keep_apart
 from zeroq.graph.operators import (
     adaptive_pooling,
+    bags_of_embeddings,
     explicit_padding,
     matrix_products,
     merge_rectifiers,
     name_rectifiers,
+    refuse_groups_of_images,
     rounded_quotients,
     spatial_mean,
     split_into_slices,
@@ -32,8 +34,8 @@ from zeroq.graph.refusals import named_place
 aten = torch.ops.aten
 
 FORMS = (
-    rounded_quotients, name_rectifiers, spatial_mean, adaptive_pooling, explicit_padding, split_into_slices,
-    unbind_into_selections,
+    refuse_groups_of_images, rounded_quotients, name_rectifiers, spatial_mean, adaptive_pooling, explicit_padding,
+    split_into_slices, unbind_into_selections,
 )  # fmt: skip
 NO_OPERATION = {
     aten.dropout.default, aten.dropout_.default, aten.feature_dropout.default, aten.alpha_dropout.default,
@@ -53,6 +55,7 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     split_attention(graph, tensors)
     split_einsums(graph, tensors)
     compute_constants(graph, tensors)
+    bags_of_embeddings(graph)
     free_batch(graph)
     for rewrite in FORMS:
         rewrite(graph)

@@ -6,11 +6,12 @@ import dataclasses
 import inspect
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 from zeroq.errors import CaptureError
@@ -62,7 +63,7 @@ def pair(value: Tensor) -> Tensor:
 def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     """The module's graph of ATen operators, batch size free."""
     try:
-        with torch.no_grad(), redirect_stderr(io.StringIO()):  # of a refusal it prints the whole graph
+        with torch.no_grad(), redirect_stderr(io.StringIO()), masks_as_given():  # a refusal prints the whole graph
             program = torch.export.export(module, inputs, dynamic_shapes=free_batches(module, len(inputs)))
             return program.module(check_guards=False)
     except Exception as error:
@@ -76,10 +77,21 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
 def without_numbers_of_images(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module | None:
     """The module with the number of images free, if it can be so."""
     try:
-        with torch.no_grad(), redirect_stderr(io.StringIO()):
+        with torch.no_grad(), redirect_stderr(io.StringIO()), masks_as_given():
             return None if isinstance(module, fx.GraphModule) else with_free_batch(module, inputs)
     except Exception:  # which torch.export has said of the free number as well, or in better words
         return None
+
+
+@contextmanager
+def masks_as_given() -> Iterator[None]:
+    """nn.TransformerEncoder compares its mask with the causal one, by value: as it is given it says the same."""
+    detect = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: is_causal is True
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = detect
 
 
 def make_known(module: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
@@ -189,7 +201,9 @@ def check_each_has_images(output: Any, images: int) -> None:
         if value.dim() == 0 or len(value) != images:
             raise CaptureError(
                 f"Output {place} of {len(leaves)} of the network is {list(value.shape)} for {images} images: let its "
-                "first axis be that of the images, or leave it out if it is the same for all of them."
+                "first axis be that of the images"
+                + (f", which seems to be axis {value.shape.index(images)}" if images in value.shape else "")
+                + (", or leave it out if it is the same for all of them." if len(leaves) > 1 else ".")
             )
 
 

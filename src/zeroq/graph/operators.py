@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx
 
 from zeroq.errors import CaptureError
-from zeroq.graph.network import RECTIFIERS
+from zeroq.graph.network import CONVOLUTIONS, RECTIFIERS, TRANSPOSED
+from zeroq.graph.refusals import named_place
 
 aten = torch.ops.aten
 
@@ -132,6 +133,22 @@ def explicit_padding(graph: fx.Graph) -> None:
         node.args = (source, weight, bias, stride, [surplus // 2 for surplus in total], dilation, groups)
 
 
+def refuse_groups_of_images(graph: fx.Graph) -> None:
+    """Raise CaptureError for convolutions that have a group for each image, to filter each by weights of its own."""
+    for node in graph.nodes:
+        if node.target in CONVOLUTIONS | TRANSPOSED and any(isinstance(each, fx.Node) for each in node.args[6:]):
+            raise CaptureError(
+                f"The network convolves each image with weights of its own{place_in(node)}, in as many groups as there "
+                "are images, which ONNX does not know: write it as a product of these weights and of the images' "
+                "patches (torch.nn.functional.unfold, torch.matmul)."
+            )
+
+
+def place_in(node: fx.Node) -> str:
+    """The user's line of a node."""
+    return named_place(node.meta.get("stack_trace") or "")
+
+
 def adaptive_pooling(graph: fx.Graph) -> None:
     """Adaptive pooling whose windows are all alike is ordinary pooling; to 1 x 1 it stays, as global pooling.
 
@@ -206,6 +223,35 @@ def unbind_into_selections(graph: fx.Graph) -> None:
         graph.erase_node(node)
 
 
+def bags_of_embeddings(graph: fx.Graph) -> None:
+    """Bags of as many entries for each image, [N, entries], become a lookup and its sum, mean or maximum.
+
+    Raises CaptureError for others, which ONNX does not know.
+    """
+    for node in list(graph.nodes):
+        if node.target not in BAGS:
+            continue
+        filled = [*node.args, *(None, False, 0, False, None, False, None)[len(node.args) - 2 :]]
+        table, flat, _, _, mode, _, weights, _, padding = filled
+        rows = flat.args[0] if flat.target == aten.reshape.default else None
+        even = rows is not None and len(rows.meta["val"].shape) == 2 and weights is None and padding in (None, -1)
+        if not even or any(user.args[1] != 0 for user in node.users if user.users):
+            raise CaptureError(
+                f"The network looks up bags of embeddings{place_in(node)} that differ in their number of entries, or "
+                "weighs or leaves out some, which ONNX does not know: write an Embedding and the sum over its entries."
+            )
+        with graph.inserting_before(node):
+            entries = graph.call_function(aten.embedding.default, (table, rows))
+            found = graph.call_function(POOLED[mode], (entries, [1]))
+        entries.meta = found.meta = {**node.meta, "val": node.meta["val"][0]}
+        for user in list(node.users):
+            user.replace_all_uses_with(found)
+            graph.erase_node(user)
+        graph.erase_node(node)
+
+
+BAGS = {aten.embedding_bag.default, aten.embedding_bag.padding_idx}
+POOLED = {0: aten.sum.dim_IntList, 1: aten.mean.dim, 2: aten.amax.default}
 SPLITS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, aten.split.sizes}
 
 
