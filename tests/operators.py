@@ -345,7 +345,7 @@ OPERATORS: dict[str, Case] = {
     "circular": Case(
         lambda: classifier(nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular"), nn.ReLU(), block(8, 8))
     ),
-    "small_epsilon": Case(lambda: Applied(lambda x: x.relu() / (x.relu().sum(1, keepdim=True) + 1e-12))),
+    "small_epsilon": Case(lambda: Applied(lambda x: x.relu() / (x.relu().sum(1, keepdim=True) + 1e-12)), noise=0.03),
     "expected_distance": Case(  # as YOLOv8 has it: a softmax over an axis that is then moved
         lambda: Applied(lambda x: x.flatten(2).view(len(x), 2, 4, 64).transpose(2, 1).softmax(1).view(len(x), 8, 8, 8))
     ),

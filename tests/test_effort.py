@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from zeroq.candidates import HELD_OUT
-from zeroq.effort import EFFORTS
+from zeroq.effort import EFFORTS, LEAST_NUMBERS
 from zeroq.options import Options
 
 
@@ -45,3 +45,10 @@ def test_an_effort_brings_its_widths_where_there_is_a_target_and_none_is_named(n
 )
 def test_few_bits_of_activations_are_reconstructed_as_the_effort_has_it(asked: dict[str, Any], steps: int) -> None:
     assert Options.of(**asked).reconstruction == steps
+
+
+@pytest.mark.parametrize(("numbers", "times"), [(8, 8), (12, 6), (64, 1), (3 * 32 * 32, 1)])
+def test_small_inputs_get_more_images(numbers: int, times: int) -> None:
+    balanced, own = EFFORTS["balanced"], EFFORTS["balanced"].for_inputs(numbers)
+    assert (own.images, own.rounded) == (times * balanced.images, times * balanced.rounded)
+    assert own.images * numbers >= LEAST_NUMBERS

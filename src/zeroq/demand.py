@@ -13,7 +13,6 @@ from torch.utils import _pytree as pytree
 
 from zeroq.candidates import HELD_OUT
 from zeroq.distillation import BATCH_BYTES
-from zeroq.effort import EFFORTS
 from zeroq.graph import Layer, Network, replay
 from zeroq.graph.blocks import Block
 from zeroq.graph.network import is_norm
@@ -82,7 +81,7 @@ class Demand:
 def demand_of(prepared: Prepared) -> Demand:
     """Measured on the network's own example, whose values are computed once; ranges do not matter for that."""
     options, network, folded = prepared.options, prepared.network, prepared.folded
-    effort = EFFORTS[options.effort]
+    effort = prepared.effort
     if prepared.pictures is not None:
         images = len(prepared.pictures)
     else:

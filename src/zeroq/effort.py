@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,16 @@ class Effort:
     widths: tuple[int, ...]
     reconstruction: int = 0
 
+    def for_inputs(self, numbers: int) -> Effort:
+        """With more images where one holds so few numbers that all together say little of what they reach.
 
+        numbers: of one image in the largest input.
+        """
+        times = max(1, math.ceil(LEAST_NUMBERS / (self.images * numbers)))
+        return replace(self, images=times * self.images, rounded=times * self.rounded)
+
+
+LEAST_NUMBERS = 4096  # of an input in all images
 FEW_BITS = 4  # of a layer's input, at most: with more, block reconstruction gains too little (docs/reconstruction.md)
 EFFORTS = {  # what they take: docs/performance.md
     "fast": Effort(32, 12, 64, (2, 4, 8)),

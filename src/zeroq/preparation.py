@@ -14,13 +14,16 @@ from zeroq.bounds import limits_of
 from zeroq.distillation import (
     InputStatistic,
     Trust,
+    Units,
     examine,
     few_batches,
     natural_statistic,
     neutral_statistic,
+    units_of,
     warnings_of,
 )
 from zeroq.divergence import Meaning, guess_task
+from zeroq.effort import EFFORTS, Effort
 from zeroq.errors import DataError, OptionError
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Network, capture, fold
@@ -89,6 +92,11 @@ class Prepared:
         }  # fmt: skip
         return {family: values for family, values in found.items() if values}
 
+    @property
+    def effort(self) -> Effort:
+        """What the level of effort means for inputs of this size."""
+        return EFFORTS[self.options.effort].for_inputs(max(value[0].numel() for value in self.network.example))
+
     def at(self, setting: BitSetting) -> Prepared:
         """With the inputs' bits of a setting."""
         return replace(self, plan=self.plan.at(setting))
@@ -129,20 +137,48 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
         meaning, guessed = understood(model, network)
     plan = plan_layers(folded, options)
     placement = place(folded, plan.floating)
-    statistics = input_statistics(model, options, network)
+    statistics, of_units = in_units(model, options, network, input_statistics(model, options, network))
     trust, doubted = believed(model, network, statistics, options)
     warnings = [*model.warnings, *guessed]
     memory = memory_of(folded, placement, plan.input_bits)
     limits_of(plan, options, None, memory)  # what a size in megabytes leaves is known when files can be made
     if options.calibration is None:
         guided = guidance(network) if model.example is None else unguided(network)
-        warnings += [*doubted, *guided, *unknown_outputs(network, folded, placement)]
+        warnings += [*of_units, *doubted, *guided, *unknown_outputs(network, folded, placement)]
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
     return Prepared(
         model, options, meaning, network, folded, placement, memory, plan, statistics, trust, pictures, tuple(warnings),
         seconds,
     )  # fmt: skip
+
+
+def in_units(
+    model: LoadedModel, options: Options, network: Network, statistics: tuple[InputStatistic, ...]
+) -> tuple[tuple[InputStatistic, ...], list[str]]:
+    """Statistics in the units that the network's input comes in, where nobody says them, and what is to be said."""
+    found, said = list(statistics), []
+    for index, taken in enumerate(statistics):
+        units = units_of(network, index, taken)
+        if units is None or not units.other:
+            continue
+        told = options.input_mean is not None or model.input_statistic is not None
+        told |= taken.picture and not model.guessed
+        found[index] = taken if told else units.statistic
+        said.append(other_units(units, told))
+    return tuple(found), said
+
+
+def other_units(units: Units, told: bool) -> str:
+    """What is said of an input whose deviation is not what it is taken for."""
+    deviations, means = (sum(each) / len(each) for each in (units.statistic.deviation, units.statistic.mean))
+    known = f"By {units.source} the input's deviation is about {deviations:.3g} and its mean {means:.3g}"
+    if told:
+        return (
+            f"{known}, which is {units.times:.3g} times the deviation that its preprocessing gives: see whether that "
+            "is right."
+        )
+    return f"{known}: images are made so, as nothing says what it is like."
 
 
 def believed(

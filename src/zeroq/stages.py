@@ -19,7 +19,6 @@ from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import FORMAT, load_network, serialise
 from zeroq.deploy.unpack import tables_bytes, unshifted_bytes
 from zeroq.distillation import distill, distill_several, guide_of
-from zeroq.effort import EFFORTS
 from zeroq.fastest import choose_fastest, weights_to_time
 from zeroq.final_network import final_network, placement_with
 from zeroq.graph import Inputs, as_inputs, as_tuple, count_images, slice_images
@@ -88,7 +87,7 @@ class Stages:
     def distil(self) -> Images:
         """Distilled images, or the user's own pictures of --calibration."""
         options, prepared = self.prepared.options, self.prepared
-        effort = EFFORTS[options.effort]
+        effort = prepared.effort
         if (pictures := prepared.pictures) is not None:
             kept = self.stored_images({"pictures": fingerprint(pictures)}, lambda: pictures)
             return Images(kept, "calibration", most_rounded=effort.rounded)

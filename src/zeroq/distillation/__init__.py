@@ -7,6 +7,7 @@ from zeroq.distillation.neutral import neutral_statistic
 from zeroq.distillation.several import distill_several
 from zeroq.distillation.starts import starts
 from zeroq.distillation.statistics import InputStatistic, natural_statistic
+from zeroq.distillation.units import Units, units_of
 from zeroq.distillation.variants import variants
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Doubt",
     "InputStatistic",
     "Trust",
+    "Units",
     "distill",
     "distill_several",
     "examine",
@@ -23,6 +25,7 @@ __all__ = [
     "natural_statistic",
     "neutral_statistic",
     "starts",
+    "units_of",
     "variants",
     "warnings_of",
 ]

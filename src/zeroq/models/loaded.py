@@ -72,6 +72,7 @@ class LoadedModel:
     weights: Path | None = None  # the file of --weights
     reading: Reading = Reading()
     example: tuple[Tensor, ...] | None = None  # where it takes other than one picture: its inputs
+    guessed: bool = False  # preprocessing
 
     @property
     def shapes(self) -> list[int] | list[list[int]]:

@@ -127,11 +127,12 @@ def _ready(found: FoundModel, override: Preprocessing | None, shape: Shape | Non
     else:
         example = checked_example(found.name, found.module, example)
         preprocessing, guesses = preprocessing_among(found.name, example, override)
+        guessed = override is None
         warnings += guesses
         input_shape = tuple(example[0].shape[1:])
     return LoadedModel(
         found.name, found.name, found.module, input_shape, preprocessing, found.task, found.input_statistic,
-        weights_sha256(found.module), warnings, reading=found.reading, example=example,
+        weights_sha256(found.module), warnings, reading=found.reading, example=example, guessed=guessed,
     )  # fmt: skip
 
 
