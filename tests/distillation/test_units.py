@@ -90,7 +90,7 @@ def test_images_have_the_units_that_nobody_says(tmp_path: object) -> None:
 
 def test_what_is_said_of_pictures_stays_and_is_doubted() -> None:
     module, _ = raw_pixels()
-    said = dict(size=(SIDE, SIDE), mean=(0.5,) * 3, std=(0.5,) * 3, channels="RGB")
+    said = {"size": (SIDE, SIDE), "mean": (0.5,) * 3, "std": (0.5,) * 3, "channels": "RGB"}
     prepared = prepare(from_module(module, torch.zeros(1, 3, SIDE, SIDE), preprocess=said), Options.of())
     assert prepared.statistics[0].deviation[0] < 1
     assert any("times the deviation that its preprocessing gives: see whether" in each for each in prepared.warnings)
