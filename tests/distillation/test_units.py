@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 import zeroq
 from zeroq.distillation import InputStatistic, starts, units_of
 from zeroq.graph import capture
+from zeroq.models import load_model
 from zeroq.models.resolve import from_module
 from zeroq.options import Options
 from zeroq.preparation import prepare
@@ -94,3 +97,12 @@ def test_what_is_said_of_pictures_stays_and_is_doubted() -> None:
     prepared = prepare(from_module(module, torch.zeros(1, 3, SIDE, SIDE), preprocess=said), Options.of())
     assert prepared.statistics[0].deviation[0] < 1
     assert any("times the deviation that its preprocessing gives: see whether" in each for each in prepared.warnings)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "nanodet_m", "resnet20_cifar100", "squeezenext_cifar10"])
+def test_trained_networks_know_what_their_preprocessing_says(name: str, shared_data: Path) -> None:
+    prepared = prepare(load_model(f"{shared_data}/networks/{name}.py:{name}"), Options.of())
+    units = units_of(prepared.network, 0, prepared.statistics[0])
+    assert units is not None and not units.other and 0.7 < units.times < 1.5
+    rows = zip(units.statistic.mean, prepared.statistics[0].mean, units.statistic.deviation, strict=True)
+    assert all(abs(own - said) < deviation for own, said, deviation in rows)
