@@ -51,10 +51,9 @@ it. Uniform settings with the first and the last layer at 8 bits, as `--effort b
 - *Parameters*: of the maps, in floating point, as part of the network's own.
 
 They are no part of zeroq. They help most where nothing is residual, so that every layer is a block (MobileNetV1 0.25 at
-W4A8), and there they add half of the network's parameters once more: in 8 bits more than 8-bit weights would take, which
-lose less. With few blocks they cost little and gain little, and images mostly speak against them; at W4A4 they ruin
-MobileNetV2, whose maps are fitted to errors that pictures do not have. A result
-marked `stale` was measured with another version of the method.
+W4A8), and there they add half of the network's parameters once more: in 8 bits more than 8-bit weights would take,
+which lose less. With few blocks they cost little and gain little, and images mostly speak against them; MobileNetV2 is
+ruined by them at W4A4. A result marked `stale` was measured with another version of the method.
 """
 
 
