@@ -72,7 +72,8 @@ REFUSED: dict[str, tuple[nn.Module, Tensor, str]] = {
         Between(lambda x: torch.cdist(x, x)), PICTURES, f"^The network uses _cdist_forward at {__file__}:"
     ),
     "one of several": (
-        Modulated(), PICTURES, f"^The network uses conv2d at {__file__}:.*return functional.conv2d.values, filters.*"
+        Modulated(), PICTURES,
+        f"^The network convolves each image .* at {__file__}:.*return functional.conv2d.values, filters.*"
     ),
     "no type": (
         Between(lambda x: functional.max_pool2d(torch.cat([x.double(), 2 * x.double()], 2), 2).float()), PICTURES,

@@ -159,7 +159,25 @@ def test_a_linear_output_is_left_in_floating_point_and_a_convolution_is_not() ->
 def test_layers_in_floating_point_need_no_quantizers() -> None:
     module = NETWORKS["plain"]()
     _, placement = placed(module, example_of("plain"), ("0.0", "1.0"))
-    assert groups(placement) == [("input_1",), ("relu__1",), ("adaptive_avg_pool2d", "flatten")]
+    assert groups(placement) == [("relu__1",), ("adaptive_avg_pool2d", "flatten")]
+
+
+def test_an_input_that_only_floating_point_reads_is_left_as_it_is() -> None:
+    """Columns of a table, say: the BatchNorm brings them to one scale."""
+    _, placement = placed(nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 8), nn.Linear(8, 3)), torch.randn(2, 6))
+    assert groups(placement) == [("batch_norm",), ("linear",)]
+    normalised = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+
+    class Inside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = normalised
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.layers((images - 0.5) / 0.25)
+
+    _, placement = placed(Inside(), torch.randn(2, 3, 4, 4))
+    assert "images" not in placement.of_value and "div" in placement.of_value
 
 
 @pytest.mark.parametrize(

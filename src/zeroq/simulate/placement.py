@@ -61,8 +61,8 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
 
     A value is quantized where an operator with an integer kernel makes it or takes it. A layer or sum whose only
     consumer is a ReLU or ReLU6 is quantized behind that, and the range takes the rectifier in. A sum or product that
-    only operators in floating point read, such as a BatchNorm that is not folded, is left as it is: its channels may
-    be so unlike that one range serves none of them. What only moves values
+    only operators in floating point read, such as a BatchNorm that is not folded, is left as it is, and so is an input:
+    its channels may be so unlike that one range serves none of them. What only moves values
     (max-pooling, reshape, slices, zero padding) shares the quantizer of what it moves; so do the inputs of a
     concatenation, except a rectified one beside values below 0 or above its ceiling, which one range cannot both hold
     and cut off. A concatenation that gives the network's output joins values as they are, in floating point: boxes
@@ -216,7 +216,7 @@ def is_quantized(node: fx.Node, floating: set[str]) -> bool:
         return False
     if is_passing(node):
         return is_quantized(node.args[0], floating) or taken_by_kernel(node, floating)  # type: ignore[arg-type]
-    if node.op == "placeholder" or has_integer_kernel(node, floating) or taken_by_kernel(node, floating):
+    if has_integer_kernel(node, floating) or taken_by_kernel(node, floating):
         return True
     return is_rectifier(node) and has_integer_kernel(node.args[0], floating)  # type: ignore[arg-type]
 
