@@ -97,7 +97,7 @@ def recipe_images(prepared: Prepared) -> Tensor:
 
 def squant(row: RecipeRow, prepared: Prepared, widths: dict[str, int]) -> QuantizedNetwork:
     """Weights by SQuant, without images, with our scales; ranges from our images; nothing is corrected."""
-    with RunDirectory(shared_run(row.ours)) as run:
+    with RunDirectory(shared_run(row.images)) as run:
         run.describe(facts(prepared))
         stages = Stages(run, prepared, lambda stage, done, total: None)
         ranges = fit_ranges(prepared, stages.distil())[0]

@@ -17,6 +17,7 @@ from benchmarks.rows import (
     W6A6,
     W8,
     Row,
+    at_best,
     key_of,
     method_code,
     program,
@@ -55,7 +56,12 @@ class RecipeRow:
 
     @property
     def ours(self) -> Row:
-        """The row of benchmarks.accuracy or benchmarks.low_bits of the same network and setting."""
+        """The row of benchmarks.accuracy of the same network and setting, else of benchmarks.low_bits at its best."""
+        return Row(self.network, self.setting if self.setting == W8 else at_best(self.setting), DISTILLED)
+
+    @property
+    def images(self) -> Row:
+        """The row whose distilled images a recipe takes that makes none."""
         return Row(self.network, self.setting, DISTILLED)
 
     def options(self, **further: Any) -> Options:

@@ -48,7 +48,7 @@ for each tensor, quantizers stand at the same values, and the first and the last
   that pad, and scales are one for each channel, in the paper one for each layer.
 - *SQuant weights* (arXiv:2202.07471; `METHODS["squant"]`): the ranges of this project's distilled images, its scales,
   weights by SQuant without images, nothing corrected.
-- *Ours*: `zeroq quantize` with the same bits (docs/benchmarks.md, docs/low-bits.md).
+- *Ours*: `zeroq quantize` with the same bits, W6A6 and W4A8 at `--effort best` (docs/benchmarks.md, docs/low-bits.md).
 
 The *selection* half is for choices of the method, the *confirmation* half is not (ImageNet networks: another source of
 pictures; CIFAR networks: odd places of the test images). A result marked `stale` was measured with another version.
