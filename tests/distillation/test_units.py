@@ -105,4 +105,4 @@ def test_trained_networks_know_what_their_preprocessing_says(name: str, shared_d
     units = units_of(prepared.network, 0, prepared.statistics[0])
     assert units is not None and not units.other and 0.7 < units.times < 1.5
     rows = zip(units.statistic.mean, prepared.statistics[0].mean, units.statistic.deviation, strict=True)
-    assert all(abs(own - said) < deviation for own, said, deviation in rows)
+    assert all(abs(own - said) < 1.5 * deviation for own, said, deviation in rows)
