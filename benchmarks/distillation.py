@@ -69,7 +69,7 @@ arXiv:2212.04780), *flat neighbourhoods*, the loss on images with noise, *stretc
 class for each image, and statistics that no BatchNorm remembers: inputs of BatchNorms without *skewness and excess
 kurtosis*, without *correlations* between channels. On MobileNetV1 0.25 each of them but the last leaves more divergence
 on both halves than what zeroq does; on ResNet20 all are alike within chance. Without correlations images serve
-MobileNetV1 better and EtiNyNet no better, at several times the time. So none is part of zeroq.
+MobileNetV1 better and EtinyNet no better, at several times the time. So none is part of zeroq.
 
 - *Loss*: distance from the BatchNorms' statistics, which the steps make small.
 - *Range error*: mean over layers of |log| of the 99.9 percentile of each layer's input over that on 64 real pictures.
