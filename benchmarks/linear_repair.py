@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from benchmarks.halves import CONFIRMATION, SELECTION
 from benchmarks.linear_maps import repaired, run_with
 from benchmarks.process import read, renewed
 from benchmarks.rows import DISTILLED, ROOT, W4_EDGES_8, W4A4, Row, key_of, method_code, program
-from benchmarks.up_to_setting import PICTURES, Chosen, beside_float, chosen
+from benchmarks.up_to_setting import PICTURES, chosen
 from zeroq import devices
 from zeroq.candidates import CHUNK, Misfit, joined
 from zeroq.final_network import CLEARLY, CORRECTED, chosen_correction, clearly_less
@@ -96,17 +95,10 @@ def measured(row: Row, data: Path, threads: int | None) -> tuple[dict[str, Any],
             "blocks": [len(maps), tried_at],
             "parameters": sum(each.matrix.numel() + len(each.offset) for each in maps)
             / sum(layer.parameters for layer in folded.layers),
-            "before": state(run, partial(run_with, network, {})),
-            "after": state(run, partial(run_with, network, {each.end: each for each in maps})),
+            "before": run.of_network(candidates, partial(run_with, network, {})),
+            "after": run.of_network(candidates, partial(run_with, network, {each.end: each for each in maps})),
             "cpu": devices.processor(),
         }, None
-
-
-def state(run: Chosen, network: Callable[..., Any]) -> dict[str, Any]:
-    """What distilled images and what pictures say of a network."""
-    misfit = run.candidates.misfit(network)
-    sets = {half.role: beside_float(network, half, run.expected[half.role]) for half in run.pictures}
-    return {"held_out": misfit.held_out, "misfit": misfit.with_noise, "sets": sets}
 
 
 def write_document() -> None:

@@ -40,7 +40,10 @@ class Chosen:
 
     def state(self, candidates: Candidates, weights: Weights) -> dict[str, Any]:
         """What distilled images and what pictures say of the network that some weights make."""
-        network = candidates.network(weights)
+        return self.of_network(candidates, candidates.network(weights))
+
+    def of_network(self, candidates: Candidates, network: Callable[..., Any]) -> dict[str, Any]:
+        """The same of any network."""
         misfit = candidates.misfit(network)
         sets = {half.role: beside_float(network, half, self.expected[half.role]) for half in self.pictures}
         return {"held_out": misfit.held_out, "misfit": misfit.with_noise, "sets": sets}
