@@ -9,14 +9,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from zeroq.graph.overwriting import overwritten, write_over
+
 Visit = Callable[[fx.Node, Any], Any]
 
 
 class Order(NamedTuple):
-    """The place of each of a graph's nodes, and the values that nobody reads behind each; names keep no graph alive."""
+    """The place of each of a graph's nodes; for each the values that nobody reads behind it, and the place of an
+    argument whose memory it may take; names keep no graph alive.
+    """
 
     position: dict[str, int]
     used_up: list[list[str]]
+    overwritten: list[int | None]
 
 
 ORDERS: weakref.WeakKeyDictionary[fx.Graph, Order] = weakref.WeakKeyDictionary()
@@ -36,15 +41,17 @@ def replay(
 
     values: those that are live behind `after` (the inputs, if that is None), by node name; what this function
     returned for an earlier stretch can be handed to a later one. The network's result has the name "output".
-    visit(node, value) sees every value as it arises, and may give another to take its place.
+    visit(node, value) sees every value as it arises, and may give another to take its place. Where nobody sees them,
+    nor are gradients asked for, values that arise here are written over by what alone reads them.
     batch: the number of images, where `values` holds no input of the network; by default the first value's.
     """
     nodes = list(graph.nodes)
-    position, used_up = order_of(graph)
+    position, used_up, overwritable = order_of(graph)
     start = -1 if after is None else position[after]
     stop = len(nodes) - 1 if until is None else position[until]
     live = dict(values)
     images = batch if batch is not None else leading(values)
+    unseen = visit is None and not torch.is_grad_enabled()
 
     def value_of(node: fx.Node) -> Any:
         if node.op == "get_attr":
@@ -63,7 +70,12 @@ def replay(
             value = fx.node.map_arg(node.args[0], value_of)
         else:
             operator: Any = node.target
-            value = operator(*fx.node.map_arg(node.args, value_of), **fx.node.map_arg(node.kwargs, value_of))
+            arguments, keywords = fx.node.map_arg(node.args, value_of), fx.node.map_arg(node.kwargs, value_of)
+            place = overwritable[index]
+            if unseen and place is not None and position[node.args[place].name] > start:
+                value = write_over(node, place, arguments, keywords)
+            else:
+                value = operator(*arguments, **keywords)
         if visit is not None:
             replaced = visit(node, value)
             value = value if replaced is None else replaced
@@ -81,7 +93,8 @@ def order_of(graph: fx.Graph) -> Order:
         used_up: list[list[str]] = [[] for _ in graph.nodes]
         for name, index in last_use.items():
             used_up[index].append(name)
-        ORDERS[graph] = Order({node.name: index for index, node in enumerate(graph.nodes)}, used_up)
+        position = {node.name: index for index, node in enumerate(graph.nodes)}
+        ORDERS[graph] = Order(position, used_up, [overwritten(node) for node in graph.nodes])
     return ORDERS[graph]
 
 
