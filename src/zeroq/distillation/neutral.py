@@ -17,18 +17,20 @@ def neutral_statistic(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> InputStatistic:
-    """The statistic of an input that is no picture: as given, else as a BatchNorm says that reads it, else neutral.
-
-    Values reach NEUTRAL_REACH deviations to both sides.
-    """
+    """The statistic of an input that is no picture: as given, else as a BatchNorm says that reads it, else neutral."""
     means, deviations = mean or (0.0,) * channels, std or (1.0,) * channels
     norm = next((each for each in network.norms if each.input == name and len(each.mean) == channels), None)
     if mean is None and norm is not None:
         sound = torch.isfinite(norm.mean) & torch.isfinite(norm.variance) & (norm.variance > 0)
         means = tuple(torch.where(sound, norm.mean, 0.0).tolist())
         deviations = tuple(torch.where(sound, norm.variance.clamp(min=0).sqrt(), 1.0).tolist())
+    return around(means, deviations)
+
+
+def around(mean: tuple[float, ...], deviation: tuple[float, ...], picture: bool = False) -> InputStatistic:
+    """A statistic whose values reach NEUTRAL_REACH deviations to both sides."""
     low, high = (
-        tuple(one + side * NEUTRAL_REACH * other for one, other in zip(means, deviations, strict=True))
+        tuple(one + side * NEUTRAL_REACH * other for one, other in zip(mean, deviation, strict=True))
         for side in (-1, 1)
     )
-    return InputStatistic(means, deviations, low, high, picture=False)
+    return InputStatistic(mean, deviation, low, high, picture)

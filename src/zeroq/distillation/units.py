@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from zeroq.distillation.neutral import NEUTRAL_REACH
+from zeroq.distillation.neutral import around
 from zeroq.distillation.starts import column, start
 from zeroq.distillation.statistics import InputStatistic
 from zeroq.graph import Network, replay
@@ -63,15 +63,6 @@ def units_of(network: Network, index: int, taken: InputStatistic) -> Units | Non
         return None
     deviations = tuple(times * each for each in taken.deviation)
     return Units(around(mean, deviations, taken.picture), times, f"the BatchNorm {norm_name(network, norm)}", taken)
-
-
-def around(mean: tuple[float, ...], deviation: tuple[float, ...], picture: bool) -> InputStatistic:
-    """A statistic whose values reach NEUTRAL_REACH deviations to both sides."""
-    low, high = (
-        tuple(one + side * NEUTRAL_REACH * other for one, other in zip(mean, deviation, strict=True))
-        for side in (-1, 1)
-    )
-    return InputStatistic(mean, deviation, low, high, picture)
 
 
 def norm_behind(network: Network, name: str) -> Norm | None:

@@ -29,7 +29,7 @@ from zeroq.graph.operators import (
     split_into_slices,
     unbind_into_selections,
 )
-from zeroq.graph.refusals import named_place
+from zeroq.graph.refusals import place_in
 
 aten = torch.ops.aten
 
@@ -66,7 +66,7 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     merge_equals(graph)
     restore_output(graph)
     for node in graph.nodes:
-        node.meta = {"module": module_of(node), "place": named_place(node.meta.get("stack_trace") or "")}
+        node.meta = {"module": module_of(node), "place": place_in(node)}
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
     tensors = {name: value for name, value in tensors.items() if name in used}
     keep_apart(graph, tensors)

@@ -11,7 +11,7 @@ from torch import fx
 
 from zeroq.errors import CaptureError
 from zeroq.graph.constants import is_inplace
-from zeroq.graph.refusals import named_place
+from zeroq.graph.refusals import place_in
 
 aten = torch.ops.aten
 
@@ -161,5 +161,5 @@ def cannot_be_untangled(node: fx.Node) -> str:
     """What a person reads of it."""
     return (
         f"The network changes a tensor in place ({node.target}) in a way that cannot be untangled"
-        f"{named_place(node.meta.get('stack_trace') or '')}: write that line without the in-place operation."
+        f"{place_in(node)}: write that line without the in-place operation."
     )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from zeroq.graph.refusals import named_place
+from zeroq.graph.refusals import place_in
 
 
 def put_in_place(program: fx.GraphModule) -> None:
@@ -65,7 +65,7 @@ def refusal(program: fx.Node) -> str:
     users = {str(user.target) for user in program.users}
     if AUTOCAST in users:
         parts = (user for node in program.users for user in (node, *node.users))
-        where = next(filter(None, (named_place(part.meta.get("stack_trace") or "") for part in parts)), "")
+        where = next(filter(None, (place_in(part) for part in parts)), "")
         return (
             f"The network's forward pass chooses its own precision by torch.autocast{where}: leave that out for "
             "inference."

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from zeroq.errors import CaptureError
 from zeroq.graph.network import CONVOLUTIONS, RECTIFIERS, TRANSPOSED
-from zeroq.graph.refusals import named_place
+from zeroq.graph.refusals import place_in
 
 aten = torch.ops.aten
 
@@ -142,11 +142,6 @@ def refuse_groups_of_images(graph: fx.Graph) -> None:
                 "are images, which ONNX does not know: write it as a product of these weights and of the images' "
                 "patches (torch.nn.functional.unfold, torch.matmul)."
             )
-
-
-def place_in(node: fx.Node) -> str:
-    """The user's line of a node."""
-    return named_place(node.meta.get("stack_trace") or "")
 
 
 def adaptive_pooling(graph: fx.Graph) -> None:

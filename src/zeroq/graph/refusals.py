@@ -79,6 +79,11 @@ def named_place(text: str) -> str:
     return at(*places[-1]) if places else ""
 
 
+def place_in(node: fx.Node) -> str:
+    """The place in the user's code that a node comes from."""
+    return named_place(node.meta.get("stack_trace") or "")
+
+
 def batch_place(module: nn.Module, inputs: tuple[Tensor, ...]) -> str:
     """Where a module takes the number of images for a constant: the first step that three images take otherwise."""
     more = tuple(torch.cat([value, value[:1]]) for value in inputs)
@@ -107,7 +112,7 @@ def difference_place(module: nn.Module, runs: Iterable[tuple[Tensor, ...]]) -> s
             node.target
         )
         if twin is None or random or said(node) != said(twin):
-            return named_place(node.meta.get("stack_trace") or "")
+            return place_in(node)
     return ""
 
 
