@@ -32,7 +32,7 @@ from zeroq.models import LoadedModel, load_model
 from zeroq.models.weights import weights_sha256
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
-from zeroq.run_directory import read_json
+from zeroq.whole_files import read_json
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "distortion", ROOT / "docs" / "distortion.md"
 NETWORKS = ("resnet20_cifar10", "mobilenet_v2")

@@ -32,7 +32,7 @@ from zeroq.evaluate import onnx_predictor, open_data
 from zeroq.models import LoadedModel, load_model
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
-from zeroq.run_directory import read_json
+from zeroq.whole_files import read_json
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "domains", ROOT / "docs" / "domains.md"
 DEFAULT = "resnet20_cifar10,resnet18_cifar10"

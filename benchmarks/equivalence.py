@@ -41,7 +41,7 @@ from benchmarks.process import listed, write
 from benchmarks.rows import EQUIVALENT, METHOD, ROOT, code_of, earliest
 from benchmarks.task_rows import NETWORKS, WITHOUT_LABELS, scoring_hash
 from zeroq import devices
-from zeroq.run_directory import read_json
+from zeroq.whole_files import read_json
 
 # Network -> options of `zeroq quantize`, for each of its runs.
 PROBES = {

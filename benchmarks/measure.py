@@ -28,7 +28,7 @@ from zeroq.graph import capture
 from zeroq.models import LoadedModel, load_model
 from zeroq.options import Options
 from zeroq.pipeline import Run, quantize_model
-from zeroq.run_directory import json_bytes, read_json
+from zeroq.whole_files import json_bytes, read_json
 
 SIMULATED = 300  # images of the confirmation half on which file and simulation are compared, at most
 KEPT = (  # entries of result.json

@@ -15,7 +15,7 @@ from benchmarks.peaks import peaks_by_stage
 from benchmarks.process import row_parser
 from benchmarks.published_networks import Built, build
 from zeroq import devices, quantize
-from zeroq.run_directory import json_bytes, read_json
+from zeroq.whole_files import json_bytes, read_json
 
 OPTIONS: dict[str, Any] = {"average_bits": 4}  # of `zeroq quantize`, so that no stage has nothing to do
 

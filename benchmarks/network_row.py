@@ -16,7 +16,7 @@ from benchmarks.peaks import peaks_by_stage
 from benchmarks.process import row_parser
 from benchmarks.published_networks import NETWORKS, Built, build
 from zeroq import devices, quantize
-from zeroq.run_directory import json_bytes, read_json
+from zeroq.whole_files import json_bytes, read_json
 
 OPTIONS: dict[str, Any] = {"average_bits": 4}  # of `zeroq quantize`: mixed precision, activations in 8 bits
 KEPT = (  # entries of result.json

@@ -24,7 +24,7 @@ from zeroq.graph import Network, capture, replay
 from zeroq.models import load_model
 from zeroq.models.digits import load_test_split, load_training_split
 from zeroq.preprocessing import apply_pixels
-from zeroq.run_directory import json_bytes
+from zeroq.whole_files import json_bytes
 
 RESULT, DOCUMENT = ROOT / "benchmarks" / "results" / "privacy.json", ROOT / "docs" / "privacy.md"
 BEGIN, END = "<!-- figures of python -m benchmarks.privacy -->", "<!-- end of figures -->"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from benchmarks.rows import ROOT
-from zeroq.run_directory import json_bytes
+from zeroq.whole_files import json_bytes
 
 
 def measured(module: str, words: list[str], asked: argparse.Namespace) -> tuple[dict[str, Any], str | None]:

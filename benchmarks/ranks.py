@@ -27,7 +27,8 @@ from zeroq.models import from_module
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
 from zeroq.ranks import started
-from zeroq.run_directory import RECORD, json_bytes, read_json
+from zeroq.run_directory import RECORD
+from zeroq.whole_files import json_bytes, read_json
 
 STAGES = ("distill", "sensitivity")
 LEAST_GAIN = 1.7  # of each of these with two processes

@@ -31,9 +31,10 @@ from zeroq.models import LoadedModel, load_model
 from zeroq.pipeline import facts
 from zeroq.preparation import Prepared, prepare
 from zeroq.rounding import round_weight
-from zeroq.run_directory import RunDirectory, json_bytes
+from zeroq.run_directory import RunDirectory
 from zeroq.simulate import QuantizedNetwork, quantize_network
 from zeroq.stages import Stages
+from zeroq.whole_files import json_bytes
 
 
 def main() -> None:

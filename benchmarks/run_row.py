@@ -21,7 +21,7 @@ from zeroq import devices, quantize
 from zeroq.graph import capture
 from zeroq.pipeline import Run
 from zeroq.preprocessing import Preprocessing
-from zeroq.run_directory import json_bytes, read_json
+from zeroq.whole_files import json_bytes, read_json
 
 OPTIONS: dict[str, Any] = {"average_bits": 4, "effort": "balanced"}  # activations in 8 bits
 KEPT = ("version", "effort", "precision", "average_bits", "onnx_bytes", "float_bytes")  # of result.json

@@ -31,8 +31,8 @@ from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.operators import DEQUANTIZE
 from zeroq.pipeline import Run, quantize_model
 from zeroq.repair import centre, scaled
-from zeroq.run_directory import json_bytes, read_json
 from zeroq.stored import numbers_from_json
+from zeroq.whole_files import json_bytes, read_json
 
 HALVES = {"all": slice(None), "even": slice(0, None, 2), "odd": slice(1, None, 2)}  # places
 FLOAT, QUANTIZED, WEIGHTS = "float", "quantized", "weights"

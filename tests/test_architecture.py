@@ -9,7 +9,7 @@ from tests.house import imports, modules
 FLOORS = [
     {"effort", "errors", "reason", "version"},
     {"graph", "numbers", "simulate", "divergence", "devices", "precision", "preprocessing", "options", "setting",
-     "ranks", "resident", "shared_memory"},
+     "ranks", "resident", "shared_memory", "whole_files"},
     {"distillation", "ranges", "sensitivity", "compensation", "allocate", "rounding", "repair", "finer_outputs",
      "deploy", "evaluate"},
     {"models", "report", "run_directory"},

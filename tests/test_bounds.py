@@ -17,9 +17,9 @@ from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.numbers.values import Latencies
 from zeroq.options import Options
 from zeroq.preparation import prepare
-from zeroq.run_directory import read_json
 from zeroq.setting import LayerPlan
 from zeroq.terminal import run_rows
+from zeroq.whole_files import read_json
 
 STEM, BODY, HEAD = 64 * 8 * 27, 64 * 8 * 72, 4 * 8  # multiply-accumulates of the network "residual"
 

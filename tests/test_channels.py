@@ -21,7 +21,7 @@ from zeroq.pipeline import quantize_model
 from zeroq.preparation import Prepared
 from zeroq.ranges.channels import MOST_AT_A_COST, ChannelBins
 from zeroq.repair import families, middles
-from zeroq.run_directory import read_json
+from zeroq.whole_files import read_json
 
 ASKED = Options.of(**QUICK, average_bits=4)
 

@@ -15,7 +15,7 @@ from tests.runs import QUICK, shared_run
 from zeroq.conclusion import page, pictures, to_pixels, write_report
 from zeroq.errors import RunError
 from zeroq.preprocessing import Preprocessing, apply_pixels
-from zeroq.run_directory import read_json
+from zeroq.whole_files import read_json
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from zeroq.rounding.gptq import elimination, round_gptq
 from zeroq.rounding.joint import shifted_to
 from zeroq.rounding.methods import round_widths
 from zeroq.rounding.scales import search_scales
-from zeroq.run_directory import read_json
+from zeroq.whole_files import read_json
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 ASKED: dict[str, Any] = {**QUICK, "precision": "fp32", "average_bits": 4}

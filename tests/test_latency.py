@@ -21,8 +21,8 @@ from zeroq.latency import Timed, latencies_of, record_of, time_kernels, timed_la
 from zeroq.options import Options
 from zeroq.pipeline import Run, quantize_model
 from zeroq.precision import Precision
-from zeroq.run_directory import read_json
 from zeroq.terminal import run_rows
+from zeroq.whole_files import read_json
 
 ONE, OTHER = Kernel((1, 4, 4), (2, 1, 3, 3), True, (1, 1)), Kernel((1, 8, 8), (2, 1, 3, 3), True, (1, 1))
 TIMES = {

@@ -36,7 +36,7 @@ from zeroq.precision import Precision
 from zeroq.preparation import prepare
 from zeroq.ranks import Ranks
 from zeroq.rounding.task import Task, task_of
-from zeroq.run_directory import read_json
+from zeroq.whole_files import read_json
 
 HELD = 400_000_000
 SAME = ("model.safetensors", "frontier.json", "ranges.json", "sensitivity.json", "distilled.safetensors", "model.onnx")

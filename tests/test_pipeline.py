@@ -42,7 +42,7 @@ from zeroq.forecast import forecast
 from zeroq.options import Options
 from zeroq.pipeline import Run, quantize_model
 from zeroq.precision import Precision
-from zeroq.run_directory import read_json
+from zeroq.whole_files import read_json
 
 SECONDS = ["capture", "distill", "ranges", "sensitivity", "allocate", "rounding", "export", "verify", "report", "load"]
 RESULT_KEYS = [

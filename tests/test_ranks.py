@@ -19,7 +19,7 @@ from tests.test_many import SOURCE
 from zeroq.cli import main
 from zeroq.numbers.values import IntegerWeight
 from zeroq.ranks import ALONE, Ranks, packed, said_before, started, unpacked
-from zeroq.run_directory import json_bytes, read_json
+from zeroq.whole_files import json_bytes, read_json
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 COLUMNS = ("model", "directory", "onnx_bytes", "divergence", "error")

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from zeroq.errors import RunError
-from zeroq.run_directory import RunDirectory, json_bytes, read_json
+from zeroq.run_directory import RunDirectory
+from zeroq.whole_files import json_bytes, read_json
 
 FACTS = {"model": "digits", "options": {"seed": 0}}
 

@@ -19,7 +19,7 @@ from zeroq.models.resolve import from_module
 from zeroq.options import Options
 from zeroq.pipeline import Run, quantize
 from zeroq.preparation import prepare
-from zeroq.run_directory import read_json
+from zeroq.whole_files import read_json
 
 NOISE = "ranges come from noise of natural spectrum and from the norms of the weights"
 

@@ -14,7 +14,7 @@ from benchmarks.process import row_parser
 from benchmarks.speed_subject import NETWORKS, find
 from zeroq.devices import threads
 from zeroq.numbers.tensor_file import tensor_file_bytes
-from zeroq.run_directory import json_bytes
+from zeroq.whole_files import json_bytes
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from zeroq import devices
 from zeroq.accuracy import in_inference
 from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.tensor_file import read_tensor_file, tensor_file_bytes
-from zeroq.run_directory import json_bytes
+from zeroq.whole_files import json_bytes
 
 
 def main() -> None:

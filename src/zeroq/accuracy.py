@@ -29,8 +29,9 @@ from zeroq.models.meaning import Reading, meaning_of, stated
 from zeroq.models.outputs import check_outputs
 from zeroq.preparation import example_of, understood
 from zeroq.preprocessing import Preprocessing
-from zeroq.run_directory import RECORD, read_json
+from zeroq.run_directory import RECORD
 from zeroq.stages import FILES
+from zeroq.whole_files import read_json
 
 BATCH = 32
 SCORES = {"classification": "[N, K]", "segmentation": "[N, K, H, W]"}

@@ -10,7 +10,7 @@ from torch import Tensor
 from zeroq.candidates import NOISE, Images
 from zeroq.fitted_ranges import fit_ranges
 from zeroq.graph.walk import CHUNK
-from zeroq.models.meaning import fingerprint_of
+from zeroq.models.fingerprint import fingerprint_of
 from zeroq.numbers.values import Ranges
 from zeroq.preparation import Prepared
 from zeroq.ranges.channels import MOST, MOST_AT_A_COST, Bins, ChannelBins, Value, channel_factors, together

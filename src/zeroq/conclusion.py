@@ -23,10 +23,11 @@ from zeroq.outcome import Outcome
 from zeroq.preparation import Prepared
 from zeroq.preprocessing import Preprocessing
 from zeroq.report import RunRecord, render
-from zeroq.run_directory import RECORD, RunDirectory, read_json
+from zeroq.run_directory import RECORD, RunDirectory
 from zeroq.selection import Selection
 from zeroq.simulate import QuantizedNetwork
 from zeroq.stages import FILES
+from zeroq.whole_files import read_json
 
 STAGES = ("capture", "distill", "ranges", "sensitivity", "allocate", "rounding", "export", "verify", "report")
 SHOWN = 32  # images in the report

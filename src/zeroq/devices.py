@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -44,6 +44,25 @@ def finish(device: torch.device) -> None:
     """Wait until a device has done what it was given; a GPU computes while the program goes on."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """PyTorch as nobody has changed it, whatever the caller has around: gradients where they are asked for, 32-bit
+    floats, new tensors on the CPU, no autocast.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    with ExitStack() as settings:
+        settings.enter_context(torch.inference_mode(False))
+        settings.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                settings.enter_context(torch.autocast(kind, enabled=False))
+        if device != CPU:
+            settings.enter_context(CPU)
+        torch.set_default_dtype(torch.float32)
+        settings.callback(torch.set_default_dtype, dtype)
+        yield
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from zeroq.options import Options
 from zeroq.pipeline import quantize_model
 from zeroq.ranks import ALONE, Ranks
 from zeroq.report import render_summary
-from zeroq.run_directory import json_bytes, make_folder, write_whole
 from zeroq.version import __version__
+from zeroq.whole_files import json_bytes, make_folder, write_whole
 
 SUMMARY, PAGE = "summary.json", "summary.html"
 KEPT = ("float_bytes", "onnx_bytes", "average_bits", "divergence", "forecast", "integer_share", "seconds", "warnings")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import tempfile
@@ -36,6 +37,7 @@ from zeroq.rehearsal import rehearse
 from zeroq.run_directory import RunDirectory
 from zeroq.stages import FILES, Stages
 from zeroq.version import __version__
+from zeroq.whole_files import ELSEWHERE, json_bytes, read_json
 
 OnProgress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -50,11 +52,18 @@ class Run:
 
     @cached_property
     def model(self) -> nn.Module:
-        """The quantized network, simulated in floating point."""
+        """The quantized network, simulated in floating point. Raises RunError."""
+        self.check_own()
         return load_network(self.directory / FILES["model"])[0]
+
+    def check_own(self) -> None:
+        """Raise RunError where the directory holds another run by now."""
+        if read_json(self.directory / RESULT) != json.loads(json_bytes(self.result)):
+            raise RunError(f"{self.directory} holds another run by now: give each its own directory with out=.")
 
     def save(self, out: str | Path) -> Path:
         """Copy all files of the run to a directory that does not exist yet. Raises RunError."""
+        self.check_own()
         try:
             return Path(shutil.copytree(self.directory, out))
         except FileExistsError as error:
@@ -87,11 +96,12 @@ def quantize(
     """
     asked = Options.of(**options)
     temporary = tempfile.TemporaryDirectory(prefix="zeroq-") if out is None else None
-    directory = Path(temporary.name) / "run" if temporary is not None else Path(str(out))
-    loaded = from_module(
-        module, example, preprocess=preprocess, task=task, reading=Reading(ignore, decode, divergence), name=name
-    )
-    run = quantize_model(loaded, asked, directory, on_progress=on_progress)
+    directory = (Path(temporary.name) / "run" if temporary is not None else Path(str(out))).absolute()
+    with devices.undisturbed():
+        loaded = from_module(
+            module, example, preprocess=preprocess, task=task, reading=Reading(ignore, decode, divergence), name=name
+        )
+        run = quantize_model(loaded, asked, directory, on_progress=on_progress)
     return Run(run.directory, run.result, temporary)
 
 
@@ -128,8 +138,8 @@ def quantize_model(
         if not plan.limited:
             later.enter_context(resident.kept())
         if ranks.leads:
-            run.describe(facts(prepared, device))
-            run.remove(RESULT, REPORT)  # of an earlier run; they follow when this one is done
+            refuse_another(run, model)
+            run.describe(facts(prepared, device), outdates=(RESULT, REPORT))
             latency.keep(prepared, run, times)
         prepared = latency.with_latencies(prepared, times)
         plan = ranks.led(lambda _: plan.kept(run, options.memory_limit))
@@ -155,6 +165,16 @@ def quantize_model(
 
         result = ranks.led(written, lambda: stages.rounded(candidates, setting, weight_only))
     return Run(out, result)
+
+
+def refuse_another(run: RunDirectory, model: LoadedModel) -> None:
+    """A directory that holds the run of another network keeps it. Raises RunError."""
+    other, weights = run.told.get("model"), run.told.get("weights_sha256")
+    if other not in (None, model.source) and weights != model.weights_sha256 and not run.fresh:
+        raise RunError(
+            f"{run.path} holds a run of another network, {other}: {ELSEWHERE}, or put this one in its place with "
+            "--fresh."
+        )
 
 
 def facts(prepared: Prepared, device: torch.device = devices.CPU) -> dict[str, Any]:

@@ -8,18 +8,17 @@
 
 Every file is written beside its place, synced and renamed. run.json says which stages are finished: the key of each,
 and the sha256 of its files, so that a file that was damaged, or that belongs to another setting, counts as absent. A
-key contains the keys of all stages before it; what comes after a stage whose key has changed is removed. So a run that
-was interrupted anywhere and is started again ends with the bytes of an undisturbed one.
+key contains the keys of all stages before it; what comes after a stage whose key has changed is removed, once the new
+value is there. So a run that was interrupted anywhere and is started again ends with the bytes of an undisturbed one,
+and a finished run stays whole as long as what is asked next of its directory has come to nothing.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,13 +30,12 @@ from torch import Tensor
 
 from zeroq.errors import RunError
 from zeroq.numbers.tensor_file import read_tensor_file, tensor_file_bytes
+from zeroq.whole_files import ELSEWHERE, json_bytes, partial, read_json, whole, why_not
 
 S = TypeVar("S")
 T = TypeVar("T")
 RECORD = "run.json"
-ELSEWHERE = "name another directory with --out"
 BOOKS = ("stages", "files", "seconds")  # what run.json holds beside facts and decisions
-LIST_OF_NUMBERS = re.compile(r'\[\n\s*([^\[\]{}"]*?)\n\s*\]')
 
 
 class RunDirectory:
@@ -48,7 +46,10 @@ class RunDirectory:
         self.fresh = fresh
         self.reused: list[str] = []
         self.seconds: dict[str, float] = {}  # of each stage, when it was computed, perhaps by an earlier run
+        self.told: dict[str, Any] = {}  # facts of an earlier run
         self._facts: dict[str, Any] = {}
+        self._outdated: set[str] = set()  # files that the first change makes wrong
+        self._held = False  # whether an earlier run is still as it was
         self._decided: dict[str, Any] = {}
         self._stages: dict[str, str] = {}  # keys; "" matches none
         self._files: dict[str, dict[str, str]] = {}  # stage -> file -> sha256
@@ -76,15 +77,28 @@ class RunDirectory:
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
         try:
             if kind is None and self._facts:
+                self._begin()
                 self._forget([name for name in self._stages if name not in self._visited])
         finally:
             self._leave()
 
-    def describe(self, facts: Mapping[str, Any]) -> None:
-        """Set what run.json says of the run; call it first. Values must be plain JSON."""
+    def describe(self, facts: Mapping[str, Any], outdates: Sequence[str] = ()) -> None:
+        """Set what run.json says of the run; call it first. Values must be plain JSON.
+
+        outdates: files that are no stage's, such as a result. What an earlier run has left stays until something is
+        written, and these go then.
+        """
         assert not set(facts) & set(BOOKS), "these names are taken"
-        self._facts = dict(facts)
-        self._write_record()
+        self._facts, self._outdated, self._held = dict(facts), set(outdates), True
+        if not self._stages:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Before the first change: from here on the directory is this run's."""
+        if self._held:
+            self._held = False
+            self._remove(self._outdated)
+            self._write_record()
 
     def decide(self, name: str, key_parts: Mapping[str, Any], measure: Callable[[], Any]) -> Any:
         """What `measure` found (plain JSON), in run.json under `name` before it is used; a resumed run keeps it.
@@ -93,8 +107,9 @@ class RunDirectory:
         """
         key = self._key(name, key_parts)
         if self._stages.get(name) != key or name not in self._decided:
+            measured = measure()
             self._forget([other for other in self._stages if other not in self._visited])
-            self._decided[name], self._stages[name] = measure(), key
+            self._decided[name], self._stages[name] = measured, key
         self._visited.append(name)
         self._write_record()
         self._last_key = key  # another value comes with another key, or with --fresh, and both forget what follows
@@ -128,11 +143,11 @@ class RunDirectory:
         if files and self._is_finished(name, key, files):
             self.reused.append(name)
         else:
+            start = time.perf_counter()
+            value = compute()
             if self._stages.get(name) != key:
                 self._forget([other for other in self._stages if other not in self._visited])
             self._remove(set(self._files.get(name, {})) - set(files))
-            start = time.perf_counter()
-            value = compute()
             if files:
                 save(value)
             self.seconds[name] = round(time.perf_counter() - start, 3)
@@ -146,6 +161,7 @@ class RunDirectory:
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A path to write to; once that is done, the file is put in its place, whole. Raises RunError."""
+        self._begin()
         with whole(self.path / name, self._lock) as partial:
             yield partial
 
@@ -167,10 +183,6 @@ class RunDirectory:
     def read_tensors(self, name: str) -> dict[str, Tensor]:
         return read_tensor_file(self.path / name)[0]
 
-    def remove(self, *names: str) -> None:
-        """Remove files that are no stage's, such as a result that is about to be outdated."""
-        self._remove(set(names))
-
     def _key(self, name: str, parts: Mapping[str, Any]) -> str:
         assert name not in self._visited, f"{name!r} comes twice"
         return _hash([self._last_key, name, parts])
@@ -185,6 +197,7 @@ class RunDirectory:
 
     def _forget(self, stages: Sequence[str]) -> None:
         """Remove stages that no longer hold, files first: a record without files is no harm, the reverse would be."""
+        self._begin()
         for name in stages:
             self._remove(set(self._files.pop(name, {})))
             self._stages.pop(name)
@@ -197,10 +210,12 @@ class RunDirectory:
             for name in names:
                 (self.path / name).unlink(missing_ok=True)
         except OSError as error:
-            raise RunError(_why_not(self.path, error)) from error
+            raise RunError(why_not(self.path, error)) from error
 
     def _write_record(self) -> None:
         assert self._facts, "describe() comes first"
+        if self._held:
+            return
         books: dict[str, Mapping[str, Any]] = {"stages": self._stages, "files": self._files, "seconds": self.seconds}
         record = self._facts | dict(sorted(self._decided.items()))
         data = json_bytes(record | {book: dict(sorted(entries.items())) for book, entries in books.items()})
@@ -228,6 +243,7 @@ class RunDirectory:
         if self.fresh:
             self._stages = dict.fromkeys(self._stages, "")
         self._decided = {name: record[name] for name in self._stages if name not in self._files and name in record}
+        self.told = {name: value for name, value in record.items() if name not in BOOKS}
 
     def _create(self) -> None:
         above = [self.path, *self.path.parents]
@@ -237,7 +253,7 @@ class RunDirectory:
             self._created = [each for each in above if not each.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(_why_not(self.path, error)) from error
+            raise RunError(why_not(self.path, error)) from error
 
     def _take_lock(self) -> None:
         """Lock the directory itself: no file is left behind, and the system gives the lock back with the process."""
@@ -248,7 +264,7 @@ class RunDirectory:
             raise RunError(f"Another process is writing {self.path}: wait until it is done, or {ELSEWHERE}.") from error
         except OSError as error:
             if self._lock is None:
-                raise RunError(_why_not(self.path, error)) from error
+                raise RunError(why_not(self.path, error)) from error
             # Some network file systems lock no directories; there the user sees to it.
 
     def _remove_partial_files(self) -> None:
@@ -264,62 +280,6 @@ class RunDirectory:
                 each.rmdir()
 
 
-def make_folder(path: Path) -> None:
-    """A folder, with those above it, unless it is there. Raises RunError."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(_why_not(path, error)) from error
-
-
-@contextmanager
-def whole(path: Path, folder: int | None = None) -> Iterator[Path]:
-    """A path beside another to write to; once that is done, the file is put in its place. Raises RunError.
-
-    folder: descriptor of the open directory, which is synced as well.
-    """
-    written = partial(path)
-    try:
-        yield written
-        with open(written, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(written, path)
-        if folder is not None:
-            os.fsync(folder)  # the rename itself
-    except OSError as error:
-        raise RunError(_why_not(path.parent, error)) from error
-    finally:
-        with suppress(OSError):
-            written.unlink(missing_ok=True)
-
-
-def partial(path: Path) -> Path:
-    """Where a file is until it is whole."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """A file that is there whole or not at all. Raises RunError."""
-    with whole(path) as written:
-        written.write_bytes(data)
-
-
-def json_bytes(value: Any) -> bytes:
-    """Indented JSON in the order given; a list of numbers stays on one line. NaN and infinity are refused."""
-    text = json.dumps(value, indent=2, allow_nan=False)
-    return (LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n").encode()
-
-
-def read_json(path: Path) -> Any:
-    """The value of a run's JSON file. Raises RunError for what is none."""
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror or error}): quantize again.") from error
-    except ValueError as error:
-        raise RunError(f"{path} is damaged ({error}): quantize again.") from error
-
-
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -331,9 +291,3 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
-
-
-def _why_not(path: Path, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk of {path} is full: free some space or {ELSEWHERE}; what is finished is kept."
-    return f"{path} cannot be written ({error.strerror or error}): {ELSEWHERE}."

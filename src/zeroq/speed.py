@@ -23,8 +23,9 @@ from zeroq.graph import Inputs, Network, as_inputs, as_tuple, capture
 from zeroq.models import LoadedModel
 from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.preparation import CALIBRATION_PICTURES, example_of
-from zeroq.run_directory import RECORD, read_json
+from zeroq.run_directory import RECORD
 from zeroq.stages import FILES
+from zeroq.whole_files import read_json
 
 FLOAT, QUANTIZED, STATIC = "float", "quantized", "onnxruntime_static"
 DISTILLED = "distilled"

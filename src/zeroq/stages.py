@@ -25,7 +25,7 @@ from zeroq.graph import Inputs, as_inputs, as_tuple, count_images, slice_images
 from zeroq.graph.text import graph_to_data
 from zeroq.latency import time_file
 from zeroq.memory import UNLIMITED, Amounts
-from zeroq.models.meaning import fingerprint_of
+from zeroq.models.fingerprint import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS

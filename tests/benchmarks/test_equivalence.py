@@ -11,7 +11,7 @@ import pytest
 from benchmarks import equivalence, rows, task_rows
 from benchmarks.equivalence import COMPARED, SMALL
 from benchmarks.rows import Row
-from zeroq.run_directory import read_json
+from zeroq.whole_files import read_json
 
 EARLIER = "the hash of an earlier program"
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import torch
 from zeroq.divergence import Meaning
 from zeroq.errors import ModelError, OptionError
 from zeroq.models import load_model
-from zeroq.models.meaning import Reading, fingerprint_of, meaning_of, stated
+from zeroq.models.meaning import Reading, meaning_of, stated
 
 SOURCE = """
 from torch import nn
@@ -107,32 +104,3 @@ def test_scores_of_another_form_are_refused(task: str, output: object, said: str
     with pytest.raises(OptionError) as caught:
         meaning_of(task, Reading(), output)
     assert str(caught.value) == said
-
-
-def largest(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return torch.stack([value.max() for value in (one - other).abs()])
-
-
-def test_another_divergence_is_another_fingerprint() -> None:
-    plain = fingerprint_of(Meaning("regression"))
-    own = fingerprint_of(Meaning("regression", divergence=largest))
-    other = fingerprint_of(Meaning("regression", divergence=lambda one, other: (one - other).abs().mean((1, 2, 3))))
-    assert plain == "regression" and len({plain, own, other}) == 3
-
-
-def test_a_fingerprint_is_the_same_in_every_process() -> None:
-    """Constants of a function may be functions themselves, whose text holds their address."""
-    program = (
-        "from tests.models.test_meaning import largest; from zeroq.divergence import Meaning\n"
-        "from zeroq.models.meaning import fingerprint_of\n"
-        "print(fingerprint_of(Meaning('regression', divergence=largest)))"
-    )
-    done = [
-        subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(["src", "."])},
-            cwd=Path(__file__).parents[2],
-        ).stdout
-        for seed in ("1", "2")
-    ]  # fmt: skip
-    assert done[0] == done[1] and len(done[0].strip()) == 64

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor
@@ -90,18 +88,3 @@ def check_scores(task: str, output: Any) -> None:
     if isinstance(first, Tensor) and first.dim() != axes:
         shape = ", ".join(["N", *(str(side) for side in first.shape[1:])])
         raise OptionError(f"TASK is {task} and the output is [{shape}]: it needs class scores {wanted}.")
-
-
-def fingerprint_of(meaning: Meaning) -> str:
-    """By which divergence choices are made: the task's name, or what the user's own function is compiled to."""
-    if meaning.divergence is None:
-        return meaning.task
-    code = getattr(inspect.unwrap(meaning.divergence), "__code__", None)
-    text = type(meaning.divergence).__qualname__ if code is None else compiled(code)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def compiled(code: CodeType) -> str:
-    """A function's instructions, names and constants, those of the functions in it as well, without its place."""
-    constants = [compiled(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
-    return repr((code.co_code, code.co_names, constants))

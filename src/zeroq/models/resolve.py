@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import difflib
 import fnmatch
@@ -17,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from zeroq.errors import ModelError
+from zeroq.errors import ModelError, OptionError
+from zeroq.models.copying import copied
 from zeroq.models.digits import PIXEL_DEVIATION, PIXEL_MEAN, PREPROCESSING, digits
 from zeroq.models.inputs import check_runs, read_preprocessing, resolve_input
 from zeroq.models.loaded import FoundModel, LoadedModel, Shape, checked_module
@@ -124,6 +124,11 @@ def _ready(found: FoundModel, override: Preprocessing | None, shape: Shape | Non
         if guessed:
             warnings += (guessed_preprocessing(found.name, where),)
         input_shape: tuple[int, ...] = preprocessing.input_shape
+    elif shape is not None and [shape] != [tuple(each.shape[1:]) for each in example]:
+        raise OptionError(
+            f"--input-shape {','.join(map(str, shape))} is about a network of one picture, and {found.name} comes with "
+            "an example of its inputs: leave --input-shape out."
+        )
     else:
         example = checked_example(found.name, found.module, example)
         preprocessing, guesses = preprocessing_among(found.name, example, override)
@@ -144,14 +149,6 @@ def _unwrapped(module: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return module
         module = inner
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    """For the caller may go on training; itself where PyTorch cannot copy it."""
-    try:
-        return copy.deepcopy(module)
-    except RuntimeError:  # of a tensor that was computed
-        return module
 
 
 def _make_ready(module: nn.Module, name: str) -> tuple[str, ...]:
@@ -196,7 +193,6 @@ def from_module(
 ) -> LoadedModel:
     """A module that the caller holds, ready to be captured: a copy in eval mode and in 32-bit floats on the CPU.
 
-    What cannot be copied, as with tensors that a hook has computed, is made so itself.
     example: the input, or a tuple with one tensor for each input; the first axis of each is the batch.
     preprocess, task, reading: as a FILE.py says them.  Raises ModelError or OptionError.
     """
@@ -204,7 +200,7 @@ def from_module(
     override = None if preprocess is None else Preprocessing.from_dict(dict(preprocess))
     inputs = tensors_in(name, example)
     one = is_one_picture(inputs)
-    module, own = _copied(_unwrapped(module)), None if one else inputs
+    module, own = copied(_unwrapped(module), name), None if one else inputs
     found = FoundModel(name=name, module=module, task=task, reading=reading, example=own)
     if not one:
         return _ready(found, override, None, "preprocess=")

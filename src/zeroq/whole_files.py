@@ -1,0 +1,80 @@
+"""Files that are there whole or not at all, and the JSON in them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from zeroq.errors import RunError
+
+ELSEWHERE = "name another directory with --out"
+LIST_OF_NUMBERS = re.compile(r'\[\n\s*([^\[\]{}"]*?)\n\s*\]')
+
+
+def make_folder(path: Path) -> None:
+    """A folder, with those above it, unless it is there. Raises RunError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(why_not(path, error)) from error
+
+
+@contextmanager
+def whole(path: Path, folder: int | None = None) -> Iterator[Path]:
+    """A path beside another to write to; once that is done, the file is put in its place. Raises RunError.
+
+    folder: descriptor of the open directory, which is synced as well.
+    """
+    written = partial(path)
+    try:
+        yield written
+        with open(written, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(written, path)
+        if folder is not None:
+            os.fsync(folder)  # the rename itself
+    except OSError as error:
+        raise RunError(why_not(path.parent, error)) from error
+    finally:
+        with suppress(OSError):
+            written.unlink(missing_ok=True)
+
+
+def partial(path: Path) -> Path:
+    """Where a file is until it is whole."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A file that is there whole or not at all. Raises RunError."""
+    with whole(path) as written:
+        written.write_bytes(data)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON in the order given; a list of numbers stays on one line. NaN and infinity are refused."""
+    text = json.dumps(value, indent=2, allow_nan=False)
+    return (LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n").encode()
+
+
+def read_json(path: Path) -> Any:
+    """The value of a run's JSON file. Raises RunError for what is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror or error}): quantize again.") from error
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): quantize again.") from error
+
+
+def why_not(path: Path, error: OSError) -> str:
+    """What a person reads where a file cannot be written, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk of {path} is full: free some space or {ELSEWHERE}; what is finished is kept."
+    return f"{path} cannot be written ({error.strerror or error}): {ELSEWHERE}."
