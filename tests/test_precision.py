@@ -42,14 +42,20 @@ def test_the_fastest_is_taken_and_the_hopeless_is_tried_once_on_one_image(
     assert [step for step in taken if step[0].startswith("bf16")] == [("bf16 channels-last", 1)]
 
 
-def test_bf16_is_taken_where_it_is_faster_and_where_it_was_asked_for(
+def test_bf16_is_taken_where_it_is_faster(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = dict(zip(CANDIDATES, (0.8, 1.0, 0.3, 0.4), strict=True))
     pretend(monkeypatch, table)
     assert choose_precision(network)[0] == Precision(torch.bfloat16)
-    assert choose_precision(network, "fp32")[0] == Precision()
-    assert choose_precision(network, "bf16")[0] == Precision(torch.bfloat16)
+
+
+def test_one_that_is_asked_for_has_one_layout_whatever_is_faster(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = pretend(monkeypatch, dict(zip(CANDIDATES, (2.0, 0.8, 0.4, 0.3), strict=True)))
+    assert choose_precision(network, "fp32") == (Precision(), {}) and taken == []
+    assert choose_precision(network, "bf16") == (Precision(torch.bfloat16), {})
 
 
 def test_a_second_step_is_taken_where_the_first_leaves_a_doubt(

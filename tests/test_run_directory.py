@@ -33,8 +33,7 @@ class Steps:
     def go(self, out: Path, *, seed: int = 0, width: int = 4, keep: bool = True, fresh: bool = False) -> list[str]:
         """Run and return the stages that were reused."""
         with RunDirectory(out, fresh=fresh) as run:
-            run.describe(FACTS | {"options": {"seed": seed, "width": width}})
-            run.remove("result.json")
+            run.describe(FACTS | {"options": {"seed": seed, "width": width}}, outdates=["result.json"])
             threads = run.decide("precision", {}, lambda: self.note("measure", {"threads": self.measured}))["threads"]
             images = run.stage(
                 "distill",
@@ -110,6 +109,24 @@ def test_what_depends_on_a_change_is_computed_again(
     steps.go(tmp_path / "run", **change)
     assert steps.computed == computed
     assert contents(tmp_path / "run") == undisturbed(**change)
+
+
+def test_what_is_refused_leaves_a_finished_run_as_it_was(tmp_path: Path) -> None:
+    Steps().go(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+
+    class Refused(Steps):
+        def note(self, name: str, value: Any) -> Any:
+            if name == "frontier":
+                raise RunError("no setting is so small")
+            return super().note(name, value)
+
+    for fresh in (False, True):
+        with pytest.raises(RunError, match="so small"):
+            Refused().go(tmp_path / "run", width=2, fresh=fresh)
+        if not fresh:  # which has made new images before it is refused
+            assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 class Interruption(BaseException):

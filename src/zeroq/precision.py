@@ -54,23 +54,28 @@ def choose_precision(
 ) -> tuple[Precision, Mapping[str, float]]:
     """The precision and layout in which this CPU runs the network forward and backward fastest, and the seconds.
 
+    A precision that is asked for has one layout, and nothing is measured: two runs are then alike on every machine.
     The first step of each, which also chooses kernels, has one image: bf16 without hardware for it takes 10 to 24
     times as long as fp32 (with it less), and nothing more is spent on it then.
     asked: "auto", "fp32" or "bf16".  images: of the one or two steps behind the first.
-    Seconds: per image, by "fp32 channels-last" and so on; none of a GPU, where nothing is measured.
+    Seconds: per image, by "fp32 channels-last" and so on; none where nothing is measured, as on a GPU.
     """
     if asked != "auto" and asked not in DTYPES:
         raise OptionError(f"Precision {asked!r} is unknown: choose auto, fp32 or bf16.")
     if network.example[0].is_cuda:
         return usual_on_gpu(network, asked), {}
-    names = DTYPES if asked == "auto" else (asked,)
-    candidates = [Precision(DTYPES[name], channels_last) for name in names for channels_last in (True, False)]
+    if asked != "auto":
+        named = Precision(DTYPES[asked])
+        if named.dtype != torch.float32:
+            first_step(network, named, needed=True)
+        return named, {}
+    candidates = [Precision(dtype, channels_last) for dtype in DTYPES.values() for channels_last in (True, False)]
     seconds: dict[Precision, float] = {}
     hopeless: set[torch.dtype] = set()
     for candidate in candidates:
         if candidate.dtype in hopeless:
             continue
-        first = first_step(network, candidate, needed=asked != "auto")
+        first = first_step(network, candidate, needed=False)
         if first is None:
             hopeless.add(candidate.dtype)
             continue
