@@ -117,8 +117,22 @@ def test_a_run_whose_network_is_gone_is_evaluated_without(folder: Path, tmp_path
     moved.mkdir()
     (moved / "model.onnx").write_bytes((folder / "run" / "model.onnx").read_bytes())
     (moved / "run.json").write_text(json.dumps(record | {"model": "gone.py:bare"}))
-    result = evaluate(str(moved), data=f"{folder}/data.npz", threads=1)
+    warnings: list[str] = []
+    result = evaluate(str(moved), data=f"{folder}/data.npz", threads=1, on_warning=warnings.append)
     assert result["agreement"] is None and result["top1"] >= 0.9
+    (warning,) = warnings
+    assert "The float network gone.py:bare is not found from here, so agreement with it is not measured" in warning
+    (moved / "run.json").write_text(json.dumps(record | {"model": "network", "given": None}))  # a module in Python
+    warnings.clear()
+    evaluate(str(moved), data=f"{folder}/data.npz", threads=1, on_warning=warnings.append)
+    assert warnings == []
+
+
+def test_weights_that_cannot_be_read_or_belong_to_nothing_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="gone"):
+        found(folder, "run", weights=tmp_path / "gone.safetensors")
+    with pytest.raises(OptionError, match="--weights are those of a float network: name it with --reference"):
+        found(folder, "run/model.onnx", weights=tmp_path / "gone.safetensors")
 
 
 def test_what_cannot_be_evaluated(folder: Path, tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ def find_subject(
             f"--simulation is about a run, and {target} is none: leave it out, or name the run directory."
         )
     if path.suffix == ".onnx":
+        if weights is not None and reference is None:
+            raise OptionError("--weights are those of a float network: name it with --reference, or leave them out.")
         return file_subject(path, threads, against, override)
     return model_subject(load_model(target, weights=weights, preprocess=preprocess), against)
 
@@ -155,27 +157,46 @@ def run_subject(
     record = read_json(directory / RECORD)
     onnx_file = onnx_predictor(directory / FILES["onnx"], threads)  # refuses what takes other than one picture
     preprocessing = override or Preprocessing.from_dict(record["preprocess"])
-    against = against or float_network(record, weights)
+    warnings: tuple[str, ...] = ()
+    if against is None:
+        try:
+            against = float_network(record, weights)
+        except ModelError as error:
+            if weights is not None or isinstance(error, OtherWeightsError):
+                raise
+            warnings = unheld(record, error)
     meaning = meaning_by(record["task"], record.get("ignore"), against, directory)
     classes = classes_in(onnx_file.output_shape, meaning.task, directory / FILES["onnx"])
     predict: Predict = onnx_file
     if simulation:
         predict = in_inference(load_network(directory / FILES["model"])[0])
-    return Subject(in_form_of(predict, against), classes, preprocessing, meaning, against)
+    return Subject(in_form_of(predict, against), classes, preprocessing, meaning, against, warnings)
 
 
-def float_network(record: dict[str, Any], weights: Path | None) -> LoadedModel | None:
-    """The network that a run came from; None where it was given as a module or cannot be found any more.
+class OtherWeightsError(ModelError):
+    """The network that a run came from is there, and has changed."""
 
-    Raises ModelError where it is there but has other weights.
+
+def unheld(record: dict[str, Any], error: ModelError) -> tuple[str, ...]:
+    """The warning where agreement with the float network cannot be measured; there is none to load of a module."""
+    if record.get("given", ()) is None:
+        return ()
+    return (
+        f"The float network {record['model']} is not found from here, so agreement with it is not measured ({error}): "
+        "run this where the network was quantized, or name it with --reference.",
+    )
+
+
+def float_network(record: dict[str, Any], weights: Path | None) -> LoadedModel:
+    """The network that a run came from.
+
+    Raises ModelError where it was given as a module or cannot be found any more, OtherWeightsError where it is there
+    but has other weights.
     """
     stored = weights or (Path(record["weights"]) if record["weights"] else None)
-    try:
-        model = load_model(record["model"], weights=stored, input_shape=tuple(record["input_shape"]))
-    except ModelError:
-        return None
+    model = load_model(record["model"], weights=stored, input_shape=tuple(record["input_shape"]))
     if model.weights_sha256 != record["weights_sha256"]:
-        raise ModelError(
+        raise OtherWeightsError(
             f"{record['model']} has other weights than the run was made from: give the same with --weights, "
             "or name another float network with --reference."
         )

@@ -58,6 +58,7 @@ def restatistic(
     return {
         "model": model.source,
         "file": str(out),
+        "given": list(model.given or ()),
         "images": pictures.count,
         "batchnorms": len(tensors) // 2,
         "input_mean": mean,

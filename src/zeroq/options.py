@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from zeroq.effort import EFFORTS, FEW_BITS
 from zeroq.errors import OptionError
+from zeroq.reason import reason
 
 LEAST_BITS, MOST_BITS = 2, 8  # as numbers.grid has them, said here again because that module imports torch
 FLOAT_BITS = 32
@@ -90,7 +91,7 @@ class Options:
                     f"There is no option {name!r}: "
                     + (f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}.")
                 )
-        return cls(**{name: READERS.get(name, _as_given)(value) for name, value in values.items()})
+        return cls(**{name: _read(name, value) for name, value in values.items()})
 
     @property
     def targeted(self) -> bool:
@@ -153,9 +154,8 @@ class Options:
         asked = [name for name in TARGETS if getattr(self, name) is not None]
         if len(asked) > 1:
             listed = " and ".join(f"{flag(name)} {_plain(getattr(self, name))}" for name in asked)
-            raise OptionError(
-                f"{listed} are each a target of their own: keep one of --average-bits, --compression and --size-mb."
-            )
+            own = "are each a target of their own: keep one of --average-bits, --compression and --size-mb."
+            raise OptionError(f"{listed} {own}")
         _check_between("average_bits", self.average_bits, LEAST_BITS, MOST_BITS, "the bits that a weight may have")
         least, most = FLOAT_BITS / MOST_BITS, FLOAT_BITS / LEAST_BITS
         _check_between("compression", self.compression, least, most, f"which is {FLOAT_BITS} over the bits of a weight")
@@ -191,7 +191,7 @@ class Options:
             )
         if self.activation_bits == ():
             raise OptionError("--activation-bits names no width: give one, or several such as 4,8.")
-        for width in self.activation_widths:
+        for width in self.activation_bits if isinstance(self.activation_bits, tuple) else (self.activation_bits,):
             _check_width("--activation-bits", width)
         if len(self.activation_widths) > 1 and all(getattr(self, name) is None for name in BOUNDS):
             raise OptionError(
@@ -204,16 +204,17 @@ class Options:
 
     def _check_patterns(self) -> None:
         asked: dict[str, int] = {}
+        for pattern in (*self.keep_float, *(pair[0] for pair in self.layer_bits)):
+            if not isinstance(pattern, str):
+                raise OptionError(f"A layer is named by a pattern such as 'stage1.*', and {pattern!r} is none.")
         for pattern, width in self.layer_bits:
             _check_width(f"--layer-bits {pattern}: a width of", width)
             if asked.setdefault(pattern, width) != width:
                 raise OptionError(f"--layer-bits {pattern}={asked[pattern]} and {pattern}={width} differ: keep one.")
         for pattern in self.keep_float:
             if pattern in asked:
-                raise OptionError(
-                    f"--keep-float {pattern} and --layer-bits {pattern}={asked[pattern]} contradict each other: "
-                    "drop one."
-                )
+                both = f"--keep-float {pattern} and --layer-bits {pattern}={asked[pattern]}"
+                raise OptionError(f"{both} contradict each other: drop one.")
 
     def _check_images(self) -> None:
         _check_at_least("images", self.images, 1)
@@ -266,8 +267,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _as_given(value: Any) -> Any:
-    return value
+def _read(name: str, value: Any) -> Any:
+    """A value as a person writes it, as an Options holds it."""
+    try:
+        return READERS[name](value) if name in READERS else value
+    except (IndexError, TypeError, ValueError) as error:
+        raise OptionError(f"{flag(name)} {value!r}: {reason(error)}; write it as the command line has it.") from error
 
 
 def _as_tuple(value: Any) -> Any:
@@ -280,7 +285,7 @@ def _as_tuple(value: Any) -> Any:
 def _as_pairs(value: Any) -> tuple[tuple[str, int], ...]:
     """A dictionary, pairs, or texts PATTERN=B, as a tuple of pairs."""
     several = value.items() if isinstance(value, Mapping) else _as_tuple(value)
-    return tuple(_parse_pair(each) if isinstance(each, str) else tuple(each) for each in several)
+    return tuple(_parse_pair(each) if isinstance(each, str) else (each[0], each[1]) for each in several)
 
 
 def _parse_pair(text: str) -> tuple[str, int]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import zeroq.devices as devices
 import zeroq.latency as latency
 import zeroq.resident as resident
-from zeroq.candidates import Candidates
+from zeroq.candidates import HELD_OUT, Candidates
 from zeroq.channels import ranged
 from zeroq.conclusion import REPORT, RESULT, conclude
 from zeroq.deploy.model_file import load_network
@@ -134,7 +134,7 @@ def quantize_model(
         progress("capture", 1, 1)
         times = ranks.led(lambda _: latency.time_network(prepared, run, lambda *step: progress("latency", *step)))
         plan = plan_of(prepared, ranks)
-        prepared = replace(prepared, warnings=(*prepared.warnings, *plan.warnings))
+        prepared = replace(prepared, warnings=(*prepared.warnings, *plan.warnings, *few_images(options)))
         if not plan.limited:
             later.enter_context(resident.kept())
         if ranks.leads:
@@ -167,6 +167,16 @@ def quantize_model(
     return Run(out, result)
 
 
+def few_images(options: Options) -> list[str]:
+    """A sentence where no image is held out from what is fitted."""
+    if options.images is None or options.images >= HELD_OUT:
+        return []
+    return [
+        f"Of fewer than {HELD_OUT} images none is held out: divergence, agreement and forecast are of those that "
+        f"everything was fitted to, and too good. Ask for --images {HELD_OUT} or more."
+    ]
+
+
 def refuse_another(run: RunDirectory, model: LoadedModel) -> None:
     """A directory that holds the run of another network keeps it. Raises RunError."""
     other, weights = run.told.get("model"), run.told.get("weights_sha256")
@@ -188,6 +198,7 @@ def facts(prepared: Prepared, device: torch.device = devices.CPU) -> dict[str, A
         "own_divergence": prepared.meaning.divergence is not None,
         "weights": None if model.weights is None else str(model.weights),
         "weights_sha256": model.weights_sha256,
+        "given": None if model.given is None else list(model.given),
         "options": prepared.options.to_dict(),
         "preprocess": preprocess_dict(model.preprocessing),
         "input_shape": model.shapes,

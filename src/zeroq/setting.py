@@ -88,11 +88,13 @@ class LayerPlan:
 def plan_layers(network: Network, options: Options) -> LayerPlan:
     """Resolve patterns, edges and candidate widths on a folded network.
 
-    Raises OptionError for a pattern that matches no layer, ModelError where no layer is left to quantize.
+    Raises OptionError for a pattern that matches no layer, or that leaves none, ModelError where there is none.
     """
     names = [layer.name for layer in network.layers]
     floating = {name for pattern in options.keep_float for name in matching(pattern, names, "--keep-float")}
     layers = tuple(layer for layer in network.layers if layer.name not in floating)
+    if network.layers and not layers:
+        raise OptionError("--keep-float leaves no layer to quantize: keep fewer of them in floating point.")
     if not layers:
         raise ModelError("The network has no layer to quantize: it needs at least one convolution or linear layer.")
     fixed = {name: bits for pattern, bits in options.layer_bits for name in matching(pattern, names, "--layer-bits")}

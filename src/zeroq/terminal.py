@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections import Counter
@@ -180,8 +181,9 @@ def show_restatistic(result: Mapping[str, Any]) -> None:
     console.print(_table(str(result["model"]), rows))
     for warning in result["warnings"]:
         console.print(f"warning: {warning}", markup=False)
-    asked = f"--weights {result['file']} --input-mean {mean} --input-std {deviation}"
-    console.print(f"next: zeroq quantize {result['model']} {asked}", markup=False, soft_wrap=True)
+    words = ["zeroq", "quantize", result["model"], "--weights", result["file"], *result["given"]]
+    words += ["--input-mean", mean, "--input-std", deviation]
+    console.print(f"next: {shlex.join(map(str, words))}", markup=False, soft_wrap=True)
 
 
 FILES = {"float": "float", "quantized": "quantized", "onnxruntime_static": "onnxruntime's static"}

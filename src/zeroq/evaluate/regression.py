@@ -18,6 +18,8 @@ from zeroq.evaluate.archive import Member, open_member
 from zeroq.evaluate.classification import check_numbers
 from zeroq.preprocessing import Preprocessing, apply_pixels, check_pixels
 
+LEAST_SHARE = 1e-9  # of the targets' squares, of their variance: less is rounding
+
 
 @dataclass(frozen=True)
 class RegressionData:
@@ -79,4 +81,8 @@ class TargetErrors:
         self.errors.add(targets, found)
 
     def metrics(self) -> dict[str, float]:
+        """Raises DataError where the targets do not differ, as nothing is then there to hold errors against."""
+        ((_, mean, square),) = (sums / count for sums, count in zip(self.errors.sums, self.errors.counts, strict=True))
+        if not ((square - mean.square()) > LEAST_SHARE * square).any():
+            raise DataError("The targets are all alike, and nmse is the error over their variance: give more pictures.")
         return {"nmse": self.errors.value()}

@@ -57,12 +57,6 @@ def read_preprocessing(path: Path) -> Preprocessing:
 
 def check_runs(found: FoundModel, shape: Shape) -> None:
     """Two black images through the network: a wrong shape is found out before anything is computed."""
-    further = further_inputs(found)
-    if further:
-        raise ModelError(
-            f"{found.name} takes more than one input ({', '.join(further)}): quantize it in Python, "
-            "zeroq.quantize(module, (first, second)), or save it with torch.export.save and give FILE.pt2."
-        )
     try:
         with torch.no_grad():
             found.module(torch.zeros(TRIAL_BATCH, *shape))
@@ -71,6 +65,15 @@ def check_runs(found: FoundModel, shape: Shape) -> None:
             f"{found.name} does not run on an input of shape {[TRIAL_BATCH, *shape]} ({reason(error)}): "
             "give the shape that it was trained on with --input-shape C,H,W, and --preprocess if its channels differ."
         ) from error
+
+
+def refuse_further_inputs(found: FoundModel) -> None:
+    """One picture is all that can be made without an example."""
+    if further := further_inputs(found):
+        raise ModelError(
+            f"{found.name} takes more than one input ({', '.join(further)}): quantize it in Python, "
+            "zeroq.quantize(module, (first, second)), or save it with torch.export.save and give FILE.pt2."
+        )
 
 
 def further_inputs(found: FoundModel) -> list[str]:

@@ -58,6 +58,7 @@ class LoadedModel:
     input_statistic: mean and deviation of the domain's pixels in 0..1, per channel; None for natural pictures.
     weights_sha256: see `weights_sha256`.  warnings: what was guessed.
     reading: what is said of the output beside the task.
+    given: what the command line said of it beside MODEL and --weights, None of a module that was held in Python.
     """
 
     name: str
@@ -73,6 +74,7 @@ class LoadedModel:
     reading: Reading = Reading()
     example: tuple[Tensor, ...] | None = None  # where it takes other than one picture: its inputs
     guessed: bool = False  # preprocessing
+    given: tuple[str, ...] | None = None
 
     @property
     def shapes(self) -> list[int] | list[list[int]]:

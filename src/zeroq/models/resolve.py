@@ -19,7 +19,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from zeroq.errors import ModelError, OptionError
 from zeroq.models.copying import copied
 from zeroq.models.digits import PIXEL_DEVIATION, PIXEL_MEAN, PREPROCESSING, digits
-from zeroq.models.inputs import check_runs, read_preprocessing, resolve_input
+from zeroq.models.inputs import check_runs, read_preprocessing, refuse_further_inputs, resolve_input
 from zeroq.models.loaded import FoundModel, LoadedModel, Shape, checked_module
 from zeroq.models.meaning import Reading
 from zeroq.models.saved_file import READERS, find_saved
@@ -46,7 +46,10 @@ def load_model(
         if weights is not None:
             load_weights(found.module, weights)
         ready = _ready(found, override, input_shape, "--preprocess FILE.json")
-    return dataclasses.replace(ready, name=re.sub(r"[^\w.+-]+", "_", found.name), source=model, weights=weights)
+    given = [] if preprocess is None else ["--preprocess", str(preprocess)]
+    given += [] if input_shape is None else ["--input-shape", ",".join(map(str, input_shape))]
+    name = re.sub(r"[^\w.+-]+", "_", found.name)
+    return dataclasses.replace(ready, name=name, source=model, weights=weights, given=tuple(given))
 
 
 def model_names(pattern: str = "*") -> list[str]:
@@ -119,6 +122,7 @@ def _ready(found: FoundModel, override: Preprocessing | None, shape: Shape | Non
     warnings = _make_ready(found.module, found.name)
     example, preprocessing = found.example, None
     if example is None:
+        refuse_further_inputs(found)
         preprocessing, guessed = resolve_input(found, override, shape)
         check_runs(found, preprocessing.input_shape)
         if guessed:
@@ -197,6 +201,8 @@ def from_module(
     preprocess, task, reading: as a FILE.py says them.  Raises ModelError or OptionError.
     """
     checked_module(module, "The network is", "give", "the module itself")
+    if not isinstance(preprocess, Mapping | None):
+        raise OptionError(f"preprocess= is a {type(preprocess).__name__}: give a dictionary of size, mean and std.")
     override = None if preprocess is None else Preprocessing.from_dict(dict(preprocess))
     inputs = tensors_in(name, example)
     one = is_one_picture(inputs)

@@ -49,11 +49,29 @@ def source(options: Options, distilled: bool) -> str:
 
 
 def command(run: Mapping[str, Any]) -> list[str]:
-    """The words of the shell command of this run, quoted; options at their defaults are left out."""
+    """The words of the shell command of this run, quoted, or of the call in Python; options at their defaults are left
+    out.
+    """
+    options = Options.of(**run["options"])
+    if in_python(run):
+        return f"zeroq.quantize({', '.join(['module', 'example', *keywords(options)])})".split(" ")
     words = ["zeroq", "quantize", str(run["model"])]
     if run.get("weights"):
         words += ["--weights", str(run["weights"])]
-    return [shlex.quote(word) for word in (*words, *arguments(Options.of(**run["options"])))]
+    return [shlex.quote(word) for word in (*words, *run.get("given", ()), *arguments(options))]
+
+
+def in_python(run: Mapping[str, Any]) -> bool:
+    """Whether a run was of a module that was held there."""
+    return run.get("given", ()) is None
+
+
+def keywords(options: Options) -> Iterator[str]:
+    """Every option that is not at its default, as a call in Python spells it."""
+    given = options.to_dict()
+    for field in fields(options):
+        if getattr(options, field.name) != field.default:
+            yield f"{field.name}={given[field.name]!r}"
 
 
 def arguments(options: Options) -> Iterator[str]:

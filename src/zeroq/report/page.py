@@ -89,6 +89,7 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "options": options,
         "asked": asked.sentence(options, distilled=distilled),
         "command": asked.command(run),
+        "in_python": asked.in_python(run),
         "figures": figures(result, divergence_of(run)),
         "checks": checks(result),
         "portions": charts.file_portions(result),

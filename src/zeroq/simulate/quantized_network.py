@@ -13,6 +13,7 @@ from zeroq.graph.fold import remove_unused
 from zeroq.graph.network import Layer, Network
 from zeroq.graph.places import on_device
 from zeroq.graph.replay import replay
+from zeroq.graph.text import graph_from_data, graph_to_data
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE, WEIGHT_ONLY
 from zeroq.numbers.values import ActivationRange, IntegerWeight, Ranges
 from zeroq.simulate.arithmetic import with_integer_arithmetic
@@ -37,6 +38,10 @@ class QuantizedNetwork(nn.Module):
         self.quantizers = dict(quantizers)
         self.eval()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As plain data, for pickle and torch.save: PyTorch pickles no operators of others."""
+        return from_data, (graph_to_data(self.graph), self.tensors(), self.quantizers)
+
     @property
     def graph(self) -> fx.Graph:
         """The graph of ATen operators and those of zeroq."""
@@ -58,6 +63,11 @@ class QuantizedNetwork(nn.Module):
         """The network's output, every value rounded as the file rounds it."""
         names = [node.name for node in self.graph.nodes if node.op == "placeholder"]
         return replay(self.arithmetic, self.tensors(), dict(zip(names, inputs, strict=True)))["output"]
+
+
+def from_data(data: list[list[Any]], tensors: Mapping[str, Tensor], quantizers: Mapping[str, str]) -> QuantizedNetwork:
+    """The network that was pickled."""
+    return QuantizedNetwork(graph_from_data(data), tensors, quantizers)
 
 
 def quantize_activations(
