@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
 import pytest
 import torch
 
@@ -62,3 +66,29 @@ def test_integer_instructions(monkeypatch: pytest.MonkeyPatch, information: dict
 
 def test_the_processor_has_a_name() -> None:
     assert processor()
+
+
+@pytest.mark.parametrize(
+    "around",
+    [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu"), lambda: torch.device("meta")],
+    ids=["no_grad", "inference_mode", "autocast", "device"],
+)
+def test_what_a_caller_has_around_is_left_outside(around: Callable[[], Any]) -> None:
+    factor = torch.ones(2, 2, requires_grad=True)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with around():
+            with devices.undisturbed():
+                product = torch.ones(2, 2) @ factor
+                product.sum().backward()
+                assert product.dtype == torch.float32 and product.device == devices.CPU and not product.is_inference()
+                assert torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
+            assert torch.get_default_dtype() == torch.float64
+            outside = torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_default_device()
+            with suppress(ZeroDivisionError), devices.undisturbed():
+                raise ZeroDivisionError
+            assert outside == (
+                torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_default_device()
+            )  # fmt: skip
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -178,3 +178,21 @@ def test_options_survive_json() -> None:
 
 def test_the_widths_are_those_of_the_grid() -> None:
     assert (options.LEAST_BITS, options.MOST_BITS) == (grid.LEAST_BITS, grid.MOST_BITS)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"layer_bits": None}, "--layer-bits None: "),
+        ({"layer_bits": [("a",)]}, "--layer-bits [('a',)]: "),
+        ({"calibration": 3}, "--calibration 3: "),
+        ({"activation_bits": None}, "--activation-bits None: choose 2 to 8."),
+        ({"keep_float": [1]}, "A layer is named by a pattern such as 'stage1.*', and 1 is none."),
+        ({"layer_bits": {1: 4}}, "A layer is named by a pattern such as 'stage1.*', and 1 is none."),
+    ],
+    ids=str,
+)
+def test_values_of_another_kind_are_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(OptionError) as error:
+        Options.of(**options)
+    assert str(error.value).startswith(sentence)

@@ -202,6 +202,45 @@ def quantize_to_file(monkeypatch: pytest.MonkeyPatch) -> Quantize:
     return run
 
 
+def test_a_size_that_is_refused_leaves_the_finished_run(quantize_to_file: Quantize, tmp_path: Path) -> None:
+    quantize_to_file(tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(SizeError, match="cannot be reached, the smallest file has"):
+        quantize_to_file(tmp_path / "run", average_bits=None, size_mb=1e-6)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_run_knows_when_its_directory_holds_another(quantize_to_file: Quantize, tmp_path: Path) -> None:
+    first = quantize_to_file(tmp_path / "run")
+    second = quantize_to_file(tmp_path / "run", average_bits=3)
+    assert second.model is not None
+    for use in (lambda: first.model, lambda: first.save(tmp_path / "kept")):
+        with pytest.raises(RunError, match="holds another run by now: give each its own directory with out="):
+            use()
+    assert not (tmp_path / "kept").exists()
+
+
+def test_another_network_is_refused_the_directory(quantize_to_file: Quantize, tmp_path: Path) -> None:
+    run = quantize_to_file(tmp_path / "run")
+    record = read_json(run.directory / "run.json")
+    changed = json.dumps(record | {"model": "other.py:make", "weights_sha256": "0"})
+    (run.directory / "run.json").write_text(changed)
+    with pytest.raises(RunError, match="holds a run of another network, other.py:make: name another directory with"):
+        quantize_to_file(tmp_path / "run")
+    assert (run.directory / "run.json").read_text() == changed and (run.directory / "model.onnx").exists()
+    assert quantize_to_file(tmp_path / "run", fresh=True).result["model"] == "residual"
+    (run.directory / "run.json").write_text(json.dumps(record | {"model": "elsewhere/net.py:make"}))
+    quantize_to_file(tmp_path / "run")  # the same weights by another path
+
+
+def test_without_images_held_out_the_figures_are_said_to_be_too_good(
+    quantize_to_file: Quantize, tmp_path: Path
+) -> None:
+    sentence = "Of fewer than 4 images none is held out"
+    assert sentence in " ".join(quantize_to_file(tmp_path / "few", images=3).result["warnings"])
+    assert sentence not in " ".join(quantize_to_file(tmp_path / "more", images=4).result["warnings"])
+
+
 def interrupt(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, at: int, after: bool = False) -> list[int]:
     """Ctrl-C at the call number `at` of a function, before or after its work; gives a list that grows by one a call."""
     function, calls = getattr(module, name), []  # type: ignore[var-annotated]

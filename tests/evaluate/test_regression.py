@@ -83,3 +83,11 @@ def test_outputs_that_do_not_fit_are_refused() -> None:
     )
     with pytest.raises(DataError, match="^The network gives 2 outputs: targets can be held against one only.$"):
         TargetErrors().add((torch.zeros(2, 3), torch.zeros(2, 3)), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("targets", [torch.tensor([[1.0, 2.0]]), torch.full((5, 2), 0.1)], ids=["one", "alike"])
+def test_targets_that_do_not_differ_are_refused(targets: torch.Tensor) -> None:
+    errors = TargetErrors()
+    errors.add(targets + 0.5, targets)
+    with pytest.raises(DataError, match="^The targets are all alike, and nmse is the error over their variance"):
+        errors.metrics()

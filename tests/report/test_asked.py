@@ -72,3 +72,18 @@ def test_command_of_defaults_is_short_and_numbers_are_exact() -> None:
     run = {"model": "digits", "options": Options.of(average_bits=10 / 3).to_dict()}
     assert float(asked.command(run)[-1]) == 10 / 3
     assert asked.command({"model": "digits", "options": Options.of(average_bits=4.0).to_dict()})[-1] == "4"
+
+
+def test_command_says_how_pictures_become_inputs() -> None:
+    run = {"model": "net.py:make", "given": ["--preprocess", "my p.json", "--input-shape", "3,40,40"]}
+    assert shlex.split(" ".join(asked.command(run | {"options": Options().to_dict()}))) == [
+        "zeroq", "quantize", "net.py:make", "--preprocess", "my p.json", "--input-shape", "3,40,40",
+    ]  # fmt: skip
+
+
+def test_a_module_held_in_python_has_a_call() -> None:
+    options = Options.of(average_bits=4, layer_bits={"head": 8}, keep_float="a*", portable=False)
+    run = {"model": "network", "given": None, "options": options.to_dict()}
+    assert " ".join(asked.command(run)) == (
+        "zeroq.quantize(module, example, average_bits=4, layer_bits={'head': 8}, keep_float=['a*'], portable=False)"
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -149,3 +152,20 @@ def test_names_of_the_users_own_do_not_meet_those_of_quantizers() -> None:
     module, images = Named(), torch.randn(8, 3, 4, 4)
     with torch.inference_mode():
         torch.testing.assert_close(quantize(module, images).quantized(images), module(images), rtol=0, atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["residual", "tokens", "moved"])
+def test_it_is_pickled_and_copied_whole(name: str) -> None:
+    images = example_of(name, 4)
+    network = quantize(NETWORKS[name](), images, *SETTINGS["mixed"], method="nearest").quantized
+    file = io.BytesIO()
+    torch.save(network, file)
+    file.seek(0)
+    for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network), torch.load(file, weights_only=False)):
+        with torch.inference_mode():
+            pairs = zip(leaves(network(images)), leaves(other(images)), strict=True)
+        assert all(torch.equal(one, own) for one, own in pairs)
+        assert other.quantizers == network.quantizers and not other.training
+        assert {name: value.dtype for name, value in other.tensors().items()} == {
+            name: value.dtype for name, value in network.tensors().items()
+        }
