@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.networks import NETWORKS, example_of
 from zeroq.divergence import Meaning, kl_divergence
 from zeroq.errors import NumericalError
 from zeroq.graph import Layer, Network, capture, fold, replay
@@ -313,3 +315,18 @@ def test_a_layer_costs_what_it_and_all_behind_it_multiply() -> None:
     assert len(costs) == len(layers) == 5
     for index, layer in enumerate(layers):
         assert costs[layer.name] == sum(each.multiply_accumulates for each in layers[index:])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"layers": ["nope"]}, "'nope' is none of the network's layers"),
+        ({"derived": [2, 4]}, r"widths \[2, 4\] of which \[2, 4\] are derived"),
+        ({"chunk": 0}, "0 images at a time"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(options: dict[str, Any], sentence: str) -> None:
+    images = example_of("plain", 2)
+    network = fold(capture(NETWORKS["plain"](), images))
+    with pytest.raises(ValueError, match=sentence):
+        measure_sensitivity(network, images, [2, 4], lambda layer, width: (torch.zeros(1), None), **options)

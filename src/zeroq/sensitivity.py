@@ -52,8 +52,13 @@ def measure_sensitivity(
     its squared error that the output of the layer itself has at theirs: to second order in small errors that is so.
     layers: names of those to measure, by default all.  reference: the network's outputs for all images, where they
     are known.  on_step: (done, total).
-    Raises NumericalError, with layer and width, where an output is NaN or infinite.
+    Raises NumericalError, with layer and width, where an output is NaN or infinite; ValueError for a layer that is none
+    of the network's, and where no width is left to measure.
     """
+    if unknown := sorted(set(layers or ()) - {layer.name for layer in network.layers}):
+        raise ValueError(f"{unknown[0]!r} is none of the network's layers, which `network.layers` has by name")
+    if set(widths) <= set(derived) or chunk < 1:
+        raise ValueError(f"widths {list(widths)} of which {list(derived)} are derived, {chunk} images at a time")
     chosen = [layer for layer in network.layers if layers is None or layer.name in layers]
     run = [width for width in widths if width not in derived]
     compared = {layer.name: [Comparison(meaning, agreement=False) for _ in run] for layer in chosen}

@@ -135,7 +135,8 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     divergence = result["divergence"]
     yield AGREEMENTS[result["task"]], f"{share(divergence['agreement'])}, on {divergence['images']} held-out images"
     yield "divergence from float", f"{divergence['mean']:.2g}"
-    yield "in integers", f"{share(result['integer_share'])} of multiply-accumulates"
+    counted = "of the multiply-accumulates of convolutions, linear layers and products"
+    yield "in integers", f"{share(result['integer_share'])} {counted}"
     for layer in result["not_quantized"]:
         yield "stays in float", f"{layer['name']}: {layer['reason']}"
     if "fastest" in result:

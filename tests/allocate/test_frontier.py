@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,3 +104,25 @@ def test_tables_of_different_shape_are_a_defect() -> None:
         pareto_frontier([[1]], [[0.0], [1.0]])
     with pytest.raises(ValueError, match="layer 0 has 2 sizes and 1 costs"):
         pareto_frontier([[1, 2]], [[0.0]])
+
+
+@pytest.mark.parametrize("sizes", [[[1.5, 2.5]], [["1", "2"]], [[2**63, 1]], [[True, False]]], ids=str)
+def test_sizes_that_are_no_whole_numbers_are_refused(sizes: Any) -> None:
+    with pytest.raises(ValueError, match="count them in whole numbers"):
+        pareto_frontier(sizes, [[1.0, 0.0]])
+
+
+def test_sums_that_no_number_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match="sizes add up to more than 63 bits hold"):
+        pareto_frontier([[2**62], [2**62]], [[0.0], [0.0]])
+    for cost in (1.7e308, -1.7e308):
+        with pytest.raises(NumericalError, match="^Costs add up to more than a 64-bit float holds"):
+            pareto_frontier([[1], [1]], [[cost], [cost]])
+
+
+def test_tables_may_be_arrays() -> None:
+    sizes, costs = numpy.array([[2, 4, 8]] * 3), numpy.array([[3.0, 1.0, 0.0]] * 3)
+    expected = pareto_frontier(sizes.tolist(), costs.tolist())
+    for form in (numpy.asarray, torch.tensor):
+        found = pareto_frontier(form(sizes), form(costs))
+        assert found.sizes.tolist() == expected.sizes.tolist() and found.costs.tolist() == expected.costs.tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from zeroq.errors import NumericalError
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Settings = NDArray[np.int16]  # [settings, layers], the option of each layer
+
+
+MOST = 2**63 - 1  # that a sum of sizes may be
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +68,7 @@ def pareto_frontier(sizes: Sequence[Sequence[int]], costs: Sequence[Sequence[flo
     option, and only undominated pairs are kept. Adding a number never reverses the order of two rounded sums, so
     this is exact for floating point costs added from the first layer to the last. Of equal pairs the one with the
     lower option in the latest layer stays. Costs may be negative or equal; NaN and infinity raise NumericalError.
+    Sizes are whole numbers; others raise ValueError, as do tables of unlike lengths.
 
     The number of points is at most the number of different sums of sizes; 156 layers with three widths have some
     6,400 (0.05 s).
@@ -105,13 +110,21 @@ def _undominated_options(sizes: Integers, costs: Floats) -> Integers:
 
 
 def _checked(sizes: Sequence[Sequence[int]], costs: Sequence[Sequence[float]]) -> list[tuple[Integers, Floats]]:
+    """Both tables as arrays, of which no sum overflows."""
     if len(sizes) != len(costs):
         raise ValueError(f"sizes of {len(sizes)} layers, but costs of {len(costs)}")
     table = []
     for layer, (layer_sizes, layer_costs) in enumerate(zip(sizes, costs, strict=True)):
-        if not layer_sizes or len(layer_sizes) != len(layer_costs):
+        if not len(layer_sizes) or len(layer_sizes) != len(layer_costs):
             raise ValueError(f"layer {layer} has {len(layer_sizes)} sizes and {len(layer_costs)} costs")
-        if not np.isfinite(layer_costs).all():
+        whole, numbers = np.asarray(layer_sizes), np.asarray(layer_costs, dtype=np.float64)
+        if whole.dtype.kind not in "iu":
+            raise ValueError(f"layer {layer} has sizes {list(layer_sizes)}: count them in whole numbers, such as bits")
+        if not np.isfinite(numbers).all():
             raise NumericalError(f"A cost of layer {layer} is not a number or infinite: {list(layer_costs)}.")
-        table.append((np.asarray(layer_sizes, dtype=np.int64), np.asarray(layer_costs, dtype=np.float64)))
+        table.append((whole.astype(np.int64), numbers))
+    if sum(max(map(abs, layer_sizes.tolist())) for layer_sizes, _ in table) > MOST:
+        raise ValueError("sizes add up to more than 63 bits hold: count them in a larger unit")
+    if not math.isfinite(sum(float(np.abs(layer_costs).max()) for _, layer_costs in table)):
+        raise NumericalError("Costs add up to more than a 64-bit float holds: divide all of them by one number.")
     return table

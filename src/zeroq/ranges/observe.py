@@ -20,6 +20,7 @@ from zeroq.ranges.knowledge import Knowledge, site_of
 from zeroq.ranges.probe import Probe
 from zeroq.ranges.reach import LEAST_SHARE, reach
 from zeroq.ranges.search import range_of
+from zeroq.ranges.twins import measured_together
 from zeroq.simulate.placement import Placement, Quantizer, again, every_width, is_average
 
 
@@ -73,6 +74,7 @@ def histograms_of(
 ) -> dict[str, Histogram]:
     """Histograms of the values of all quantizers, by name, measured on the folded network in floating point.
 
+    Quantizers of one function of several inputs have one histogram (`measured_together`).
     images: [N, C, H, W], of several inputs a tuple.
     knowledge: values of outputs of which no BatchNorm knows are taken to reach LEAST_SHARE of what the norms of their
     filters and patches allow, should the images reach less.
@@ -92,10 +94,14 @@ def histograms_of(
         for name, value in values.items():
             for counts in (histograms[name], *([beside[name]] if name in beside else [])):
                 counts.update(value.detach(), None if meaning is None else value.grad)
+    together = measured_together(network, placement.quantizers)
     return {
-        quantizer.name: reaching(merge(histograms[name] for name in quantizer.measured), quantizer, nodes, reaches)
+        quantizer.name: reaching(
+            merge(histograms[name] for name in together[quantizer.name]),
+            replace(quantizer, measured=together[quantizer.name]), nodes, reaches,
+        )
         for quantizer in placement.quantizers
-    }
+    }  # fmt: skip
 
 
 def watched(

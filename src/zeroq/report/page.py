@@ -160,9 +160,12 @@ def figures(result: Mapping[str, Any], compared: str) -> tuple[Figure, ...]:
         Figure(number(divergence["mean"]), "divergence", f"{compared}, from floating point; 0 is equal"),
         Figure(number(result["average_bits"]), "bits per weight", "on average; 32 in floating point"),
         Figure(f"{number(result['compression'])}×", "compression", "of the weights: 32 over their average bits"),
-        Figure(words.percent(result["integer_share"]), "in integers", "of all multiply-accumulates"),
+        Figure(
+            words.percent(result["integer_share"]), "in integers",
+            "of the multiply-accumulates of convolutions, linear layers and products",
+        ),
         Figure(words.duration(total_seconds(result)), "time", f"on {result['cpu']}"),
-    ]
+    ]  # fmt: skip
     for name, bound in result.get("bounds", {}).items():  # runs of before have none
         label, unit = BOUNDS[name]
         shown.append(Figure(number(bound["reached"]), label, f"{unit}; at most {number(bound['asked'])} was asked for"))
