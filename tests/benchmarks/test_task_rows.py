@@ -27,6 +27,7 @@ from zeroq.numbers.values import Ranges
 from zeroq.options import Options
 from zeroq.pipeline import quantize_model
 from zeroq.preparation import Prepared
+from zeroq.whole_files import read_json
 
 FURTHER = at_best(W4_EDGES_8)  # of benchmarks.low_bits
 ASKED: dict[str, dict[str, Any]] = {W8: {}, MIXED: {"average_bits": 5}, FURTHER: {"weight_bits": 4}}
@@ -95,7 +96,7 @@ def test_weights_alone_are_the_run_s_own(
     row, directory, _ = measured
     model = load_model(f"{folder / STANDS_FOR[network]}.py:net")
     inputs = torch.randn(4, 3, 8, 8)
-    alone = task_measure.weights_alone(model, Run(directory, {}))(inputs)
+    alone = task_measure.weights_alone(model, Run(directory, read_json(directory / "result.json")))(inputs)
     with torch.no_grad():
         expected = model.module(inputs)
     one, other = (each if isinstance(each, torch.Tensor) else each[0] for each in (alone, expected))
