@@ -206,10 +206,10 @@ KNOWN = """## What is known, and what is not
   clipped by `Clip`). Compare with `zeroq evaluate RUN --simulation` before trusting one.
 - **Verification is of the machine where it ran.** `zeroq evaluate FILE.onnx --data ...` on the target machine is the
   same measurement there.
-- **Every kernel gets int8 weights of zero point 0**, whatever their width: those of 2 to 6 bits are asymmetric, but their
-  zero points are taken off when they are unpacked, in the file itself.
-- **The input has one size**, that of the network's example: a file takes any number of pictures, and each size of them a
-  file of its own.
+- **Every kernel gets int8 weights of zero point 0**, whatever their width: those of 2 to 6 bits are asymmetric, but
+  their zero points are taken off when they are unpacked, in the file itself.
+- **The input has one size**, that of the network's example: a file takes any number of pictures, and each size of them
+  needs a file of its own.
 - **The first load is the slow one**: weights below 8 bits are unpacked then. Saving onnxruntime's optimised graph keeps
   the load short and the file large.
 """
