@@ -29,6 +29,7 @@ from zeroq.models.meaning import Reading, meaning_of, stated
 from zeroq.models.outputs import check_outputs
 from zeroq.preparation import example_of, understood
 from zeroq.preprocessing import Preprocessing
+from zeroq.report.asked import in_python
 from zeroq.run_directory import RECORD
 from zeroq.stages import FILES
 from zeroq.whole_files import read_json
@@ -179,7 +180,7 @@ class OtherWeightsError(ModelError):
 
 def unheld(record: dict[str, Any], error: ModelError) -> tuple[str, ...]:
     """The warning where agreement with the float network cannot be measured; there is none to load of a module."""
-    if record.get("given", ()) is None:
+    if in_python(record):
         return ()
     return (
         f"The float network {record['model']} is not found from here, so agreement with it is not measured ({error}): "
