@@ -9,7 +9,7 @@ from tests.networks import NETWORKS, example_of
 from zeroq import precision as precisions
 from zeroq.errors import OptionError
 from zeroq.graph import Network, capture
-from zeroq.precision import Precision, choose_precision
+from zeroq.precision import Precision, choose_precision, forward_seconds, passes_in_bf16
 
 CANDIDATES = "fp32 channels-last", "fp32 channels-first", "bf16 channels-last", "bf16 channels-first"
 
@@ -107,6 +107,41 @@ def test_a_network_that_bf16_cannot_compute_is_computed_in_fp32_unless_asked_oth
     monkeypatch.setattr(precisions, "step_seconds", broken)
     with pytest.raises(RuntimeError, match="in any precision"):
         choose_precision(network)
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds", "expected", "taken"),
+    [
+        ("auto", (1.0, 0.5), True, ["bf16", *["fp32", "bf16"] * 2]),
+        ("auto", (1.0, 0.9), False, ["bf16", *["fp32", "bf16"] * 2]),  # not clearly faster
+        ("auto", (1.0, 15.0), False, ["bf16", "fp32"]),  # hopeless
+        ("bf16", (1.0, 15.0), True, ["bf16"]),
+        ("fp32", (1.0, 0.5), False, []),
+    ],
+)
+def test_passes_are_in_bf16_where_asked_or_clearly_faster(
+    network: Network, monkeypatch: pytest.MonkeyPatch, asked: str, seconds: tuple[float, float], expected: bool,
+    taken: list[str],
+) -> None:
+    passed = []
+
+    def forward(network: Network, precision: Precision, images: int) -> float:
+        passed.append(precision.name)
+        return dict(zip(("fp32", "bf16"), seconds, strict=True))[precision.name]
+
+    monkeypatch.setattr(precisions, "forward_seconds", forward)
+    assert passes_in_bf16(network, asked, 8) is expected
+    assert passed == taken
+
+
+def test_passes_are_in_fp32_where_bf16_has_no_kernel() -> None:
+    recurrent = capture(NETWORKS["recurrent"](), example_of("recurrent"))
+    assert not passes_in_bf16(recurrent, "bf16", 2)
+
+
+def test_a_real_pass_forward_takes_seconds(network: Network) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        assert forward_seconds(network, Precision(dtype), 3) > 0
 
 
 def test_an_unknown_precision_is_refused(network: Network) -> None:

@@ -21,6 +21,7 @@ from zeroq.sensitivity import (
     follows_batch,
     measure_sensitivity,
     measuring_costs,
+    shortenable,
 )
 
 
@@ -309,6 +310,51 @@ def test_a_layers_input_alone_can_be_what_is_disturbed() -> None:
         assert table.values[0][column] > 0
 
 
+@pytest.mark.parametrize(("make", "shape"), HARD)
+def test_coarse_widths_are_measured_in_bf16_and_others_are_not(make: type[nn.Module], shape: tuple[int, ...]) -> None:
+    network, images = network_of(make(), shape), torch.randn(5, *shape)
+    exact = measure_sensitivity(network, images, (2, 4, 8), rounded_in(network), derived=(8,), chunk=2)
+    found = measure_sensitivity(network, images, (2, 4, 8), rounded_in(network), derived=(8,), coarse=(2,), chunk=2)
+    assert (found.coarse, found.derived, found.layers) == ((2,), (8,), exact.layers)
+    for expected, row in zip(exact.values, found.values, strict=True):
+        assert row[1:] == pytest.approx(expected[1:], rel=1e-3)
+        assert row[0] == pytest.approx(expected[0], rel=0.2) and row[0] != expected[0]
+
+
+def test_a_layers_input_can_be_disturbed_in_bf16_by_what_knows_float32_alone() -> None:
+    network, images = fold(capture(SharedHead().eval(), torch.randn(2, 3, 8, 8))), torch.randn(5, 3, 8, 8)
+
+    def rough(layer: Layer, width: int) -> Parameters:
+        def change(site: Any, values: Tensor) -> Tensor:
+            assert values.dtype == torch.float32
+            return (values * width).round() / width
+
+        return network.tensors[layer.weight], None, change
+
+    exact = measure_sensitivity(network, images, (1, 4), rough, layers=["head"])
+    found = measure_sensitivity(network, images, (1, 4), rough, layers=["head"], coarse=(1,))
+    assert found.of("head", 1) == pytest.approx(exact.of("head", 1), rel=0.2)
+    assert found.of("head", 4) == pytest.approx(exact.of("head", 4), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("widths", "multiplied", "expected"),
+    [
+        ((2, 4, 8), 2 * 10**12, (2,)),
+        ((2, 3, 8), 2 * 10**12, (2,)),
+        ((2, 4, 8), 10**12, ()),  # two of the widths are run: soon done
+        ((2,), 10**13, ()),
+        ((2, 8), 10**13, ()),  # all that is run
+        ((4, 8), 10**13, ()),
+        ((1, 2, 4, 8), 10**13, (1, 2)),
+    ],
+)
+def test_what_is_shortened_is_narrow_and_takes_long(
+    widths: tuple[int, ...], multiplied: int, expected: tuple[int, ...]
+) -> None:
+    assert shortenable(widths, multiplied) == expected
+
+
 def test_a_layer_costs_what_it_and_all_behind_it_multiply() -> None:
     layers = network_of(Branches()).layers
     costs = measuring_costs(layers)
@@ -323,6 +369,7 @@ def test_a_layer_costs_what_it_and_all_behind_it_multiply() -> None:
         ({"layers": ["nope"]}, "'nope' is none of the network's layers"),
         ({"derived": [2, 4]}, r"widths \[2, 4\] of which \[2, 4\] are derived"),
         ({"chunk": 0}, "0 images at a time"),
+        ({"coarse": [4]}, r"widths \[2, 4\] are run, so the widest cannot be among the coarse ones \[4\]"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(options: dict[str, Any], sentence: str) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.runs import QUICK, loaded, prepare_once
+from tests.runs import QUICK, loaded, prepare_once, quick_run
 from zeroq.options import SENSITIVITIES, Options
 from zeroq.preparation import Prepared, prepare
 from zeroq.ranges import observe
 from zeroq.run_directory import RunDirectory
 from zeroq.stages import MEASURES, Stages
+from zeroq.whole_files import read_json
 
 
 @pytest.fixture
@@ -33,6 +34,18 @@ def test_the_key_of_every_stage_holds_the_network_and_the_threads(prepared: Prep
     other = prepare(loaded("plain"), prepared.options)
     with RunDirectory(tmp_path / "other") as run:
         assert Stages(run, other, lambda stage, done, total: None).origin()["graph"] != origin["graph"]
+
+
+@pytest.mark.parametrize(("asked", "coarse"), [("bf16", [2]), ("fp32", None)])
+def test_long_sensitivities_of_narrow_widths_are_measured_in_bf16(
+    asked: str, coarse: list[int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zeroq.sensitivity.LONG", 0)
+    options = {"average_bits": 4, "precision": asked}
+    for _ in range(2):  # the second resumes
+        run = quick_run("residual", out=tmp_path / "run", **options)
+        assert read_json(run.directory / "sensitivity.json").get("coarse") == coarse
+        assert read_json(run.directory / "run.json")["sensitivity_in_bf16"] == (coarse is not None)
 
 
 def test_memory_stays_flat_over_many_pictures() -> None:

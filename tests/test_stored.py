@@ -16,10 +16,10 @@ def test_ranges_come_back_to_the_last_bit() -> None:
 
 
 def test_a_table_comes_back_to_the_last_bit() -> None:
-    table = SensitivityTable("kl", ("first", "last"), (2, 8), ((1 / 3, 1e-9), (0.1, 0.0)), derived=(8,))
+    table = SensitivityTable("kl", ("first", "last"), (2, 8), ((1 / 3, 1e-9), (0.1, 0.0)), derived=(8,), coarse=(2,))
     data = json.loads(json.dumps(sensitivity_to_json(table, "kl")))
     assert data == {
-        "measure": "kl", "widths": [2, 8], "derived": [8],
+        "measure": "kl", "widths": [2, 8], "derived": [8], "coarse": [2],
         "layers": {"first": {"2": 1 / 3, "8": 1e-9}, "last": {"2": 0.1, "8": 0.0}},
     }  # fmt: skip
     assert sensitivity_from_json(data) == table

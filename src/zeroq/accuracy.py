@@ -17,7 +17,7 @@ import zeroq.devices as devices
 from zeroq.deploy.model_file import load_network
 from zeroq.divergence import Meaning
 from zeroq.divergence.channels import tensors_of
-from zeroq.errors import CaptureError, DataError, ModelError, OptionError
+from zeroq.errors import CaptureError, DataError, ModelError, OptionError, ZeroqError
 from zeroq.evaluate import TASKS, metadata_of, onnx_predictor, preprocessing_of
 from zeroq.evaluate import evaluate as measure
 from zeroq.graph import capture
@@ -163,7 +163,7 @@ def run_subject(
         try:
             against = float_network(record, weights)
         except ModelError as error:
-            if weights is not None or isinstance(error, OtherWeightsError):
+            if weights is not None:
                 raise
             warnings = unheld(record, error)
     meaning = meaning_by(record["task"], record.get("ignore"), against, directory)
@@ -174,8 +174,8 @@ def run_subject(
     return Subject(in_form_of(predict, against), classes, preprocessing, meaning, against, warnings)
 
 
-class OtherWeightsError(ModelError):
-    """The network that a run came from is there, and has changed."""
+class OtherWeightsError(ZeroqError):
+    """The network that a run came from is there, and has changed: no ModelError, of which it is not found."""
 
 
 def unheld(record: dict[str, Any], error: ModelError) -> tuple[str, ...]:

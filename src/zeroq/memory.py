@@ -224,7 +224,7 @@ def predicted(demand: Demand, amounts: Amounts, held: int) -> dict[str, float]:
     candidates = need.widths * integers if need.widths > 1 else 0
     settled = candidates + TRIED * integers + outputs
     exported = EXPORTER + EXPORTED * need.weights
-    measured = amounts.widened * need.widths * (need.floating + OPERATOR * need.largest)
+    measured = need.weights / 2 + amounts.widened * need.widths * (need.floating + OPERATOR * need.largest)  # in bf16
     return {
         "distill": base + max(
             STARTS * need.images * need.pixels,

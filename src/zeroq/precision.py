@@ -1,4 +1,4 @@
-"""In which precision and memory layout a device computes a network fastest."""
+"""In which precision and memory layout a device computes a network fastest, to the images and back or forward alone."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from zeroq.reason import reason
 PROBE_IMAGES = 4
 HOPELESS, COSTLY = 4.0, 1.0  # a first step of one image so many times as long as the best, and of so many seconds
 CLEARLY = 1.2  # a later step so many times as long as the best: no further one is taken
+PASSES = 2  # forward, of which the fastest counts
 
 
 @dataclass(frozen=True)
@@ -142,3 +143,36 @@ def step_seconds(network: Network, precision: Precision, images: int) -> float:
         torch.autograd.grad(sum(leaf.float().sum() for leaf in leaves), moved, allow_unused=True)  # type: ignore[arg-type]
     finish(device)
     return (time.perf_counter() - begin) / images
+
+
+def passes_in_bf16(network: Network, asked: str, images: int) -> bool:
+    """Whether passes forward, channels last, that may be computed in bf16 are to be: where a CPU is clearly faster so.
+
+    Hardware for bf16 alone does not say so: without that for products of matrices (AMX) a ResNet50 takes 1.4 times as
+    long on an Intel processor (avx512-vnni with bf16). A GPU waits for kernels of either, more than it computes.
+    asked: as in `choose_precision`; where it names a precision that the network can be computed in, nothing is
+    measured.  images: of each pass, but for the first ones, which also choose kernels and have one.
+    """
+    if network.example[0].is_cuda or asked == "fp32":
+        return False
+    exact, short = Precision(), Precision(torch.bfloat16)
+    try:
+        first = forward_seconds(network, short, 1)
+    except RuntimeError:
+        return False
+    if asked == "bf16":
+        return True
+    if first > COSTLY and first > HOPELESS * forward_seconds(network, exact, 1):
+        return False
+    seconds = [[forward_seconds(network, each, images) for each in (exact, short)] for _ in range(PASSES)]
+    return min(short for _, short in seconds) * CLEARLY < min(exact for exact, _ in seconds)
+
+
+def forward_seconds(network: Network, precision: Precision, images: int) -> float:
+    """Seconds per image of one pass forward, without what it takes to bring the network into a precision."""
+    tensors = {name: precision.apply(value) for name, value in network.tensors.items()}
+    inputs = [precision.apply(value[:1].expand(images, *value.shape[1:])) for value in network.example]
+    with torch.inference_mode():
+        begin = time.perf_counter()
+        replay(network.graph, tensors, dict(zip(network.inputs, inputs, strict=True)))
+        return (time.perf_counter() - begin) / images

@@ -19,6 +19,8 @@ from zeroq.numbers.values import SensitivityTable
 CHUNK = 8  # images at a time; a layer's candidates make as many batches of it
 SCORES = Meaning("classification")
 MEASURED = 4  # bits: what more of them do is so small that it grows with the square of a layer's errors
+COARSE = 2  # bits: what they do, and fewer, is far above what the rounding of bfloat16 adds (docs/scaling.md)
+LONG = 3e12  # multiply-accumulates of all passes, about a minute of a core: below that nothing is done to shorten it
 
 Change = Callable[[fx.Node, Tensor], Tensor]  # what a site reads, changed
 # A weight, and the bias that goes with it (None: the layer's own), and perhaps what becomes of the layer's input.
@@ -33,6 +35,7 @@ def measure_sensitivity(
     quantized: Quantized,
     *,
     derived: Sequence[int] = (),
+    coarse: Sequence[int] = (),
     layers: Collection[str] | None = None,
     measure: str = "kl",
     meaning: Meaning = SCORES,
@@ -50,46 +53,87 @@ def measure_sensitivity(
     what is measured (the paper: rounded to nearest), and `measure` is the name of that.
     derived: widths that no network is run at. Theirs is the divergence at the widest of the others, times the share of
     its squared error that the output of the layer itself has at theirs: to second order in small errors that is so.
+    coarse: widths, but for the widest that is run, whose networks run in bfloat16; the unchanged one does not.
     layers: names of those to measure, by default all.  reference: the network's outputs for all images, where they
     are known.  on_step: (done, total).
     Raises NumericalError, with layer and width, where an output is NaN or infinite; ValueError for a layer that is none
     of the network's, and where no width is left to measure.
     """
-    if unknown := sorted(set(layers or ()) - {layer.name for layer in network.layers}):
-        raise ValueError(f"{unknown[0]!r} is none of the network's layers, which `network.layers` has by name")
-    if set(widths) <= set(derived) or chunk < 1:
-        raise ValueError(f"widths {list(widths)} of which {list(derived)} are derived, {chunk} images at a time")
+    run = widths_to_run(network, widths, derived, coarse, layers, chunk)
     chosen = [layer for layer in network.layers if layers is None or layer.name in layers]
-    run = [width for width in widths if width not in derived]
-    compared = {layer.name: [Comparison(meaning, agreement=False) for _ in run] for layer in chosen}
+    compared = {layer.name: {width: Comparison(meaning, agreement=False) for width in run} for layer in chosen}
     squares = {layer.name: torch.zeros(1 + len(derived), dtype=torch.float64) for layer in chosen}
     parts = chunks(images, chunk)
     following = follows_batch(network)
+    exact, rough = ([width for width in run if (width in coarse) == within] for within in (False, True))
+    halved = in_bfloat16(network) if rough else network
     with torch.inference_mode():
         for index, part in enumerate(parts):
             own = network.run(*part) if reference is None else rows(reference, index * chunk, len(part[0]))
             check_finite(own, "The network itself gives")
             walk = Walk(network, network.feed(part), following)
+            walks = [(walk, exact)]
+            if rough:
+                walks.append((Walk(halved, halved.feed(map(shortened, part)), following, torch.bfloat16), rough))
             for done, layer in enumerate(chosen):
-                candidates = [quantized(layer, width) for width in run]
-                for column, output in enumerate(walk.outputs(layer, candidates)):
-                    check_finite(output, f"With layer {layer.name!r} alone at {run[column]} bits the network gives")
-                    compared[layer.name][column].add(own, output)
+                given = {width: quantized(layer, width) for width in run}
+                compare(layer, given, walks, own, compared[layer.name])
                 if derived:
-                    widest = candidates[run.index(max(run))]
-                    others = [widest, *(quantized(layer, width) for width in derived)]
+                    others = [given[max(exact)], *(quantized(layer, width) for width in derived)]
                     squares[layer.name] += walk.squared_errors(layer, others).cpu()
                 if on_step is not None:
                     on_step(index * len(chosen) + done + 1, len(parts) * len(chosen))
-    values = []
-    for layer in chosen:
-        found = dict(zip(run, (each.divergence for each in compared[layer.name]), strict=True))
-        of_widest, *others = squares[layer.name].tolist()
-        share = [square / of_widest if of_widest else 0.0 for square in others]
-        found |= {width: found[max(run)] * each for width, each in zip(derived, share, strict=True)}
-        values.append(tuple(found[width] for width in widths))
-    names = tuple(layer.name for layer in chosen)
-    return SensitivityTable(measure, names, tuple(widths), tuple(values), derived=tuple(derived))
+    values = tuple(
+        divergences_at(widths, {width: each.divergence for width, each in of_widths.items()}, derived, squares[name])
+        for name, of_widths in compared.items()
+    )
+    return SensitivityTable(measure, tuple(compared), tuple(widths), values, None, tuple(derived), tuple(rough))
+
+
+def divergences_at(
+    widths: Sequence[int], found: Mapping[int, float], derived: Sequence[int], squares: Tensor
+) -> tuple[float, ...]:
+    """Of a layer at all widths, from those found by running the network.
+
+    squares: of the layer's own errors, at the widest of these and at the derived ones.
+    """
+    of_widest, *others = squares.tolist()
+    shares = [square / of_widest if of_widest else 0.0 for square in others]
+    at = {**found, **{width: found[max(found)] * each for width, each in zip(derived, shares, strict=True)}}
+    return tuple(at[width] for width in widths)
+
+
+def compare(
+    layer: Layer,
+    given: Mapping[int, Parameters],
+    walks: Sequence[tuple[Walk, Sequence[int]]],
+    own: Any,
+    into: Mapping[int, Comparison],
+) -> None:
+    """Add what the networks with a layer's candidates alone give for one chunk of images, `own` without them."""
+    for walk, widths in walks:
+        for width, output in zip(widths, walk.outputs(layer, [given[each] for each in widths]), strict=True):
+            check_finite(output, f"With layer {layer.name!r} alone at {width} bits the network gives")
+            into[width].add(own, output)
+
+
+def widths_to_run(
+    network: Network,
+    widths: Sequence[int],
+    derived: Sequence[int],
+    coarse: Sequence[int],
+    layers: Collection[str] | None,
+    chunk: int,
+) -> list[int]:
+    """Those at which the network is run; ValueError where what is asked of `measure_sensitivity` cannot be measured."""
+    if unknown := sorted(set(layers or ()) - {layer.name for layer in network.layers}):
+        raise ValueError(f"{unknown[0]!r} is none of the network's layers, which `network.layers` has by name")
+    run = [width for width in widths if width not in derived]
+    if not run or chunk < 1:
+        raise ValueError(f"widths {list(widths)} of which {list(derived)} are derived, {chunk} images at a time")
+    if max(run) in coarse:
+        raise ValueError(f"widths {run} are run, so the widest cannot be among the coarse ones {list(coarse)}")
+    return run
 
 
 def measuring_costs(layers: Sequence[Layer]) -> dict[str, int]:
@@ -101,6 +145,16 @@ def measuring_costs(layers: Sequence[Layer]) -> dict[str, int]:
 def derivable(widths: Sequence[int]) -> tuple[int, ...]:
     """Those of more than 4 bits, but for the narrowest of all."""
     return tuple(width for width in widths if width > max(MEASURED, min(widths)))
+
+
+def shortenable(widths: Sequence[int], multiplied: int) -> tuple[int, ...]:
+    """Those so narrow that bfloat16 changes little of what is measured, but for the widest that the network is run at;
+    none where it is soon done.
+
+    multiplied: multiply-accumulates of measuring one width (`measuring_costs` of all layers, for all images).
+    """
+    run = set(widths) - set(derivable(widths))
+    return tuple(sorted(run & set(range(min(COARSE + 1, max(run)))))) if multiplied * len(run) >= LONG else ()
 
 
 def check_finite(output: Any, what: str) -> None:
@@ -154,6 +208,7 @@ class Walk:
     network: Network
     live: dict[str, Any]  # values still needed
     follow: Mapping[str, bool | None]
+    dtype: torch.dtype = torch.float32  # of the network's tensors
     last: str | None = None  # the node up to which they are computed
     nodes: list[fx.Node] = field(init=False)
     position: dict[str, int] = field(init=False)
@@ -176,7 +231,7 @@ class Walk:
             inputs = self.live[self.source(layer.sites[0])]
             live = {name: self.stack(name, len(group)) for name in behind}
             output = self.onward(layer, group, live, [inputs] * len(group))
-            yield from split(output, len(group))
+            yield from split(pytree.tree_map(lengthened, output), len(group))
 
     def squared_errors(self, layer: Layer, candidates: list[Parameters]) -> Tensor:
         """Of what the layer's first site gives with each of the weights, in front of which the walk stands, float64."""
@@ -200,11 +255,12 @@ class Walk:
         """One site's output with a weight, and perhaps a bias, in place of its own."""
         weight, bias = parameters[:2]
         if len(parameters) == 3:
-            inputs = parameters[2](node, inputs)
+            inputs = parameters[2](node, inputs.float())
         own, *rest = (*node.args[2:], None)[: max(len(node.args) - 2, 1)]
         if bias is None and own is not None:
             bias = self.network.tensors[str(own.target)]  # type: ignore[union-attr]
-        return node.target(inputs, weight, bias, *rest)  # type: ignore[operator]
+        given = [each if each is None else each.to(self.dtype) for each in (inputs, weight, bias)]
+        return node.target(*given, *rest)  # type: ignore[operator]
 
     def run(self, live: dict[str, Any], after: str | None, until: str | None, images: int) -> dict[str, Any]:
         """A stretch of the network with its own weights."""
@@ -227,6 +283,21 @@ class Walk:
         if count == 1 or not self.follow[name]:
             return self.live[name]
         return pytree.tree_map(lambda value: torch.cat([value] * count), self.live[name])
+
+
+def in_bfloat16(network: Network) -> Network:
+    """The same graph with all floating-point tensors in bfloat16."""
+    return network.with_tensors({name: shortened(value) for name, value in network.tensors.items()})
+
+
+def shortened(value: Tensor) -> Tensor:
+    """In bfloat16, if it is floating point."""
+    return value.bfloat16() if value.is_floating_point() else value
+
+
+def lengthened(value: Any) -> Any:
+    """In float32, if it is a tensor in bfloat16."""
+    return value.float() if isinstance(value, Tensor) and value.dtype == torch.bfloat16 else value
 
 
 def rows(outputs: Any, first: int, count: int) -> Any:

@@ -13,7 +13,7 @@ import onnx
 import torch
 
 import zeroq.devices as devices
-from zeroq.accuracy import OtherWeightsError, float_network
+from zeroq.accuracy import float_network
 from zeroq.deploy.float_file import export_float, quantize_statically
 from zeroq.deploy.timing import Timing, interleaved
 from zeroq.deploy.verify import open_session
@@ -83,8 +83,6 @@ def opened(directory: Path) -> tuple[dict[str, Any], Network, LoadedModel]:
     record = read_json(directory / RECORD)
     try:
         model = float_network(record, None)
-    except OtherWeightsError:
-        raise
     except ModelError as error:
         raise ModelError(
             f"{record['model']}, which {directory} was made from, is not at hand, and its float file is what the "

@@ -29,12 +29,12 @@ from zeroq.models.fingerprint import fingerprint_of
 from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS
-from zeroq.precision import DTYPES, Precision, choose_precision
+from zeroq.precision import DTYPES, Precision, choose_precision, passes_in_bf16
 from zeroq.preparation import Prepared
 from zeroq.ranks import ALONE, Ranks
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
-from zeroq.sensitivity import Quantized, derivable, measure_sensitivity, measuring_costs
+from zeroq.sensitivity import Quantized, derivable, measure_sensitivity, measuring_costs, shortenable
 from zeroq.setting import weight_widths
 from zeroq.simulate import QuantizedNetwork
 from zeroq.simulate.placement import busiest
@@ -156,9 +156,18 @@ class Stages:
             self.run.seconds |= {f"step {name}": round(value, 4) for name, value in seconds.items()}
             return {"dtype": best.name, "layout": best.layout}
 
-        key = {**self.origin(), "asked": self.prepared.options.precision}
-        decided = self.ranks.led(lambda _: self.run.decide("precision", key, measure))
+        decided = self.decided("precision", measure)
         return Precision(DTYPES[decided["dtype"]], decided["layout"] == "channels-last")
+
+    def shortens(self) -> bool:
+        """Whether what bf16 is exact enough for is measured in it, found once and kept."""
+        folded, asked = self.computing.folded, self.prepared.options.precision
+        return bool(self.decided("sensitivity_in_bf16", lambda: passes_in_bf16(folded, asked, self.amounts.widened)))
+
+    def decided(self, name: str, measure: Callable[[], Any]) -> Any:
+        """What was measured under a --precision, once, and kept."""
+        key = {**self.origin(), "asked": self.prepared.options.precision}
+        return self.ranks.led(lambda _: self.run.decide(name, key, measure))
 
     def sensitivity(self, candidates: Candidates) -> SensitivityTable | None:
         """Sensitivities of the layers that have a choice; None where none has."""
@@ -168,11 +177,16 @@ class Stages:
         widths, costs = prepared.options.candidate_widths, measuring_costs(prepared.folded.layers)
         # The paper's own are measured as it does; of a user's divergence nobody knows how it grows.
         derives = measure == DEFAULT_MEASURE and prepared.meaning.divergence is None
+        multiplied = sum(costs[name] for name in open_layers) * (count_images(candidates.judges) if open_layers else 0)
+        narrow = shortenable(widths, multiplied) if derives else ()
+        coarse = narrow if narrow and self.shortens() else ()
 
         def compute() -> SensitivityTable | None:
-            def measured(names: list[str], widths: Sequence[int], quantized: Quantized, stage: str) -> SensitivityTable:
+            def measured(
+                names: list[str], widths: Sequence[int], quantized: Quantized, stage: str, coarse: Sequence[int] = ()
+            ) -> SensitivityTable:
                 own = measure_sensitivity(
-                    prepared.folded, candidates.judges, widths, quantized,
+                    prepared.folded, candidates.judges, widths, quantized, coarse=coarse,
                     derived=derivable(widths) if derives else (), measure=measure, meaning=prepared.meaning,
                     layers=self.ranks.fair({name: costs[name] for name in names}), reference=candidates.reference,
                     chunk=self.amounts.widened, on_step=self.step(stage),
@@ -185,9 +199,8 @@ class Stages:
                 inputs = measured(own, prepared.options.activation_widths, candidates.inputs, "inputs")
             if not open_layers:
                 return None if inputs is None else SensitivityTable(measure, (), (), (), inputs)
-            return replace(
-                measured(open_layers, widths, candidates.parameters(MEASURES[measure]), "sensitivity"), inputs=inputs
-            )
+            parameters = candidates.parameters(MEASURES[measure])
+            return replace(measured(open_layers, widths, parameters, "sensitivity", coarse), inputs=inputs)
 
         key = {
             "measure": measure,

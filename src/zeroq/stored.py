@@ -54,7 +54,8 @@ def sensitivity_to_json(table: SensitivityTable | None, measure: str) -> dict[st
 def rows_to_json(table: SensitivityTable) -> dict[str, Any]:
     rows = zip(table.layers, table.values, strict=True)
     layers = {name: {str(w): value for w, value in zip(table.widths, row, strict=True)} for name, row in rows}
-    return {"widths": list(table.widths), "derived": list(table.derived), "layers": layers}
+    coarse = {"coarse": list(table.coarse)} if table.coarse else {}
+    return {"widths": list(table.widths), "derived": list(table.derived), **coarse, "layers": layers}
 
 
 def sensitivity_from_json(data: Mapping[str, Any]) -> SensitivityTable | None:
@@ -67,4 +68,5 @@ def sensitivity_from_json(data: Mapping[str, Any]) -> SensitivityTable | None:
 def table_from_rows(measure: str, data: Mapping[str, Any]) -> SensitivityTable:
     widths = tuple(data["widths"])
     values = tuple(tuple(row[str(width)] for width in widths) for row in data["layers"].values())
-    return SensitivityTable(measure, tuple(data["layers"]), widths, values, derived=tuple(data.get("derived", ())))
+    kinds: dict[str, Any] = {name: tuple(data.get(name, ())) for name in ("derived", "coarse")}
+    return SensitivityTable(measure, tuple(data["layers"]), widths, values, **kinds)

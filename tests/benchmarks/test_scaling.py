@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from benchmarks.scaling import calculated_share, document, picture
 from zeroq.graph import capture, fold
 
 
-def result(network: str, layers: int, passes: float, frontier: float) -> dict[str, Any]:
+def result(network: str, layers: int, passes: float, frontier: float, coarse: Sequence[int] = ()) -> dict[str, Any]:
     """A network of passes of 0.1 s, whose sensitivities take so many of them."""
     return {
         "network": network, "cpu": "a processor", "threads": 1, "layers": layers, "pass_seconds": 0.1,
-        "sensitivity_seconds": 0.1 * passes, "calculated": 0.5, "frontier_seconds": frontier, "frontier_points": 1234,
+        "bf16_share": 1.25, "coarse": coarse, "sensitivity_seconds": 0.1 * passes, "calculated": 0.5,
+        "frontier_seconds": frontier, "frontier_points": 1234,
     }  # fmt: skip
 
 
@@ -31,9 +33,23 @@ def test_of_equal_layers_half_and_half_a_layer_is_computed_for_two_of_three_widt
 def test_shares_and_limits(passes: float, frontier: float, limits: tuple[str, str]) -> None:
     text = document([result("resnet50", 50, passes, 0.01), result("resnet152", 150, passes, frontier)])
     one, other = (line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| resnet"))
-    assert one[3:7] == ["15.0", f"{0.1 * passes:.1f}", "0.50", f"{passes / 150:.2f}"]
-    assert one[7] == f"{150 / passes:.1f} (3) {limits[0]}"
-    assert other[8:] == [f"{frontier:.3f} (0.2) {limits[1]}", "1,234"]
+    assert one[3:8] == ["15.0", "1.25; none", f"{0.1 * passes:.1f}", "0.50", f"{passes / 150:.2f}"]
+    assert one[8] == f"{150 / passes:.1f} (3) {limits[0]}"
+    assert other[9:] == [f"{frontier:.3f} (0.2) {limits[1]}", "1,234"]
+
+
+def test_more_is_asked_where_bf16_is_faster() -> None:
+    (line,) = (each for each in document([result("resnet50", 50, 30, 0.01, [2])]).splitlines() if "| resnet" in each)
+    assert line.strip("| ").split(" | ")[4:9:4] == ["1.25; 2", "5.0 (6) **missed**"]
+
+
+def test_what_bf16_changes_has_a_line_for_each_network_and_width() -> None:
+    exact = {"2": [1.0, 2.0, 4.0], "3": [0.1, 0.2, 0.4]}
+    record = {"network": "one", "cpu": "a", "exact": exact, "bf16": {"2": exact["2"], "3": [0.1, 0.4, 0.2]}}
+    lines = [line for line in document([], [], [record]).splitlines() if line.startswith("| one")]
+    assert [line.strip("| ").split(" | ")[1:] for line in lines] == [
+        ["2", "1.0000", "0.000", "0.000"], ["3", "0.5000", "0.693", "0.693"]
+    ]  # fmt: skip
 
 
 def test_the_picture_is_well_formed_and_shows_every_network() -> None:

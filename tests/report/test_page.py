@@ -197,4 +197,7 @@ def test_sensitivities_that_follow_from_others_are_said_to() -> None:
         ", at 5 and 8 bits from the squared errors of the layer's output"
     )
     assert remarks({"measure": "kl", "derived": []}) == ", rounded to nearest"
+    assert remarks({"measure": "rounded", "derived": [8], "coarse": [2]}) == (
+        ", at 8 bits from the squared errors of the layer's output, at 2 bits computed in bf16"
+    )
     assert remarks({"measure": "rounded"}) == ""  # of an older run

@@ -16,7 +16,6 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Settings = NDArray[np.int16]  # [settings, layers], the option of each layer
 
-
 MOST = 2**63 - 1  # that a sum of sizes may be
 
 

@@ -95,7 +95,7 @@ def compiled(code: CodeType) -> str:
 
 
 def in_bytes(value: Any) -> str:
-    """A plain value or a tensor, or a word that was never said before."""
+    """A plain value, or a word that was never said before."""
     try:
         return pickle.dumps(value).hex()
     except Exception:  # what cannot be pickled raises what it likes

@@ -72,6 +72,7 @@ class SensitivityTable:
     values: tuple[tuple[float, ...], ...]
     inputs: SensitivityTable | None = None  # likewise of one layer's input alone, of layers whose input has a choice
     derived: tuple[int, ...] = ()  # widths whose values follow from the others'
+    coarse: tuple[int, ...] = ()  # widths that were measured in bfloat16
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.layers) or any(len(row) != len(self.widths) for row in self.values):

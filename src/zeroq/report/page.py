@@ -119,8 +119,12 @@ def values_of(record: RunRecord) -> dict[str, Any]:
 def remarks(sensitivity: Mapping[str, Any]) -> str:
     """What is to be said of how sensitivities were measured."""
     nearest = ", rounded to nearest" if sensitivity["measure"] == "kl" else ""
-    derived = " and ".join(f"{width}" for width in sensitivity.get("derived", ()))
-    return nearest + (f", at {derived} bits from the squared errors of the layer's output" if derived else "")
+    derived, coarse = (" and ".join(map(str, sensitivity.get(name, ()))) for name in ("derived", "coarse"))
+    return (
+        nearest
+        + (f", at {derived} bits from the squared errors of the layer's output" if derived else "")
+        + (f", at {coarse} bits computed in bf16" if coarse else "")
+    )
 
 
 def counted_in_part(frontier: Mapping[str, Any]) -> Mapping[str, float]:
