@@ -15,7 +15,8 @@ from zeroq.graph.network import describe
 from zeroq.graph.normal import Normal, normal_values
 from zeroq.repair import absorb_high_biases, correct_biases, equalize, expected_values
 from zeroq.simulate import QuantizedNetwork, place, quantize_network
-from zeroq.simulate.placement import Quantizer, bounds, is_rectifier
+from zeroq.simulate.kernels import is_rectifier
+from zeroq.simulate.placement import Quantizer, bounds
 
 aten = torch.ops.aten
 

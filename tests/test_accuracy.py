@@ -107,7 +107,8 @@ def test_another_preprocessing_takes_its_place(folder: Path, tmp_path: Path) -> 
 def test_a_reference_of_other_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     state = load_model(f"{folder}/net.py:bare", input_shape=(3, 6, 6)).module.state_dict()
     save_file({name: value + 1 for name, value in state.items()}, tmp_path / "other.safetensors")
-    with pytest.raises(OtherWeightsError, match="has other weights than the run was made from: give the same with --weights"):
+    said = "has other weights than the run was made from: give the same with --weights"
+    with pytest.raises(OtherWeightsError, match=said):
         found(folder, "run", weights=tmp_path / "other.safetensors")
 
 

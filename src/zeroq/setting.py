@@ -14,7 +14,8 @@ from zeroq.graph.network import Layer, Network
 from zeroq.graph.replay import is_batch_size
 from zeroq.numbers.values import BitSetting, Latencies
 from zeroq.options import Options
-from zeroq.simulate.placement import WIDE_BITS, is_passing
+from zeroq.simulate.kernels import is_passing
+from zeroq.simulate.placement import WIDE_BITS
 
 Option = tuple[int, int]  # bits of a layer's weights and of its input
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.quantized import quantize
 from zeroq.deploy import verify
 from zeroq.graph import capture
-from zeroq.simulate.placement import PASSING
+from zeroq.simulate.kernels import PASSING
 
 IMAGES = torch.randn(8, 3, 6, 8, generator=torch.Generator().manual_seed(0))
 

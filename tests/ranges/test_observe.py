@@ -19,7 +19,8 @@ from zeroq.numbers.values import Ranges
 from zeroq.ranges import at_widths, histograms_of, observe
 from zeroq.ranges.observe import CHUNK
 from zeroq.simulate import Placement, place
-from zeroq.simulate.placement import is_average, quantizer_bits
+from zeroq.simulate.kernels import is_average
+from zeroq.simulate.placement import quantizer_bits
 
 
 def observed(name: str, bits: int = 8, images: int = CHUNK + 3) -> tuple[Network, Placement, Ranges]:

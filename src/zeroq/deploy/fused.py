@@ -15,7 +15,7 @@ from torch import fx
 
 from zeroq.graph.network import CONVOLUTIONS, LINEAR
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
-from zeroq.simulate.placement import POOLING, PRODUCTS, is_passing
+from zeroq.simulate.kernels import POOLING, PRODUCTS, is_passing
 
 aten = torch.ops.aten
 

@@ -21,7 +21,8 @@ from zeroq.ranges.probe import Probe
 from zeroq.ranges.reach import LEAST_SHARE, reach
 from zeroq.ranges.search import range_of
 from zeroq.ranges.twins import measured_together
-from zeroq.simulate.placement import Placement, Quantizer, again, every_width, is_average
+from zeroq.simulate.kernels import is_average
+from zeroq.simulate.placement import Placement, Quantizer, again, every_width
 
 
 class Counts(Protocol):

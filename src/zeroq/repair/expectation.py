@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from zeroq.graph.network import LAYER_OPERATORS, LIMIT, Network
 from zeroq.graph.normal import Normal
-from zeroq.simulate.placement import CONCATENATION, POOLING, is_passing, is_rectifier, joins_two
+from zeroq.simulate.kernels import CONCATENATION, POOLING, is_passing, is_rectifier, joins_two
 
 aten = torch.ops.aten
 

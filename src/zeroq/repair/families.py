@@ -14,7 +14,7 @@ from zeroq.graph.network import LINEAR, Layer, Network
 from zeroq.graph.replay import is_batch_size
 from zeroq.repair.equalization import is_one_to_one, with_inputs_scaled
 from zeroq.repair.links import HOMOGENEOUS, WITHIN_CHANNELS, is_spatial_padding, sole_layers
-from zeroq.simulate.placement import is_limit, is_rectifier, joins_two
+from zeroq.simulate.kernels import is_limit, is_rectifier, joins_two
 
 aten = torch.ops.aten
 

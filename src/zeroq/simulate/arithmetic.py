@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from zeroq.graph.network import LAYER_OPERATORS
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
-from zeroq.simulate.placement import PRODUCTS, is_average
+from zeroq.simulate.kernels import PRODUCTS, is_average
 
 aten = torch.ops.aten
 

@@ -10,7 +10,7 @@ from torch import fx, ops
 from zeroq.graph.network import LAYER_OPERATORS, Network, operator_name
 from zeroq.graph.replay import is_batch_size
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE
-from zeroq.simulate.placement import BINARY, CONCATENATION, POOLING, PRODUCTS, is_passing
+from zeroq.simulate.kernels import BINARY, CONCATENATION, POOLING, PRODUCTS, is_passing
 
 aten = ops.aten
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from torch import fx
 
 from zeroq.graph.network import Network
-from zeroq.simulate.placement import Placement, Quantizer, has_integer_kernel, is_layer, sites_of
+from zeroq.simulate.kernels import Kernels
+from zeroq.simulate.placement import Placement, Quantizer
 
 
 def output_quantizers(network: Network, placement: Placement, float_layers: Iterable[str] = ()) -> dict[str, Quantizer]:
@@ -16,19 +17,19 @@ def output_quantizers(network: Network, placement: Placement, float_layers: Iter
 
     Only of a layer that runs in integers, and whose quantizer serves no other layer.
     """
-    floating = sites_of(network, float_layers)
+    kernels = Kernels.of(network, float_layers)
     nodes = {node.name: node for node in network.graph.nodes}
     found: dict[str, Quantizer] = {}
     for layer in network.layers:
         quantizers = {quantizer for site in layer.sites if (quantizer := behind(nodes[site], placement)) is not None}
         makers = {
             value for quantizer in quantizers for value in quantizer.measured
-            if has_integer_kernel(rectified(nodes[value]), floating)
+            if rectified(nodes[value]) in kernels.own
         }  # fmt: skip
         alone = makers <= {
             value for site in layer.sites for value in (site, *(user.name for user in nodes[site].users))
         }
-        if len(quantizers) == 1 and alone and all(is_last(nodes[site], floating) for site in layer.sites):
+        if len(quantizers) == 1 and alone and all(is_last(nodes[site], kernels) for site in layer.sites):
             found[layer.name] = next(iter(quantizers))
     return found
 
@@ -44,16 +45,9 @@ def rectified(value: fx.Node) -> fx.Node:
     return value.all_input_nodes[0] if len(value.all_input_nodes) == 1 else value
 
 
-def is_last(site: fx.Node, floating: set[str]) -> bool:
+def is_last(site: fx.Node, kernels: Kernels) -> bool:
     """Whether a node is a layer in integers, and no other integer kernel depends on its value."""
-    return is_layer(site, floating) and not any(
-        has_integer_kernel(user, floating) or reaches_kernel(user, floating) for user in site.users
-    )
-
-
-def reaches_kernel(node: fx.Node, floating: set[str]) -> bool:
-    """Whether an integer kernel depends on a value."""
-    return any(has_integer_kernel(user, floating) or reaches_kernel(user, floating) for user in node.users)
+    return kernels.is_layer(site) and site not in kernels.needed
 
 
 def without(placement: Placement, quantizers: Iterable[Quantizer]) -> Placement:

@@ -10,7 +10,8 @@ import torch
 from torch import fx
 
 from zeroq.graph.network import Network
-from zeroq.simulate.placement import WIDE_BITS, Placement, is_passing
+from zeroq.simulate.kernels import is_passing
+from zeroq.simulate.placement import WIDE_BITS, Placement
 
 aten = torch.ops.aten
 

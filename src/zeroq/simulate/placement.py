@@ -10,27 +10,21 @@ from typing import Any
 import torch
 from torch import fx
 
-from zeroq.graph.network import LAYER_OPERATORS, LIMIT, Network
+from zeroq.graph.network import Network
+from zeroq.simulate.kernels import (
+    CONCATENATION,
+    POOLING,
+    SIGMOIDS,
+    Kernels,
+    is_limit,
+    is_passing,
+    is_rectifier,
+    joins_two,
+)
 
 aten = torch.ops.aten
 
 WIDE_BITS = 8  # of the input, sums, products, concatenations, pooling and outputs
-
-PASSING = {
-    aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default,
-    aten.reshape.default, aten.view.default, aten.flatten.using_ints,
-    aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default, aten.transpose.int, aten.permute.default,
-    aten.slice.Tensor, aten.select.int, aten.expand.default, aten.pixel_shuffle.default, aten.channel_shuffle.default,
-    aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default,
-}  # fmt: skip
-POOLING = {
-    aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default, aten.adaptive_avg_pool2d.default,
-}  # fmt: skip
-BINARY = {aten.add.Tensor, aten.mul.Tensor}
-PRODUCTS = {aten.matmul.default, aten.bmm.default, aten.mm.default}  # of two computed values: attention
-SIGMOIDS = {aten.sigmoid.default, aten.hardsigmoid.default, aten.softmax.int}
-CONCATENATION = aten.cat.default
-
 
 @dataclass(frozen=True)
 class Quantizer:
@@ -69,10 +63,9 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     beside scores would leave the scores none of 256 steps. A linear layer that gives the output leaves its sums in
     floating point, as its integer kernel can.
     """
-    floating = sites_of(network, float_layers)
-    valued = network.shapes.keys() - network.whole
-    nodes = [node for node in network.graph.nodes if node.name in valued and node.op != "get_attr"]
-    chosen = [node for node in nodes if is_quantized(node, floating)]
+    kernels = Kernels.of(network, float_layers)
+    valued, wanted = network.shapes.keys() - network.whole, quantized(network, kernels)
+    chosen = [node for node in network.graph.nodes if node in wanted and node.name in valued and node.op != "get_attr"]
     limits = bounds(network)
     groups = Groups(chosen, limits)
     for node in chosen:
@@ -83,7 +76,7 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
                 groups.join(part.name, node.name)
     by_name = {node.name: node for node in chosen}
     quantizers = tuple(
-        make_quantizer([by_name[name] for name in members], ceiling, floating) for members, ceiling in groups.members()
+        make_quantizer([by_name[name] for name in members], ceiling, kernels) for members, ceiling in groups.members()
     )
     return Placement(quantizers, frozenset(node.name for node in chosen if is_rectifier(node)))
 
@@ -98,13 +91,12 @@ def with_ceilings_times(placement: Placement, factors: Mapping[str, float]) -> P
     return replace(placement, quantizers=tuple(map(changed, placement.quantizers)))
 
 
-def sites_of(network: Network, layers: Iterable[str]) -> set[str]:
-    """Names of the nodes that use the layers' weights."""
-    names = set(layers)
-    return {site for layer in network.layers if layer.name in names for site in layer.sites}
+def averages(node: fx.Node) -> bool:
+    """Whether a node is a mean, of positions or zeros, rather than sums over a divisor of its own."""
+    return node.target in POOLING and (node.target == aten.adaptive_avg_pool2d.default or len(node.args) < 7)
 
 
-def make_quantizer(members: list[fx.Node], ceiling: float, floating: set[str]) -> Quantizer:
+def make_quantizer(members: list[fx.Node], ceiling: float, kernels: Kernels) -> Quantizer:
     """The quantizer that a group of values shares."""
     measured = [node for node in members if not follows(node, set(members))] or members[:1]
     return Quantizer(
@@ -112,7 +104,7 @@ def make_quantizer(members: list[fx.Node], ceiling: float, floating: set[str]) -
         values=tuple(node.name for node in members),
         measured=tuple(node.name for node in measured),
         ceiling=ceiling if math.isfinite(ceiling) else None,
-        wide=any(node.op == "placeholder" or feeds_more_than_layers(node, floating) for node in members),
+        wide=any(node.op == "placeholder" or kernels.feeds_more_than_layers(node) for node in members),
     )
 
 
@@ -134,104 +126,35 @@ def bounds(network: Network) -> dict[str, tuple[float, float]]:
             found[node.name] = (0.0, 1.0)
         elif is_rectifier(node):
             found[node.name] = (0.0, float(node.args[2]) if node.target == aten.hardtanh.default else math.inf)
-        elif is_passing(node) or node.target in POOLING or node.target == CONCATENATION:
+        elif is_passing(node) or averages(node) or node.target == CONCATENATION:
             found[node.name] = (min(low for low, _ in sources), max(high for _, high in sources))
-        elif joins_two(node) and all(low == 0 for low, _ in sources):
+        elif (joins_two(node) or node.target in POOLING) and all(low == 0 for low, _ in sources):
             found[node.name] = (0.0, math.inf)
         else:
             found[node.name] = (-math.inf, math.inf)
     return found
 
 
-def is_layer(node: fx.Node, floating: set[str]) -> bool:
-    """Whether a node is a site of a layer that runs in integers."""
-    return node.target in LAYER_OPERATORS and node.name not in floating and node.args[1].op == "get_attr"  # type: ignore[union-attr]
+def quantized(network: Network, kernels: Kernels) -> set[fx.Node]:
+    """The nodes whose values are quantized; see place()."""
+    found: set[fx.Node] = set()
 
+    def is_quantized(node: fx.Node) -> bool:
+        users = list(node.users)
+        if not users or (len(users) == 1 and is_rectifier(users[0]) and is_quantized(users[0])):
+            return False
+        if node.target == aten.linear.default and node in kernels.leading_out:
+            return False
+        if is_passing(node):
+            return node.args[0] in found or node in kernels.taken
+        if node in kernels.own or node in kernels.taken:
+            return True
+        return is_rectifier(node) and node.args[0] in kernels.own
 
-def has_integer_kernel(node: fx.Node, floating: set[str]) -> bool:
-    """Whether an operator runs in integers: onnxruntime has a kernel, and the result of a sum is wanted in integers."""
-    if joins_two(node):
-        return read_by_kernel(node, floating)
-    if is_product(node) or is_layer(node, floating):
-        return True
-    return node.target in POOLING or (node.target == CONCATENATION and not leads_out(node))
-
-
-def read_by_kernel(node: fx.Node, floating: set[str]) -> bool:
-    """Whether an integer kernel reads a value, perhaps through what passes it on or rectifies it."""
-    return taken_by_kernel(node, floating) or any(
-        is_rectifier(user) and taken_by_kernel(user, floating) for user in node.users
-    )
-
-
-def leads_out(node: fx.Node) -> bool:
-    """Whether nothing reads a value but the network's output, perhaps through what moves or joins values."""
-    return all(
-        user.op == "output" or ((is_passing(user) or user.target == CONCATENATION) and leads_out(user))
-        for user in node.users
-    )
-
-
-def joins_two(node: fx.Node) -> bool:
-    """Whether a node is the plain sum or product of two values, neither of them stored."""
-    both = all(isinstance(argument, fx.Node) and argument.op != "get_attr" for argument in node.args[:2])
-    return node.target in BINARY and both and not node.kwargs
-
-
-def is_product(node: fx.Node) -> bool:
-    """Whether a node is the matrix product of two values, neither of them stored."""
-    return node.target in PRODUCTS and all(argument.op != "get_attr" for argument in node.args)  # type: ignore[union-attr]
-
-
-def is_average(node: fx.Node) -> bool:
-    """Whether a node is the average over all positions."""
-    return node.target == aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]  # type: ignore[arg-type]
-
-
-def is_limit(node: fx.Node) -> bool:
-    """Whether a node cuts each channel off at stored bounds."""
-    return node.target == LIMIT and all(bound is None or bound.op == "get_attr" for bound in node.args[1:])  # type: ignore[union-attr]
-
-
-def is_passing(node: fx.Node) -> bool:
-    """Whether an operator only moves values, adds zeros to them, or limits them."""
-    if is_limit(node):
-        return True
-    if node.target == aten.pad.default:
-        return len(node.args) < 4 or (node.args[2] == "constant" and not node.args[3])
-    return node.target in PASSING
-
-
-def is_rectifier(node: fx.Node) -> bool:
-    """Whether a node is a ReLU or a clamp from 0 on, which a range can take in."""
-    return node.target == aten.relu.default or (node.target == aten.hardtanh.default and bool(node.args[1] == 0))
-
-
-def is_quantized(node: fx.Node, floating: set[str]) -> bool:
-    """Whether a node's value is quantized; see place()."""
-    users = list(node.users)
-    if not users or (len(users) == 1 and is_rectifier(users[0]) and is_quantized(users[0], floating)):
-        return False
-    if node.target == aten.linear.default and leads_out(node):
-        return False
-    if is_passing(node):
-        return is_quantized(node.args[0], floating) or taken_by_kernel(node, floating)  # type: ignore[arg-type]
-    if has_integer_kernel(node, floating) or taken_by_kernel(node, floating):
-        return True
-    return is_rectifier(node) and has_integer_kernel(node.args[0], floating)  # type: ignore[arg-type]
-
-
-def taken_by_kernel(node: fx.Node, floating: set[str]) -> bool:
-    """Whether an integer kernel reads a value, perhaps through operators that pass it on."""
-    return any(
-        has_integer_kernel(user, floating) or (is_passing(user) and taken_by_kernel(user, floating))
-        for user in node.users
-    )
-
-
-def feeds_more_than_layers(node: fx.Node, floating: set[str]) -> bool:
-    """Whether something else than layers (and what passes on to them) reads a value."""
-    return any(not is_layer(user, floating) and not is_passing(user) for user in node.users)
+    for node in network.graph.nodes:
+        if is_quantized(node):
+            found.add(node)
+    return found
 
 
 class Groups:

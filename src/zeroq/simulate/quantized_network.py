@@ -17,7 +17,8 @@ from zeroq.graph.text import graph_from_data, graph_to_data
 from zeroq.numbers.operators import DEQUANTIZE, QUANTIZE_DEQUANTIZE, WEIGHT_ONLY
 from zeroq.numbers.values import ActivationRange, IntegerWeight, Ranges
 from zeroq.simulate.arithmetic import with_integer_arithmetic
-from zeroq.simulate.placement import Placement, again, is_limit, is_passing
+from zeroq.simulate.kernels import is_limit, is_passing
+from zeroq.simulate.placement import Placement, again
 
 UNCLIPPED = 255  # the highest integer of the stored type, uint8
 QUANTIZED = "_quantized"  # behind a value's name: the name of the node that quantizes it
