@@ -112,6 +112,12 @@ def test_a_reference_of_other_weights_is_refused(folder: Path, tmp_path: Path) -
         found(folder, "run", weights=tmp_path / "other.safetensors")
 
 
+def test_another_run_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"epochs": 3}))
+    with pytest.raises(ModelError, match="is no record of a run of zeroq quantize"):
+        evaluate(str(tmp_path), data="pictures")
+
+
 def test_a_run_whose_network_is_gone_is_evaluated_without(folder: Path, tmp_path: Path) -> None:
     record = json.loads((folder / "run" / "run.json").read_bytes())
     moved = tmp_path / "run"

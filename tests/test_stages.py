@@ -36,6 +36,14 @@ def test_the_key_of_every_stage_holds_the_network_and_the_threads(prepared: Prep
         assert Stages(run, other, lambda stage, done, total: None).origin()["graph"] != origin["graph"]
 
 
+def test_sensitivities_are_measured_again_where_weights_are_rounded_otherwise(tmp_path: Path) -> None:
+    options = {"weight_bits": (4, 8), "average_bits": 6, "out": tmp_path / "run"}
+    quick_run("residual", **options)
+    key = read_json(tmp_path / "run" / "run.json")["stages"]["sensitivity"]
+    quick_run("residual", portable=False, **options)
+    assert read_json(tmp_path / "run" / "run.json")["stages"]["sensitivity"] != key
+
+
 @pytest.mark.parametrize(("asked", "coarse"), [("bf16", [2]), ("fp32", None)])
 def test_long_sensitivities_of_narrow_widths_are_measured_in_bf16(
     asked: str, coarse: list[int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

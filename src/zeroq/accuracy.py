@@ -156,6 +156,8 @@ def run_subject(
     if not (directory / RECORD).is_file():
         raise ModelError(f"{directory} is no run directory, as it holds no {RECORD}: give what --out named.")
     record = read_json(directory / RECORD)
+    if not {"model", "weights", "preprocess", "task"} <= record.keys():
+        raise ModelError(f"{directory / RECORD} is no record of a run of zeroq quantize: give what --out named.")
     onnx_file = onnx_predictor(directory / FILES["onnx"], threads)  # refuses what takes other than one picture
     preprocessing = override or Preprocessing.from_dict(record["preprocess"])
     warnings: tuple[str, ...] = ()

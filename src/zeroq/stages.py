@@ -206,7 +206,7 @@ class Stages:
             "measure": measure,
             "rounded": count_images(candidates.images.rounding),
             "widths": {name: list(each) for name, each in plan.widths.items()},
-            "divergence": fingerprint_of(prepared.meaning),
+            "divergence": fingerprint_of(prepared.meaning), "portable": prepared.options.portable,
         }
         return self.stage(
             "sensitivity", key, ["sensitivity.json"],

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import zeroq
 from zeroq.distillation import InputStatistic, starts, units_of
+from zeroq.distillation.neutral import neutral_statistic
 from zeroq.graph import capture
 from zeroq.models import load_model
 from zeroq.models.resolve import from_module
@@ -106,3 +107,22 @@ def test_trained_networks_know_what_their_preprocessing_says(name: str, shared_d
     assert units is not None and not units.other and 0.7 < units.times < 1.5
     rows = zip(units.statistic.mean, prepared.statistics[0].mean, units.statistic.deviation, strict=True)
     assert all(abs(own - said) < 1.5 * deviation for own, said, deviation in rows)
+
+
+@pytest.mark.parametrize(("mean", "variance"), [(1e7, 1.0), (-1e30, 1.0), (0.0, 1e30), (float("inf"), 1.0)])
+def test_a_broken_channel_says_nothing(mean: float, variance: float) -> None:
+    shape = (3, SIDE, SIDE)
+    network = trained(nn.Conv2d(3, 16, 3), norm := nn.BatchNorm2d(16), inputs_of(shape, 110.0, 60.0))
+    whole = units_of(capture(network, torch.zeros(2, *shape)), 0, statistic(3, 0.0, 1.0))
+    norm.running_mean[3], norm.running_var[3] = mean, variance  # type: ignore[index]
+    units = units_of(capture(network, torch.zeros(2, *shape)), 0, statistic(3, 0.0, 1.0))
+    assert whole is not None and units is not None
+    assert units.times == pytest.approx(whole.times, rel=0.1)
+    assert units.statistic.mean == pytest.approx(whole.statistic.mean, rel=0.3)
+
+
+def test_an_input_whose_own_batch_norm_is_broken_in_a_channel_is_neutral_there() -> None:
+    norm = nn.BatchNorm2d(3)
+    norm.running_mean[0], norm.running_mean[1] = -1e30, 5.0  # type: ignore[index]
+    network = capture(nn.Sequential(norm, nn.Conv2d(3, 4, 1)).eval(), torch.zeros(2, 3, 4, 4))
+    assert neutral_statistic(network, network.inputs[0], 3).mean == (0.0, 5.0, 0.0)

@@ -197,6 +197,20 @@ def test_what_hangs_on_the_other_images_of_a_batch_is_refused(step: Callable[[Te
     assert refusal(step).startswith("The network's output for an image depends on the other images of its batch: let")
 
 
+def test_what_hangs_on_the_other_sequences_of_a_batch_is_refused() -> None:
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(10, 4)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            values = self.table(tokens)
+            return values.mean(1) - values.mean((0, 1))
+
+    with pytest.raises(CaptureError, match="depends on the other images of its batch"):
+        capture(Centred(), torch.tensor([[1, 2, 3, 4, 5]]))
+
+
 def test_random_numbers_are_refused() -> None:
     sentence = refusal(lambda x: x + torch.rand_like(x))
     assert sentence.startswith(f"The captured graph gives other outputs than the module at {__file__}:")

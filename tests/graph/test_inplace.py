@@ -144,3 +144,23 @@ class Shifted(nn.Module):
 def test_a_network_that_assigns_slices_is_quantized() -> None:
     run = quantize(Shifted(), torch.randn(2, 3, 8, 8), **QUICK)
     assert run.result["verification"]["agreement"] == 1
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        lambda value: torch.empty(value.shape),
+        lambda value: torch.empty(value.shape, memory_format=torch.channels_last),
+        lambda value: torch.empty_strided(value.shape, (48, 16, 4, 1)),
+        lambda value: value.new_empty_strided(value.shape, (48, 16, 4, 1)),
+    ],
+    ids=["empty", "channels last", "strided", "new strided"],
+)
+def test_what_is_filled_part_by_part_is_definite_before(empty: Change) -> None:
+    def filled(images: Tensor, layer: nn.Module) -> Tensor:
+        result = empty(images)
+        result[:, :2] = images[:, :2]
+        result[:, 2:] = images[:, 2:]
+        return layer(result)
+
+    assert not [name for name in operators(captured(filled)) if "empty" in name]

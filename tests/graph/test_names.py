@@ -92,3 +92,21 @@ def test_a_part_called_as_a_part_of_torch_s_graphs_is_refused(name: str) -> None
     module.add_module(name, nn.Linear(4, 3))
     with pytest.raises(CaptureError, match=f"^The network has a part of the name '{name}', which torch.export keeps"):
         capture(module, torch.randn(2, 4))
+
+
+class GivenOutput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 1)
+
+    def forward(self, output: Tensor) -> Tensor:
+        return self.layer(output).relu()
+
+
+def test_an_input_may_be_called_output(tmp_path: Path) -> None:
+    module, images = GivenOutput().eval(), torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(capture(module, images).run(images), module(images))
+    run = quantize(module, images, out=tmp_path / "run", **QUICK)
+    session = onnxruntime.InferenceSession(run.directory / "model.onnx")
+    given = {session.get_inputs()[0].name: images.numpy()}
+    assert session.run(None, given)[0].shape == (2, 4, 4, 4)

@@ -130,3 +130,17 @@ def test_layers_stand_in_order_of_execution(name: str) -> None:
     position = {node.name: index for index, node in enumerate(network.graph.nodes)}
     first_sites = [position[layer.sites[0]] for layer in network.layers]
     assert first_sites == sorted(first_sites)
+
+
+def test_a_weight_and_a_bias_that_are_both_matrices_are_two_layers() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = nn.Linear(4, 4)
+            self.part.bias = nn.Parameter(torch.randn(3, 4))
+
+        def forward(self, values: Tensor) -> Tensor:
+            return functional.linear(functional.linear(values, self.part.weight), self.part.bias)
+
+    network = fold(capture(Both().eval(), torch.randn(2, 4)))
+    assert [layer.name for layer in network.layers] == ["part.weight", "part.bias"]

@@ -256,3 +256,35 @@ def test_a_group_for_each_image_is_refused() -> None:
 
     with pytest.raises(CaptureError, match=r"weights of its own at .*groups=count.*: write it as a product of these"):
         capture(OwnFilters(), torch.randn(2, 3, 4, 4))
+
+
+class Clamped(nn.Module):
+    """Cuts off at stored bounds."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+        self.low, self.high = (nn.Parameter(torch.randn(shape).abs() * side) for side in (-0.1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(self.first(images).clamp(self.low, self.high))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 4, 1, 1), (5, 5), (4, 5, 5)], ids=str)
+def test_a_clamp_between_other_tensors_than_two_numbers_a_channel_is_no_limit(shape: tuple[int, ...]) -> None:
+    module = Clamped(*shape).eval()
+    images = torch.randn(2, 3, 5, 5)
+    network = capture(module, images)
+    assert operators(network) == ["conv2d", "maximum", "minimum", "conv2d"]
+    assert [name for name, _ in network.not_quantized] == ["low", "high"]
+    torch.testing.assert_close(network.run(images), module(images))
+
+
+def test_a_clamp_between_two_numbers_a_channel_is_a_limit_under_its_own_name() -> None:
+    network = capture(Clamped(4, 1, 1).eval(), torch.randn(2, 3, 5, 5))
+    assert operators(network) == ["conv2d", "clamp", "conv2d"]
+    assert dict(network.not_quantized)["low"] == "clamp with a stored tensor has no integer kernel"
+
+
+def test_a_clamp_at_the_number_of_images_is_captured() -> None:
+    assert "clamp" in operators(captured(lambda images, layer: layer(images).clamp(0, images.shape[0])))

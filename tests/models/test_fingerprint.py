@@ -37,7 +37,13 @@ def test_a_fingerprint_is_the_same_in_every_process() -> None:
         "from zeroq.models.fingerprint import fingerprint_of\n"
         "print(fingerprint_of(Meaning('regression', divergence=largest)))"
     )
-    done = [
+    done = in_two_processes(program)
+    assert done[0] == done[1] and len(done[0].strip()) == 64
+
+
+def in_two_processes(program: str) -> list[str]:
+    """What a program prints where sets and dictionaries have other orders."""
+    return [
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True,
             env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(["src", "."])},
@@ -45,7 +51,6 @@ def test_a_fingerprint_is_the_same_in_every_process() -> None:
         ).stdout
         for seed in ("1", "2")
     ]  # fmt: skip
-    assert done[0] == done[1] and len(done[0].strip()) == 64
 
 
 def of(divergence: Callable[..., Any]) -> str:
@@ -57,7 +62,11 @@ import torch
 POWER, WEIGHTS = {power}, {weights}
 
 class Scale:
-    offset = 1
+    offset = {offset}
+    @staticmethod
+    def twice(value): return value * {times}
+    @property
+    def moved(self): return self.offset + {moved}
     def __init__(self, by): self.by = by
     def of(self, value): return {of}
 
@@ -70,6 +79,7 @@ def divergence(one, other, floor={floor}):
     return (lambda value: SCALE.of(helper(value)).flatten(1).mean(1) * WEIGHTS["all"] + floor)(one - other)
 """
 PLAIN = {"power": 1, "weights": {"all": 2.0}, "of": "value * self.by", "by": 3, "comment": "", "floor": 0}
+PLAIN |= {"offset": 1, "times": 2, "moved": 0}
 
 
 def in_file(**changed: Any) -> str:
@@ -81,7 +91,10 @@ def in_file(**changed: Any) -> str:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"power": 6}, {"weights": {"all": 2.5}}, {"of": "value / self.by"}, {"by": 4}, {"floor": 0.5}],
+    [
+        {"power": 6}, {"weights": {"all": 2.5}}, {"of": "value / self.by"}, {"by": 4}, {"floor": 0.5},
+        {"offset": 2}, {"times": 3}, {"moved": 1},
+    ],
     ids=lambda changed: next(iter(changed)),
 )
 def test_all_that_a_function_calls_and_reads_in_its_file_counts(changed: dict[str, Any]) -> None:
@@ -135,3 +148,16 @@ def test_what_nobody_can_tell_is_another_each_time() -> None:
     held = nn.Module()
     held.register_forward_hook(lambda *given: None)
     assert of(closing(held)) != of(closing(held))
+
+
+def allowing(names: Any) -> Callable[..., Any]:
+    return lambda one, other: powered(one, other, 2 if "mean" in names else 1)
+
+
+def test_sets_count_in_every_process_alike() -> None:
+    program = (
+        "from tests.models.test_fingerprint import allowing, closing, of\n"
+        "print(of(closing({'mean', 'sum', 'most'})), of(lambda one, other: one in {'mean', 'sum', 'most', 'least'}))"
+    )
+    assert in_two_processes(program)[0].split() == in_two_processes(program)[1].split()
+    assert of(allowing({"mean", "sum"})) == of(allowing({"sum", "mean"})) != of(allowing({"sum"}))

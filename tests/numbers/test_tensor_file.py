@@ -46,3 +46,11 @@ def test_what_is_no_tensor_file_is_named(data: bytes, tmp_path: Path) -> None:
         read_tensor_file(path)
     with pytest.raises(RunError, match="cannot be read as safetensors"):
         read_tensor_file(tmp_path / "absent.safetensors")
+
+
+def test_tensors_with_memory_in_common_are_written_each() -> None:
+    values = torch.arange(6.0)
+    read = load(tensor_file_bytes({"all": values, "some": values[:4], "same": values}))
+    assert {name: value.tolist() for name, value in read.items()} == {
+        "all": values.tolist(), "some": values[:4].tolist(), "same": values.tolist()
+    }  # fmt: skip

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from tests.networks import NETWORKS, block, example_of
 from tests.quantized import quantize
 from zeroq.graph import capture, fold
+from zeroq.graph.network import describe
 from zeroq.simulate import place
 from zeroq.simulate.outputs import output_quantizers, without
+
+aten = torch.ops.aten
 
 
 class Heads(nn.Module):
@@ -45,3 +48,18 @@ def test_only_layers_that_no_integer_kernel_reads() -> None:
 def test_a_linear_layer_that_gives_the_output_has_none(name: str) -> None:
     stages = quantize(NETWORKS[name](), example_of(name, 8))
     assert output_quantizers(stages.folded, stages.placement) == {}
+
+
+def test_networks_of_any_depth() -> None:
+    """What reads a value is found in one pass: a sum has two readers, the next sum and its layer, and so has that."""
+    graph = fx.Graph()
+    value = graph.placeholder("images")
+    weight = graph.get_attr("layer.weight")
+    for _ in range(1200):
+        layer = graph.call_function(aten.conv2d.default, (value, weight))
+        value = graph.call_function(aten.add.Tensor, (value, layer))
+    graph.output(value)
+    network = describe(graph, {"layer.weight": torch.zeros(1, 1, 1, 1)}, (torch.zeros(2, 1, 2, 2),))
+    placement = place(network)
+    assert len(placement.quantizers) == 2400, "what layers and sums are given, and what layers give"
+    assert output_quantizers(network, placement) == {}

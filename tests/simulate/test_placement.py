@@ -283,3 +283,20 @@ def test_the_busiest_bits_ask_for_as_many_quantizers_as_any() -> None:
         )
         chosen = busiest(network, placement, choice)
         assert len(quantizer_bits(network, placement, {names[0]: 8, **chosen})) == most
+
+
+def test_pooling_with_a_divisor_of_its_own_has_no_ceiling() -> None:
+    limited = {
+        divisor: bounds(placed(Pooled(divisor), torch.randn(2, 3, 4, 4))[0])["avg_pool2d"] for divisor in (None, 1)
+    }
+    assert limited == {None: (0.0, 6.0), 1: (0.0, float("inf"))}
+    assert of_function(lambda one, other, third: functional.avg_pool2d(one, 2, divisor_override=1)).quantizers
+
+
+class Pooled(nn.Module):
+    def __init__(self, divisor: int | None) -> None:
+        super().__init__()
+        self.layer, self.divisor = nn.Conv2d(3, 4, 1), divisor
+
+    def forward(self, images: Tensor) -> Tensor:
+        return functional.avg_pool2d(functional.relu6(self.layer(images)), 2, divisor_override=self.divisor)

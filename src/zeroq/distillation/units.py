@@ -18,6 +18,7 @@ from zeroq.graph.network import CONVOLUTIONS, LINEAR, Norm, norm_name
 IMAGES = 16  # of natural spectrum, whose values behind the first layer are compared
 FEWEST_VALUES = 32  # of an example, that say something of an input
 OTHERWISE = 3.0  # times as large or as small a deviation as is taken for granted: no spectrum of inputs explains it
+BROKEN = 1e3  # a channel's mean so many times as large as the others' says nothing, and would outweigh all of them
 RANK = 1e-3  # singular values below so much of the largest say nothing of the input's mean
 
 
@@ -48,7 +49,9 @@ def units_of(network: Network, index: int, taken: InputStatistic) -> Units | Non
     norm = norm_behind(network, network.inputs[index])
     if norm is None:
         return None if network.norms else by_example(network.example[index], taken)
+    size = (norm.mean.double().square() + norm.variance.double()).sqrt().nanmedian()
     sound = torch.isfinite(norm.mean) & torch.isfinite(norm.variance) & (norm.variance > norm.epsilon)
+    sound &= norm.mean.abs() <= BROKEN * size
     unmeasured = bool((norm.mean == 0).all() and (norm.variance == 1).all())
     if unmeasured or not sound.any():
         return None

@@ -15,11 +15,12 @@ from zeroq.graph.constants import compute_constants, is_inplace
 from zeroq.graph.einsum import split_einsums
 from zeroq.graph.inplace import make_pure, takes_all
 from zeroq.graph.moving import changes_nothing, name_moves, same_kind
-from zeroq.graph.names import keep_apart
+from zeroq.graph.names import keep_apart, with_name_of_result_free
 from zeroq.graph.operators import (
     adaptive_pooling,
     bags_of_embeddings,
     explicit_padding,
+    limits_of_all,
     matrix_products,
     merge_rectifiers,
     name_rectifiers,
@@ -59,12 +60,14 @@ def canonicalise(graph: fx.Graph, tensors: dict[str, Tensor]) -> tuple[fx.Graph,
     free_batch(graph)
     for rewrite in FORMS:
         rewrite(graph)
+    limits_of_all(graph, tensors)
     matrix_products(graph, tensors)
     absorb_biases(graph, tensors)
     merge_equals(graph)
     merge_rectifiers(graph)
     merge_equals(graph)
     restore_output(graph)
+    graph = with_name_of_result_free(graph)
     for node in graph.nodes:
         node.meta = {"module": module_of(node), "place": place_in(node)}
     used = {str(node.target) for node in graph.nodes if node.op == "get_attr"}

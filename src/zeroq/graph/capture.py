@@ -57,7 +57,8 @@ def capture(module: nn.Module, example: Tensor | tuple[Tensor, ...]) -> Network:
 def pair(value: Tensor) -> Tensor:
     """Two different images, as torch.export takes a batch of one for a constant."""
     first = value.detach()[:1]
-    return torch.cat([first, first.roll(1, -1) * 0.5 if first.is_floating_point() else first])
+    other = first.roll(1, -1)
+    return torch.cat([first, other * 0.5 if first.is_floating_point() else torch.maximum(first, other)])
 
 
 def export(module: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:

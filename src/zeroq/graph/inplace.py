@@ -19,8 +19,10 @@ END = torch.iinfo(torch.int64).max  # of a slice that takes everything
 FILLING = {aten.fill_.Scalar, aten.fill_.Tensor, aten.zero_.default}
 # Tensors without values, to be filled part by part: before they are, a range of whatever is there would be measured.
 DEFINITE: dict[Any, Any] = {
-    aten.empty_like.default: aten.zeros_like.default, aten.new_empty.default: aten.new_zeros.default
-}
+    aten.empty_like.default: aten.zeros_like.default, aten.new_empty.default: aten.new_zeros.default,
+    aten.empty.memory_format: aten.zeros.default,
+}  # fmt: skip
+STRIDED = {aten.empty_strided.default: aten.zeros.default, aten.new_empty_strided.default: aten.new_zeros.default}
 Add = Callable[..., fx.Node]  # an operator and its arguments
 
 
@@ -32,7 +34,7 @@ def make_pure(graph: fx.Graph) -> None:
     """
     order = {node: index for index, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
-        node.target = DEFINITE.get(node.target, node.target)
+        make_definite(node)
         if is_inplace(node):
             now = order[node]
             add = adder(graph, node)
@@ -50,6 +52,16 @@ def make_pure(graph: fx.Graph) -> None:
                 read_from_now_on(node, value, order, now)
             if is_inplace(node):
                 graph.erase_node(node)
+
+
+def make_definite(node: fx.Node) -> None:
+    """Let a tensor without values hold zeros."""
+    if node.target in STRIDED:
+        node.target, node.args = STRIDED[node.target], node.args[:-1]
+    elif node.target in DEFINITE:
+        node.target = DEFINITE[node.target]
+        if node.target == aten.zeros.default:
+            node.kwargs = {key: value for key, value in node.kwargs.items() if key != "memory_format"}
 
 
 def shown_in(node: fx.Node, order: Mapping[fx.Node, int]) -> list[fx.Node]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Collection
 
@@ -16,6 +17,19 @@ ADDED = re.compile(
     r"(.*\.)?(folded_bias|bias_values|bias\d*_(integers|scale)|(lower|upper)_limit)"
     r"|activations(\..*\.(scale|zero_point))?|c\d+|zeros\d+|(zero_point|shape)[\dx_]*"
 )
+
+
+def with_name_of_result_free(graph: fx.Graph) -> fx.Graph:
+    """A graph none of whose inputs has the name "output", by which the network's result goes."""
+    if not (inputs := [node for node in graph.nodes if node.op == "placeholder" and node.name == "output"]):
+        return graph
+    for node in inputs:
+        with graph.inserting_before(node):
+            other = graph.placeholder("output_given")
+        other.meta = dict(node.meta)
+        node.replace_all_uses_with(other)
+        graph.erase_node(node)
+    return copy.deepcopy(graph)  # names are given again, and this one to the result
 
 
 def keep_apart(graph: fx.Graph, tensors: dict[str, Tensor]) -> None:

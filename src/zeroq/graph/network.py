@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -163,15 +165,20 @@ def find_layers(
                 continue
             if weighted and argument is node.args[1]:
                 sites.setdefault(str(argument.target), []).append(node)
-            elif node.target == LIMIT:
-                others[str(argument.target).rpartition(".")[0]] = LIMITED
+            elif (limited := LIMIT_NAME.fullmatch(str(argument.target))) is not None:
+                others[limited[1]] = LIMITED
             else:
                 reason = f"{operator_name(node)} with a stored tensor has no integer kernel"
                 others[layer_name(str(argument.target))] = reason
-    layers = tuple(make_layer(weight, nodes, tensors, shapes) for weight, nodes in sites.items())
+    names = collections.Counter(map(layer_name, sites))
+    layers = tuple(
+        make_layer(layer_name(weight) if names[layer_name(weight)] == 1 else weight, weight, nodes, tensors, shapes)
+        for weight, nodes in sites.items()
+    )
     return layers, tuple(others.items())
 
 
+LIMIT_NAME = re.compile(r"(.*)\.(?:lower|upper)_limit")  # of what fold() stores
 LIMITED = "a ReLU before a BatchNorm becomes a limit for each channel, in floating point"
 UNFOLDED = "a BatchNorm that the layer before it cannot take in is an affine step in floating point"
 
@@ -217,7 +224,11 @@ def between(nodes: Mapping[str, fx.Node], norm: Norm) -> tuple[Any, ...]:
 
 
 def make_layer(
-    weight: str, nodes: list[fx.Node], tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+    name: str,
+    weight: str,
+    nodes: list[fx.Node],
+    tensors: Mapping[str, Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> Layer:
     """The layer of one weight and the nodes that use it."""
     first = nodes[0]
@@ -228,7 +239,7 @@ def make_layer(
     counted: list[Any] = [node.args[0] if node.target in TRANSPOSED else node for node in nodes]
     positions = sum(math.prod(shapes[value.name]) // shape[0] for value in counted)
     return Layer(
-        name=layer_name(weight),
+        name=name,
         weight=weight,
         biases=tuple(str(bias.target) if isinstance(bias, fx.Node) else None for bias in biases),
         operator=operator_name(first),

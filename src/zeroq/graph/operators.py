@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from zeroq.errors import CaptureError
-from zeroq.graph.network import CONVOLUTIONS, RECTIFIERS, TRANSPOSED
+from zeroq.graph.network import CONVOLUTIONS, LIMIT, RECTIFIERS, TRANSPOSED
 from zeroq.graph.refusals import place_in
 
 aten = torch.ops.aten
@@ -30,8 +31,29 @@ def name_rectifiers(graph: fx.Graph) -> None:
             low, high = (list(node.args[1:]) + [None, None])[:2]
             if low == 0 and high is None:
                 node.target, node.args = aten.relu.default, (node.args[0],)
-            elif low is not None and high is not None:
+            elif isinstance(low, int | float) and isinstance(high, int | float):
                 node.target, node.args = aten.hardtanh.default, (node.args[0], float(low), float(high))
+
+
+def limits_of_all(graph: fx.Graph, tensors: Mapping[str, Tensor]) -> None:
+    """Write a clamp between tensors as the greater and the lesser of two, but for one with two numbers a channel.
+
+    Those alone are limits as rectifiers before a BatchNorm become them (`graph.fold`), whose channels have factors.
+    """
+    for node in [each for each in graph.nodes if each.target == LIMIT]:
+        value, *bounds = node.args
+        shape = value.meta["val"].shape
+        stored = [bound for bound in bounds if bound is not None]
+        channels = (*shape[1:2], *[1] * (len(shape) - 2))
+        if all(bound.op == "get_attr" and tuple(tensors[bound.target].shape) == channels for bound in stored):
+            continue
+        with graph.inserting_before(node):
+            for operator_, bound in zip((aten.maximum.default, aten.minimum.default), [*bounds, None], strict=False):
+                if bound is not None:
+                    value = graph.call_function(operator_, (value, bound))
+                    value.meta = dict(node.meta)
+        node.replace_all_uses_with(value)
+        graph.erase_node(node)
 
 
 def rounded_quotients(graph: fx.Graph) -> None:

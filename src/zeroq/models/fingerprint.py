@@ -52,15 +52,22 @@ def told(value: Any, module: str | None, seen: dict[int, tuple[int, Any]]) -> It
         for part in read_by(value):
             yield from told(part, module, seen)
     elif isinstance(value, type):
-        for part in vars(value).values():
-            if isinstance(part, FunctionType):
+        for name, part in vars(value).items():
+            if isinstance(part, FunctionType) or not name.startswith(("__", "_abc_")):  # which Python adds
+                yield name
                 yield from told(part, module, seen)
+    elif isinstance(value, classmethod | staticmethod):
+        yield from told(value.__func__, module, seen)
+    elif isinstance(value, property):
+        yield from told([value.fget, value.fset], module, seen)
     elif isinstance(getattr(value, "__func__", None), FunctionType):  # a method
         yield from told(value.__func__, module, seen)
         yield from told(value.__self__, module, seen)
     elif isinstance(value, list | tuple):
         for part in value:
             yield from told(part, module, seen)
+    elif isinstance(value, set | frozenset):  # whose order differs from process to process
+        yield from sorted("\n".join(told(part, module, dict(seen))) for part in value)
     elif isinstance(value, dict):
         yield from told(list(value.items()), module, seen)
     elif isinstance(value, Tensor):
@@ -90,8 +97,13 @@ def names_in(code: CodeType) -> Iterator[str]:
 
 def compiled(code: CodeType) -> str:
     """A function's instructions, names and constants, those of the functions in it as well, without its place."""
-    constants = [compiled(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    constants = [compiled(each) if isinstance(each, CodeType) else constant(each) for each in code.co_consts]
     return repr((code.co_code, code.co_names, constants))
+
+
+def constant(value: Any) -> str:
+    """A constant of a function; the members of a set in an order that every process has."""
+    return f"set {sorted(map(repr, value))}" if isinstance(value, frozenset) else repr(value)
 
 
 def in_bytes(value: Any) -> str:
