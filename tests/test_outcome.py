@@ -165,3 +165,11 @@ def test_gains_and_shifts_of_frozen_norms_count_as_floats() -> None:
     found = quantized(frozen, torch.randn(2, 3, 8, 8)).result
     assert found["float_bytes"] == 4 * sum(tensor.numel() for tensor in plain.parameters())
     assert found["not_quantized"][:-1] == [] and found["integer_share"] == 1.0
+
+
+def test_a_file_that_is_larger_than_the_network_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a tiny network is so by its graph, and of no concern."""
+    told = "more than the"
+    assert not any(told in each for each in quick_run("plain").result["warnings"])
+    monkeypatch.setattr("zeroq.outcome.WORTH_A_WARNING", 0)
+    assert any(told in each for each in quick_run("plain").result["warnings"])

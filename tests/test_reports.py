@@ -45,7 +45,7 @@ from zeroq.deploy import verify
 from zeroq.deploy.verify import open_session, run
 from zeroq.preprocessing import imagenet
 from zeroq.simulate.quantized_network import MOST_BIAS
-from zeroq.terminal import show_run
+from zeroq.terminal import share, show_run
 
 
 def seeded(maker: type[nn.Module], *shapes: tuple[int, ...]) -> nn.Module:
@@ -243,3 +243,11 @@ def test_memory_does_not_grow_with_the_images() -> None:
         needed.append(int(done.stdout))
     assert needed[1] < needed[0] + 60_000, json.dumps(needed)  # in KB
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [(1.0, "100.00 %"), (0.99999, "over 99.99 %"), (0.00001, "under 0.01 %"), (0.0, "0.00 %"), (0.1234, "12.34 %")],
+)
+def test_a_share_is_never_rounded_to_all_or_nothing(fraction: float, text: str) -> None:
+    assert share(fraction) == text

@@ -21,6 +21,7 @@ from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, FLOAT_BITS
 from zeroq.preparation import Prepared
+from zeroq.report.words import AGREED
 from zeroq.setting import LayerPlan
 from zeroq.simulate import Placement, QuantizedNetwork, float_operators
 from zeroq.simulate.outputs import output_quantizers, without
@@ -29,6 +30,7 @@ from zeroq.version import __version__
 
 FINER = "rounding its output to 8 bits did most of the harm: it leaves in floating point, without an integer kernel"
 MOST_IN_FLOAT = 0.1  # of the parameters; more is a warning
+WORTH_A_WARNING = 1e6  # bytes of a network, whose file should be smaller; of a tiny one the graph is most
 AGREEMENT_EXPECTED = 0.99  # of the file and its simulation; less is a warning
 
 
@@ -220,7 +222,14 @@ class Outcome:
             ("the optimised file agrees with the plain one", self.verification.optimised_equals_plain),
         ):
             if share < AGREEMENT_EXPECTED:
-                found.append(f"On {share:.1%} of the held-out images only, {name}.")
+                of = AGREED[self.prepared.meaning.task]
+                found.append(f"On {share:.1%} {of} only, on held-out images, {name}.")
+        smallest = sum(tensor.numel() for tensor in self.prepared.folded.tensors.values())
+        if self.onnx_bytes > 4 * smallest > WORTH_A_WARNING:
+            found.append(
+                f"model.onnx has {self.onnx_bytes / 1e6:.1f} MB, more than the {4 * smallest / 1e6:.1f} MB of the "
+                "network in floating point: what stays there is most of it, and the file's graph adds to that."
+            )
         if self.prepared.meaning.task == "regression" and self.divergence["agreement"] == 0:
             found.append(
                 "The outputs miss those in floating point by more than these vary over the held-out images: the "

@@ -216,8 +216,12 @@ def megabytes(count: float) -> str:
 
 
 def share(fraction: float | None) -> str:
-    """A fraction of one in percent; null where it could not be measured."""
-    return "not measured" if fraction is None else f"{100 * fraction:.2f} %"
+    """A fraction of one in percent, never 100 or 0 unless it is exactly that; null where it could not be measured."""
+    if fraction is None:
+        return "not measured"
+    if 0.99995 <= fraction < 1:
+        return "over 99.99 %"
+    return "under 0.01 %" if 0 < fraction < 0.00005 else f"{100 * fraction:.2f} %"
 
 
 def layers_by_width(result: Mapping[str, Any], of: str = "weight_bits") -> str:

@@ -87,3 +87,8 @@ def test_a_module_held_in_python_has_a_call() -> None:
     assert " ".join(asked.command(run)) == (
         "zeroq.quantize(module, example, average_bits=4, layer_bits={'head': 8}, keep_float=['a*'], portable=False)"
     )
+
+
+def test_layers_that_were_named_are_in_the_sentence() -> None:
+    said = asked.sentence(Options.of(average_bits=4, layer_bits="conv1=8", keep_float="head"))
+    assert "; as asked by name, conv1 at 8 and head in floating point; activations" in said

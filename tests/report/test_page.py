@@ -201,3 +201,19 @@ def test_sensitivities_that_follow_from_others_are_said_to() -> None:
         ", at 8 bits from the squared errors of the layer's output, at 2 bits computed in bf16"
     )
     assert remarks({"measure": "rounded"}) == ""  # of an older run
+
+
+@pytest.mark.parametrize(
+    ("task", "of"), [("classification", "of the images."), ("segmentation", "of the pixels."), (None, "variance.")]
+)
+def test_file_and_simulation_agree_on_what_the_task_counts(task: str | None, of: str) -> None:
+    record = mixed_record(3)
+    found = checks(dict(record.result, task=task, integer_nodes={"QLinearConv": 1}))
+    assert found[1].text.endswith(of)
+    assert "1 operator runs in integers" in found[3].text.replace(SPACE, " ")
+
+
+def test_loading_the_file_is_no_stage() -> None:
+    record = mixed_record(3)
+    page = render(replace(record, result=dict(record.result, seconds={"distill": 2.0, "load": 60.0})))
+    assert f"2{SPACE}s in all; the file loads in 1{SPACE}min" in page

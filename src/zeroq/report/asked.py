@@ -29,6 +29,10 @@ def sentence(options: Options, *, distilled: bool = True) -> str:
     target = f"Weights of {widths} bits{', ' if limits else ' in every layer'}{' and '.join(limits)}"
     if options.edges is not None and options.candidate_widths != (options.edges,):
         target += f" but the first and the last, which have {options.edges}"
+    named = [f"{pattern} at {width}" for pattern, width in options.layer_bits]
+    named += [f"{pattern} in floating point" for pattern in options.keep_float]
+    if named:
+        target += f"; as asked by name, {listed(named)}"
     inputs = f"activations of {listed([str(width) for width in options.activation_widths], 'or')} bits"
     if options.edge_inputs is not None and options.activation_widths != (options.edge_inputs,):
         inputs += f", {options.edge_inputs} in front of the first and the last layer"

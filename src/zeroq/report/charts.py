@@ -244,12 +244,12 @@ def file_portions(result: Mapping[str, Any]) -> tuple[Portion, ...]:
         by_bits[bits] = by_bits.get(bits, 0) + layer["parameters"] * bits / 8
     parts = [(f"{bits}-bit weights", f"w{bits}", count) for bits, count in sorted(by_bits.items())]
     rest = max(0.0, whole - sum(by_bits.values()))
-    parts.append(("scales, biases, graph", "rest", rest))
+    parts.append(("scales, biases, graph, floating point", "rest", rest))
     return tuple(Portion(label, key, round(100 * count / whole, 2), size(count)) for label, key, count in parts)
 
 
 def time_portions(seconds: Mapping[str, float | None]) -> tuple[tuple[str, float, float], ...]:
     """(stage, seconds, percent of the longest), in the order of the stages."""
-    known = [(stage, spent) for stage, spent in seconds.items() if spent is not None]
+    known = [(stage, spent) for stage, spent in seconds.items() if spent is not None and stage != "load"]
     longest = max((spent for _, spent in known), default=0) or 1
     return tuple((stage, spent, round(100 * spent / longest, 2)) for stage, spent in known)

@@ -146,7 +146,8 @@ def shape_of(shape: list[Any]) -> str:
 
 
 def total_seconds(result: Mapping[str, Any]) -> float:
-    return sum(spent or 0 for spent in result["seconds"].values())
+    """Of all stages; loading the file is none."""
+    return sum(spent or 0 for stage, spent in result["seconds"].items() if stage != "load")
 
 
 def divergence_of(run: Mapping[str, Any]) -> str:
@@ -188,12 +189,13 @@ def checks(result: Mapping[str, Any]) -> tuple[Check, ...]:
     steps, beyond = verification["largest_steps"], verification["share_over_one_step"]
     same, plain = verification["agreement"], float(verification["optimised_equals_plain"])
     integer, floating = (words.count_of(count(result[key]), "operator") for key in ("integer_nodes", "float_nodes"))
+    of, run = words.AGREED[result["task"] or "regression"], "runs" if count(result["integer_nodes"]) == 1 else "run"
     explained = result["integer_share"] >= 1 or bool(result["not_quantized"])
     return (
         Check(steps <= 1 or beyond <= MOST_BEYOND_ONE_STEP, differences(steps, beyond)),
-        Check(same >= LEAST_AGREEMENT, f"File and simulation agree on {words.percent(same)} of the images."),
-        Check(plain >= LEAST_AGREEMENT, optimised(plain)),
-        Check(explained, f"{integer} run in integers, {floating} in floating point."),
+        Check(same >= LEAST_AGREEMENT, f"File and simulation agree on {words.percent(same)} {of}."),
+        Check(plain >= LEAST_AGREEMENT, optimised(plain, of)),
+        Check(explained, f"{integer} {run} in integers, {floating} in floating point."),
     )
 
 
@@ -208,10 +210,10 @@ def differences(steps: int, beyond: float) -> str:
     )
 
 
-def optimised(plain: float) -> str:
+def optimised(plain: float, of: str) -> str:
     if plain == 1:
         return "The graph as onnxruntime optimises it answers like the plain one."
-    return f"The graph as onnxruntime optimises it answers like the plain one on {words.percent(plain)} of the images."
+    return f"The graph as onnxruntime optimises it answers like the plain one on {words.percent(plain)} {of}."
 
 
 def count(nodes: Any) -> int:

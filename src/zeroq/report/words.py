@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import math
 
+AGREED = {  # of what that is a share, in one word or a few
+    "classification": "of the images",
+    "segmentation": "of the pixels",
+    "detection": "of the detections (F1)",
+    "regression": "of the output's variance",
+}
 SPACE = "\u202f"  # narrow, and no line breaks there
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
