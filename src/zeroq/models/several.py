@@ -105,11 +105,6 @@ def neutral_warning(inputs: Sequence[Tensor], preprocessing: Preprocessing | Non
     )
 
 
-def shapes_of(inputs: Sequence[Tensor]) -> list[list[int]]:
-    """Shapes without the batch, as run.json holds them."""
-    return [[int(side) for side in value.shape[1:]] for value in inputs]
-
-
 def preprocess_dict(preprocessing: Preprocessing | None) -> Mapping[str, Any] | None:
     """As JSON; None where no input is a picture."""
     return None if preprocessing is None else preprocessing.to_dict()
