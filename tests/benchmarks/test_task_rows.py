@@ -117,7 +117,7 @@ def test_weights_alone_are_of_the_channels_that_the_run_has_scaled(
     with torch.no_grad():
         expected = model.module(inputs)
     alone = task_measure.weights_alone(model, run)(inputs)
-    assert float((alone - expected).abs().max()) < 0.02 * float(expected.std())
+    assert float((alone - expected).abs().max()) < 0.05 * float(expected.std())
 
 
 def test_the_document_holds_every_row_and_marks_the_stale(measured: tuple[TaskRow, Path, dict[str, Any]]) -> None:
