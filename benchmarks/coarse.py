@@ -35,13 +35,15 @@ HEAD = """## In bf16
 Where a run would measure for about a minute or more, and this CPU passes through the network clearly faster in bf16,
 widths of at most {coarse} bits are measured in it. Of trained networks, under the rounding of a run, on its held-out
 distilled images, beside 32-bit floats: Spearman's correlation over the layers, and the logarithm of the ratio, its size
-in the median and at most. At more bits the rounding of bf16 comes near what is measured.
+in the median and at most. At more bits the rounding of bf16 comes near what is measured. A CPU
+without instructions for bf16 sums in it as well, and is less exact than those on which it is used.
 """
 
 
 def measured(name: str, data: Path, threads: int | None) -> dict[str, Any]:
     """Sensitivities of every layer by width, both in 32-bit floats and in bf16."""
-    prepared = prepare(load_model(f"{data / 'networks' / name}.py:{name}"), Options.of(average_bits=4, threads=threads))
+    options = Options.of(average_bits=4, weight_bits=(*WIDTHS, 8), threads=threads)
+    prepared = prepare(load_model(f"{data / 'networks' / name}.py:{name}"), options)
     with RunDirectory(shared_run(Row(name, MIXED, DISTILLED))) as run, devices.threads(threads):
         run.describe(facts(prepared))
         stages = Stages(run, prepared, lambda stage, done, total: None)
@@ -78,4 +80,5 @@ def document(records: Sequence[dict[str, Any]]) -> list[str]:
                 f"{statistics.median(ratios):.3f}", f"{max(ratios):.3f}",
             ])  # fmt: skip
     header = ["network", "bits", "correlation", "logarithm of the ratio, median", "most"]
-    return [HEAD.format(coarse=COARSE), table(header, lines)]
+    machines = [f"- {each}" for each in sorted({record["cpu"] for record in records})]
+    return [HEAD.format(coarse=COARSE), *machines, table(header, lines)]
