@@ -14,19 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.document import table
-from benchmarks.measure import shared_run
 from benchmarks.order import rank_correlation
 from benchmarks.rows import DISTILLED, MIXED, Row
+from benchmarks.up_to_setting import candidates_of
 from zeroq import devices
-from zeroq.candidates import Candidates
-from zeroq.channels import ranged
 from zeroq.models import load_model
 from zeroq.options import Options
-from zeroq.pipeline import facts
-from zeroq.preparation import prepare
-from zeroq.run_directory import RunDirectory
 from zeroq.sensitivity import COARSE, measure_sensitivity
-from zeroq.stages import DEFAULT_MEASURE, MEASURES, Stages
+from zeroq.stages import DEFAULT_MEASURE, MEASURES
 
 NETWORKS = ("resnet20_cifar10", "vgg_cifar10", "vit_cifar10", "mobilenet_v1_025", "mobilenet_v2")
 WIDTHS = (2, 3, 4)
@@ -35,21 +30,16 @@ HEAD = """## In bf16
 Where a run would measure for about a minute or more, and this CPU passes through the network clearly faster in bf16,
 widths of at most {coarse} bits are measured in it. Of trained networks, under the rounding of a run, on its held-out
 distilled images, beside 32-bit floats: Spearman's correlation over the layers, and the logarithm of the ratio, its size
-in the median and at most. At more bits the rounding of bf16 comes near what is measured. A CPU
-without instructions for bf16 sums in it as well, and is less exact than those on which it is used.
+in the median and at most. At more bits the rounding of bf16 comes near what is measured. A CPU without instructions for
+bf16 sums in it as well, and is less exact than those on which it is used.
 """
 
 
 def measured(name: str, data: Path, threads: int | None) -> dict[str, Any]:
     """Sensitivities of every layer by width, both in 32-bit floats and in bf16."""
     options = Options.of(average_bits=4, weight_bits=(*WIDTHS, 8), threads=threads)
-    prepared = prepare(load_model(f"{data / 'networks' / name}.py:{name}"), options)
-    with RunDirectory(shared_run(Row(name, MIXED, DISTILLED))) as run, devices.threads(threads):
-        run.describe(facts(prepared))
-        stages = Stages(run, prepared, lambda stage, done, total: None)
-        images = stages.distil()
-        stages, ranges = ranged(stages, images)
-        candidates = Candidates(stages.prepared, images, ranges, lambda done, total: None)
+    model = load_model(f"{data / 'networks' / name}.py:{name}")
+    with candidates_of(Row(name, MIXED, DISTILLED), model, options) as (stages, candidates):
         parameters = candidates.parameters(MEASURES[DEFAULT_MEASURE])
         exact, short = (
             measure_sensitivity(

@@ -19,21 +19,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.document import table
-from benchmarks.measure import shared_run
 from benchmarks.process import read, write
 from benchmarks.rows import DISTILLED, MIXED, ROOT, Row, key_of, method_code
+from benchmarks.up_to_setting import candidates_of
 from zeroq import devices
 from zeroq.allocate import best_within, pareto_frontier
-from zeroq.candidates import ERRORS, Candidates
-from zeroq.channels import ranged
+from zeroq.candidates import ERRORS
 from zeroq.compensation import RATE, seen_by
 from zeroq.models import load_model
 from zeroq.options import Options
-from zeroq.pipeline import facts
-from zeroq.preparation import prepare
-from zeroq.run_directory import RunDirectory
 from zeroq.selection import setting_of
-from zeroq.stages import Stages
 
 RESULTS, DOCUMENT = ROOT / "benchmarks" / "results" / "mixed", ROOT / "docs" / "mixed-precision.md"
 CHOSEN_ON = ("mobilenet_v1_025", "etinynet", "mobilenet_v2")
@@ -88,17 +83,11 @@ def main() -> int:
 def measure(name: str, data: Path, threads: int | None) -> dict[str, Any]:
     """Sensitivities of every layer in every setting, and the divergence of each whole network."""
     options = Options.of(average_bits=AVERAGE, threads=threads)
-    prepared = prepare(load_model(f"{data / 'networks' / name}.py:{name}"), options)
-    plan = prepared.plan
-    names = [layer.name for layer in plan.layers]
-    with RunDirectory(shared_run(Row(name, MIXED, DISTILLED))) as run, devices.threads(threads):
-        run.describe(facts(prepared))
-        stages = Stages(run, prepared, lambda stage, done, total: None)
-        images = stages.distil()
-        stages, ranges = ranged(stages, images)
-        prepared = stages.prepared
-        candidates = Candidates(prepared, images, ranges, lambda done, total: None)
+    model = load_model(f"{data / 'networks' / name}.py:{name}")
+    with candidates_of(Row(name, MIXED, DISTILLED), model, options) as (stages, candidates):
         known = stages.sensitivity(candidates)
+    prepared, plan = stages.prepared, stages.prepared.plan
+    names = [layer.name for layer in plan.layers]
     assert known is not None, "every layer has a choice"
     sensitivities = np.array([[known.of(layer, bits) for bits in plan.widths[layer]] for layer in names])
     settings = []

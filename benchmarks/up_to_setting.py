@@ -19,8 +19,9 @@ from zeroq.accuracy import in_inference
 from zeroq.candidates import Candidates, Weights
 from zeroq.channels import ranged
 from zeroq.divergence import kl_divergence
-from zeroq.models import load_model
+from zeroq.models import LoadedModel, load_model
 from zeroq.numbers.values import BitSetting
+from zeroq.options import Options
 from zeroq.pipeline import facts
 from zeroq.preparation import prepare
 from zeroq.run_directory import RunDirectory
@@ -50,16 +51,25 @@ class Chosen:
 
 
 @contextmanager
-def chosen(row: Row, data: Path, threads: int | None) -> Iterator[Chosen]:
-    """All stages of a row before the last, in its shared run directory, from which those are taken that are there."""
-    model = load_model(f"{data / 'networks' / row.network}.py:{row.network}")
-    prepared = prepare(model, row.options(threads=threads))
-    with RunDirectory(shared_run(row)) as run, devices.threads(threads):
+def candidates_of(row: Row, model: LoadedModel, options: Options) -> Iterator[tuple[Stages, Candidates]]:
+    """All stages of a row up to what bits are chosen among, in its shared run directory.
+
+    options: the row's, or others that make the same images.
+    """
+    prepared = prepare(model, options)
+    with RunDirectory(shared_run(row)) as run, devices.threads(options.threads):
         run.describe(facts(prepared))
         stages = Stages(run, prepared, lambda stage, done, total: None)
         images = stages.distil()
         stages, ranges = ranged(stages, images)
-        candidates = Candidates(stages.prepared, images, ranges, lambda done, total: None)
+        yield stages, Candidates(stages.prepared, images, ranges, lambda done, total: None)
+
+
+@contextmanager
+def chosen(row: Row, data: Path, threads: int | None) -> Iterator[Chosen]:
+    """All stages of a row before the last, in its shared run directory, from which those are taken that are there."""
+    model = load_model(f"{data / 'networks' / row.network}.py:{row.network}")
+    with candidates_of(row, model, row.options(threads=threads)) as (stages, candidates):
         setting = stages.allocate(candidates, stages.sensitivity(candidates)).setting
         pictures = halves(row.network, model, data)
         expected = {half.role: some_scores(stages.prepared.folded.run, half) for half in pictures}
