@@ -70,7 +70,7 @@ class Outcome:
             "device": self.device,
             "cpu": devices.processor(),
             "precision": self.precision,
-            "float_bytes": 4 * sum(tensor.numel() for tensor in thaw(self.prepared.model.module).parameters()),
+            "float_bytes": self.float_bytes(),
             "weight_bytes": self.weight_bytes(),
             "other_bytes": self.other_bytes(),
             "onnx_bytes": self.onnx_bytes,
@@ -133,6 +133,10 @@ class Outcome:
             **({} if inputs is None else {"activation_sensitivity": sensitivities(inputs, layer.name)}),
             "rounding": self.rounding[layer.name],
         }
+
+    def float_bytes(self) -> int:
+        """Bytes of all parameters in floating point."""
+        return 4 * sum(tensor.numel() for tensor in thaw(self.prepared.model.module).parameters())
 
     def weight_bytes(self) -> int:
         """Bytes of all quantized weights at their true width."""
@@ -224,10 +228,9 @@ class Outcome:
             if share < AGREEMENT_EXPECTED:
                 of = AGREED[self.prepared.meaning.task]
                 found.append(f"On {share:.1%} {of} only, on held-out images, {name}.")
-        smallest = sum(tensor.numel() for tensor in self.prepared.folded.tensors.values())
-        if self.onnx_bytes > 4 * smallest > WORTH_A_WARNING:
+        if self.onnx_bytes > (in_float := self.float_bytes()) > WORTH_A_WARNING:
             found.append(
-                f"model.onnx has {self.onnx_bytes / 1e6:.1f} MB, more than the {4 * smallest / 1e6:.1f} MB of the "
+                f"model.onnx has {self.onnx_bytes / 1e6:.1f} MB, more than the {in_float / 1e6:.1f} MB of the "
                 "network in floating point: what stays there is most of it, and the file's graph adds to that."
             )
         if self.prepared.meaning.task == "regression" and self.divergence["agreement"] == 0:
