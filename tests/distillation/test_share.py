@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -103,8 +104,14 @@ def test_processes_meet_for_as_many_values_as_are_kept(
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("name", "size"), [("residual", 2), ("residual", 3), ("shared_norm", 2)])
+@pytest.mark.parametrize(
+    ("name", "size", "dtype"),
+    [
+        *itertools.product(["residual"], [2, 3], [torch.float32, torch.bfloat16]),
+        *itertools.product(["shared_norm"], [2], [torch.float32, torch.bfloat16]),
+        ("linear_only", 2, torch.bfloat16),
+    ],
+)
 def test_loss_and_gradient_of_parts_are_those_of_the_whole_to_the_bit(
     name: str, size: int, dtype: torch.dtype, channels_last: bool
 ) -> None:
@@ -113,9 +120,10 @@ def test_loss_and_gradient_of_parts_are_those_of_the_whole_to_the_bit(
     assert torch.equal(torch.cat([each[1] for each in found]), gradient)
 
 
-def test_linear_layers_of_parts_give_the_whole_within_rounding() -> None:
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_linear_layers_of_parts_give_the_whole_within_rounding(channels_last: bool) -> None:
     """On some CPUs (AVX2 alone) the order of a matrix product's sums hangs on its number of rows."""
-    (loss, gradient), found = whole_and_parts("linear_only", 2, Precision())
+    (loss, gradient), found = whole_and_parts("linear_only", 2, Precision(channels_last=channels_last))
     assert [each[0] for each in found] == pytest.approx([loss] * 2, rel=1e-5)
     torch.testing.assert_close(torch.cat([each[1] for each in found]), gradient, rtol=1e-3, atol=1e-6)
 
