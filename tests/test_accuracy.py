@@ -15,12 +15,13 @@ import zeroq.pipeline
 import zeroq.stages
 from tests.runs import QUICK
 from zeroq.accuracy import OtherWeightsError, evaluate
-from zeroq.errors import DataError, ModelError, OptionError, ZeroqError
+from zeroq.errors import DataError, ModelError, OptionError, RunError, ZeroqError
 from zeroq.models import load_model
 from zeroq.options import Options
 from zeroq.preprocessing import apply_pixels
 
-KEYS = ["images", "task", "top1", "top5", "standard_error", "agreement", "mean_divergence", "images_per_second"]
+METRICS = ["top1", "top5", "standard_error"]
+KEYS = ["images", "task", *METRICS, "float", "agreement", "mean_divergence", "images_per_second"]
 SOURCE = """
 import torch
 from torch import nn
@@ -85,6 +86,8 @@ def test_a_run_is_held_to_the_network_that_it_came_from(folder: Path) -> None:
     result = found(folder, "run", batch=16, on_progress=lambda *step: steps.append(step))
     assert result["agreement"] == result["top1"] >= 0.9 and 0 <= result["mean_divergence"] < 0.05
     assert steps == [("evaluate", 16, 40), ("evaluate", 32, 40), ("evaluate", 40, 40)]
+    alone = found(folder, "net.py:bare", preprocess=folder / "given.json")
+    assert result["float"] == {name: alone[name] for name in METRICS}
     simulated = found(folder, "run", simulation=True)
     assert abs(simulated["top1"] - result["top1"]) <= 0.05 and simulated["agreement"] == simulated["top1"]
 
@@ -110,12 +113,6 @@ def test_a_reference_of_other_weights_is_refused(folder: Path, tmp_path: Path) -
     said = "has other weights than the run was made from: give the same with --weights"
     with pytest.raises(OtherWeightsError, match=said):
         found(folder, "run", weights=tmp_path / "other.safetensors")
-
-
-def test_another_run_json_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text(json.dumps({"epochs": 3}))
-    with pytest.raises(ModelError, match="is no record of a run of zeroq quantize"):
-        evaluate(str(tmp_path), data="pictures")
 
 
 def test_a_run_whose_network_is_gone_is_evaluated_without(folder: Path, tmp_path: Path) -> None:
@@ -150,7 +147,7 @@ def test_what_cannot_be_evaluated(folder: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(error, match=part):
             found(folder, target, **options)
-    with pytest.raises(ModelError, match="is no run directory, as it holds no run.json: give what --out named."):
+    with pytest.raises(RunError, match="is no run directory, as it holds no run.json: give what --out named."):
         evaluate(str(tmp_path), data="digits")
 
 

@@ -22,6 +22,7 @@ from zeroq.errors import ModelError, VerificationError
 from zeroq.options import Options
 from zeroq.preprocessing import Preprocessing
 from zeroq.ranks import ALONE, Ranks
+from zeroq.terminal import show_evaluation
 
 RESULT: dict[str, Any] = {
     "model": "digits",
@@ -39,7 +40,9 @@ RESULT: dict[str, Any] = {
     "seconds": {"capture": 1.25, "distill": 10.5, "load": 0.5},
     "warnings": ["PREPROCESS was guessed [ImageNet]"],
 }
-EVALUATION = {"images": 596, "task": "classification", "top1": 0.985, "top5": 1.0, "agreement": None}
+EVALUATION = {
+    "images": 596, "task": "classification", "top1": 0.985, "top5": 1.0, "float": None, "agreement": None,
+}  # fmt: skip
 
 BENCHMARK = {
     "cpu": "Some CPU", "integer_instructions": "avx2", "threads": 2,
@@ -297,7 +300,13 @@ def test_evaluate_hands_on_what_was_asked(called: list[Any], capsys: pytest.Capt
 def test_an_evaluation_is_shown_in_percent(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "runs/x", "--data", "digits"]) == 0
     output = capsys.readouterr().out
-    assert "98.50 %" in output and "596" in output and "agreement" not in output
+    assert "98.50 %" in output and "596" in output and "agreement" not in output and "float" not in output
+
+
+def test_an_evaluation_is_shown_beside_the_float_network(capsys: pytest.CaptureFixture[str]) -> None:
+    show_evaluation(EVALUATION | {"float": {"top1": 0.99, "top5": 1.0}, "agreement": 0.97}, "runs/x")
+    output = capsys.readouterr().out
+    assert "98.50 %, in float 99.00 %" in output and "100.00 %, in float 100.00 %" in output and "97.00 %" in output
 
 
 def test_report_prints_where_the_page_is(called: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -260,19 +260,25 @@ def test_evaluations_that_are_impossible(here: Path, refusal: Refusal) -> None:
     Path("half").mkdir()
     preprocess = {"size": [6, 6], "mean": [0.5] * 3, "std": [0.2] * 3, "channels": "RGB"}
     facts = {"model": "gone", "weights": None, "weights_sha256": "", "task": "classification", "input_shape": [3, 6, 6]}
-    Path("half/run.json").write_text(json.dumps(facts | {"preprocess": preprocess}))
+    facts |= {"preprocess": preprocess, "options": {}, "stages": {}, "files": {}, "seconds": {}}
+    Path("half/run.json").write_text(json.dumps(facts))
+    Path("other").mkdir()
+    Path("other/run.json").write_text(json.dumps({"epochs": 3}))
     for arguments, part in {
         "nets.py:plain --data data": "bad.png is not a picture",
         "nets.py:plain --data gone": "gone",
         "nets.py:plain --data data --simulation": "--simulation is about a run, and nets.py:plain is none",
         "bare --data data": "bare is no run directory, as it holds no run.json",
-        "half --data data": "model.onnx is not there",
+        "half --data data": "half holds no model.onnx: give the directory of a finished run",
+        "other --data data": "run.json is no record of a run of zeroq quantize",
         "cut.onnx --data data": "cut.onnx",
         "nothing --data data": "There is no model 'nothing'",
     }.items():
         assert part in refusal(f"evaluate {arguments}")
     assert "bare is no run directory" in refusal("report bare")
     assert "half/result.json cannot be read" in refusal("report half")
+    for command in ("report other", "benchmark other"):
+        assert "run.json is no record of a run of zeroq quantize: give what --out named" in refusal(command)
 
 
 @pytest.mark.parametrize("write", range(7))

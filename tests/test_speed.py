@@ -14,7 +14,7 @@ import zeroq.pipeline
 import zeroq.speed
 from tests.runs import QUICK
 from zeroq.deploy.timing import Timing
-from zeroq.errors import ModelError, OptionError
+from zeroq.errors import ModelError, OptionError, RunError
 from zeroq.models import load_model
 from zeroq.options import Options
 from zeroq.speed import benchmark, warnings_of
@@ -90,11 +90,11 @@ def test_slower_integers_are_said_with_what_stays_float() -> None:
 
 
 def test_refusals(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"holds no run.json: give the directory of a finished run"):
+    with pytest.raises(RunError, match=r"is no run directory, as it holds no run.json: give what --out named"):
         benchmark(tmp_path)
     half = shutil.copytree(folder / "run", tmp_path / "half")
     (half / "result.json").unlink()
-    with pytest.raises(ModelError, match="holds no result.json"):
+    with pytest.raises(RunError, match="holds no result.json: give the directory of a finished run"):
         benchmark(half)
     bare = shutil.copytree(folder / "run", tmp_path / "bare")
     (bare / "distilled.safetensors").unlink()

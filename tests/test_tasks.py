@@ -68,7 +68,7 @@ def test_run_simulation_and_file_are_evaluated_alike(
     name: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = evaluated(folder, "run", capsys)
-    keys = ["images", "task", *METRICS[name], "agreement", "mean_divergence", "images_per_second"]
+    keys = ["images", "task", *METRICS[name], "float", "agreement", "mean_divergence", "images_per_second"]
     assert list(run) == keys and (run["images"], run["task"]) == (6, task_of(name))
     assert 0 < run["mean_divergence"] < 1 and 0.5 <= run["agreement"] <= 1
     simulated = evaluated(folder, "run", capsys, "--simulation")
@@ -85,6 +85,7 @@ def test_a_network_in_floating_point_agrees_with_itself(
     assert evaluated(folder, model, capsys)["agreement"] is None
     found = evaluated(folder, model, capsys, "--reference", f"{folder}/{model}")
     assert found["agreement"] == 1 and found["mean_divergence"] == pytest.approx(0, abs=1e-12)
+    assert found["float"] == {metric: found[metric] for metric in METRICS[name]}
 
 
 def test_the_divergence_of_the_meaning_made_the_choice(name: str, folder: Path) -> None:

@@ -30,9 +30,8 @@ from zeroq.models.outputs import check_outputs
 from zeroq.preparation import example_of, understood
 from zeroq.preprocessing import Preprocessing
 from zeroq.report.asked import in_python
-from zeroq.run_directory import RECORD
+from zeroq.run_directory import read_record
 from zeroq.stages import FILES
-from zeroq.whole_files import read_json
 
 BATCH = 32
 SCORES = {"classification": "[N, K]", "segmentation": "[N, K, H, W]"}
@@ -153,11 +152,7 @@ def run_subject(
     weights: Path | None,
 ) -> Subject:
     """A run's file in onnxruntime, or its simulation."""
-    if not (directory / RECORD).is_file():
-        raise ModelError(f"{directory} is no run directory, as it holds no {RECORD}: give what --out named.")
-    record = read_json(directory / RECORD)
-    if not {"model", "weights", "preprocess", "task"} <= record.keys():
-        raise ModelError(f"{directory / RECORD} is no record of a run of zeroq quantize: give what --out named.")
+    record = read_record(directory, [FILES["onnx"]])
     onnx_file = onnx_predictor(directory / FILES["onnx"], threads)  # refuses what takes other than one picture
     preprocessing = override or Preprocessing.from_dict(record["preprocess"])
     warnings: tuple[str, ...] = ()

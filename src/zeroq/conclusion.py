@@ -14,7 +14,6 @@ from torch import Tensor
 
 from zeroq.candidates import Images, compare, outputs
 from zeroq.deploy import Verification
-from zeroq.errors import RunError
 from zeroq.latency import DECISION
 from zeroq.memory import NO_LIMIT, MemoryPlan
 from zeroq.numbers.tensor_file import read_tensor_file
@@ -23,7 +22,7 @@ from zeroq.outcome import Outcome
 from zeroq.preparation import Prepared
 from zeroq.preprocessing import Preprocessing
 from zeroq.report import RunRecord, render
-from zeroq.run_directory import RECORD, RunDirectory
+from zeroq.run_directory import RunDirectory, read_record
 from zeroq.selection import Selection
 from zeroq.simulate import QuantizedNetwork
 from zeroq.stages import FILES
@@ -90,8 +89,6 @@ def conclude(
 
 def write_report(directory: Path) -> Path:
     """Write report.html again, from what a run directory holds. Raises RunError where that is not enough."""
-    if not (directory / RECORD).is_file():
-        raise RunError(f"{directory} is no run directory, as it holds no {RECORD}: give what --out named.")
     data = page(directory).encode()
     with RunDirectory(directory) as run:
         run.write_bytes(REPORT, data)
@@ -100,8 +97,9 @@ def write_report(directory: Path) -> Path:
 
 def page(directory: Path) -> str:
     """The page of a run directory."""
-    run, result, ranges, sensitivity, frontier = (
-        read_json(directory / f"{name}.json") for name in ("run", "result", "ranges", "sensitivity", "frontier")
+    run = read_record(directory)
+    result, ranges, sensitivity, frontier = (
+        read_json(directory / f"{name}.json") for name in ("result", "ranges", "sensitivity", "frontier")
     )
     if "activation_bits" in frontier["chosen"]:
         ranges = in_use(ranges, directory)

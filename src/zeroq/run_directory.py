@@ -36,6 +36,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 RECORD = "run.json"
 BOOKS = ("stages", "files", "seconds")  # what run.json holds beside facts and decisions
+READ_AGAIN = ("model", "task", "weights", "weights_sha256", "options", "preprocess", "input_shape")  # of its facts
 
 
 class RunDirectory:
@@ -278,6 +279,19 @@ class RunDirectory:
         with suppress(OSError):  # nothing was written: leave no empty directory
             for each in self._created:
                 each.rmdir()
+
+
+def read_record(directory: Path, files: Sequence[str] = ()) -> dict[str, Any]:
+    """What run.json says of a run whose directory must hold `files` as well. Raises RunError."""
+    path = directory / RECORD
+    if not path.is_file():
+        raise RunError(f"{directory} is no run directory, as it holds no {RECORD}: give what --out named.")
+    record = read_json(path)
+    if not (isinstance(record, dict) and {*BOOKS, *READ_AGAIN} <= record.keys()):
+        raise RunError(f"{path} is no record of a run of zeroq quantize: give what --out named.")
+    if missing := next((name for name in files if not (directory / name).is_file()), None):
+        raise RunError(f"{directory} holds no {missing}: give the directory of a finished run.")
+    return record
 
 
 def _hash(value: Any) -> str:

@@ -23,7 +23,7 @@ from zeroq.graph import Inputs, Network, as_inputs, as_tuple, capture
 from zeroq.models import LoadedModel
 from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.preparation import CALIBRATION_PICTURES, example_of
-from zeroq.run_directory import RECORD
+from zeroq.run_directory import read_record
 from zeroq.stages import FILES
 from zeroq.whole_files import read_json
 
@@ -47,7 +47,7 @@ def benchmark(
     """Milliseconds of a run's file and of the float network's, interleaved; keys are those of `benchmark --json`.
 
     static: "distilled" or a folder of pictures, for the ranges of onnxruntime's own static quantization, beside it.
-    Raises ModelError where the directory is no finished run, or its float network is not at hand.
+    Raises RunError where the directory is no finished run, ModelError where its float network is not at hand.
     """
     record, network, model = opened(directory)
     count = threads or os.cpu_count() or 1
@@ -77,10 +77,7 @@ def benchmark(
 
 def opened(directory: Path) -> tuple[dict[str, Any], Network, LoadedModel]:
     """What run.json holds, and the float network that the run was made from."""
-    for name in (RECORD, "result.json", FILES["onnx"]):
-        if not (directory / name).is_file():
-            raise ModelError(f"{directory} holds no {name}: give the directory of a finished run.")
-    record = read_json(directory / RECORD)
+    record = read_record(directory, ["result.json", FILES["onnx"]])
     try:
         model = float_network(record, None)
     except ModelError as error:

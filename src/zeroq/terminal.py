@@ -160,11 +160,15 @@ def input_of(preprocessing: Preprocessing) -> str:
 
 
 def show_evaluation(result: Mapping[str, Any], target: str) -> None:
-    """Every figure of an evaluation that there is; shares in percent."""
+    """Every figure of an evaluation that there is, beside the float network's; shares in percent."""
+    of_float = result["float"] or {}
+
+    def text(name: str) -> str:
+        found = [figures[name] for figures in (result, of_float) if name in figures]
+        return ", in float ".join(share(value) if name in SHARES else _plain(value) for value in found)
+
     rows = (
-        (name.replace("_", " "), share(value) if name in SHARES else _plain(value))
-        for name, value in result.items()
-        if value is not None
+        (name.replace("_", " "), text(name)) for name, value in result.items() if value is not None and name != "float"
     )
     Console(file=sys.stdout, highlight=False).print(_table(target, rows))
 

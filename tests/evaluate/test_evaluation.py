@@ -40,8 +40,11 @@ def test_figures_equal_those_of_all_images_at_once(data: LabelledData, batch: in
     result = evaluate(network, data, batch=batch, reference=reference)
     right = (outputs.argmax(1) == data.labels).double().mean().item()
     assert list(result) == [
-        "images", "task", "top1", "top5", "standard_error", "agreement", "mean_divergence", "images_per_second",
-    ]  # fmt: skip
+        *("images", "task", "top1", "top5", "standard_error", "float"),
+        *("agreement", "mean_divergence", "images_per_second"),
+    ]
+    of_float = evaluate(reference, data)
+    assert result["float"] == {name: of_float[name] for name in ("top1", "top5", "standard_error")}
     assert (result["images"], result["task"]) == (23, "classification")
     assert result["top1"] == right
     best_five = outputs.topk(5).indices == data.labels[:, None]
@@ -54,7 +57,7 @@ def test_figures_equal_those_of_all_images_at_once(data: LabelledData, batch: in
 
 def test_keys_of_the_reference_are_null_without_one(data: LabelledData) -> None:
     result = evaluate(classifier(0), data)
-    assert result["agreement"] is None and result["mean_divergence"] is None
+    assert result["float"] is None and result["agreement"] is None and result["mean_divergence"] is None
 
 
 def test_a_network_agrees_with_itself(data: LabelledData) -> None:

@@ -27,9 +27,10 @@ def evaluate(
     reference: Predict | None = None,
     on_step: Callable[[int], None] = lambda images: None,
 ) -> dict[str, Any]:
-    """What `evaluate --json` prints: images, task, its metrics, agreement and mean divergence, images per second.
+    """What `evaluate --json` prints: images, task, its metrics, and in "float" those of the reference; agreement and
+    mean divergence; images per second.
 
-    predict, reference: from inputs [n, C, H, W] to outputs; a module must be in eval mode. Without a reference its two
+    predict, reference: from inputs [n, C, H, W] to outputs; a module must be in eval mode. Without a reference its
     keys are None.  Only `predict` is timed. `on_step` is told how many images were done. Raises DataError where
     outputs do not fit the labels, NumericalError for scores that are no numbers.
     """
@@ -38,7 +39,7 @@ def evaluate(
     for network in (predict, reference):
         if isinstance(network, nn.Module) and network.training:
             raise OptionError("The module is in training mode: call its eval() first.")
-    score = TASKS[meaning.task].score(data, meaning)
+    score, float_score = (TASKS[meaning.task].score(data, meaning) for _ in range(2))
     comparison = None if reference is None else Comparison(meaning)
     seconds = 0.0
     with torch.inference_mode():
@@ -48,12 +49,15 @@ def evaluate(
             seconds += time.perf_counter() - started
             score.add(outputs, truth)
             if reference is not None and comparison is not None:
-                comparison.add(alike(reference(inputs), outputs), outputs)
+                expected = alike(reference(inputs), outputs)
+                comparison.add(expected, outputs)
+                float_score.add(expected, truth)
             on_step(len(inputs))
     return {
         "images": len(data),
         "task": meaning.task,
         **score.metrics(),
+        "float": None if reference is None else float_score.metrics(),
         "agreement": None if comparison is None else comparison.agreement,
         "mean_divergence": None if comparison is None else comparison.divergence,
         "images_per_second": len(data) / seconds,
