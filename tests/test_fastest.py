@@ -20,7 +20,6 @@ from tests.runs import QUICK, assert_same, contents, loaded, prepare_once, quick
 from zeroq.conclusion import page
 from zeroq.deploy.one_layer import Kernel, KernelTimes
 from zeroq.deploy.timing import Timing
-from zeroq.deploy.unpack import unshifted_bytes
 from zeroq.fastest import (
     AGAIN,
     WHOLE,
@@ -72,7 +71,6 @@ def test_files_that_are_timed_are_as_large_as_that_of_any_weights(name: str) -> 
     assert {name: each.bits for name, each in weights.items()} == setting.bits
     for each in weights.values():
         assert bool(shifts_of(each.integers, each.bits).any()) is (each.bits <= SHIFTED_BITS)
-    assert unshifted_bytes(weights.values()) == 0
     biased = {layer.name for layer in prepared.plan.layers if layer.bias is not None}
     assert {name for name, each in weights.items() if each.bias is None} == biased
 

@@ -468,10 +468,11 @@ def test_an_impossible_target_is_refused_before_anything_is_written(
 
 
 def test_an_impossible_size_names_one_that_is_possible(quantize_to_file: Quantize, tmp_path: Path) -> None:
-    """What was computed until then stays, so that asking for more does not begin anew."""
+    """Before anything is written, and it is one that the run then keeps to."""
     quantize, widths = quantize_to_file, (4, 8)
     with pytest.raises(SizeError, match="0.001 MB cannot be reached, the smallest file has .* MB, of which") as caught:
         quantize(tmp_path / "run", average_bits=None, size_mb=0.001, weight_bits=widths)
+    assert not (tmp_path / "run").exists()
     least = float(str(caught.value).split("--size-mb ")[1].split()[0])
     run = quantize(tmp_path / "run", average_bits=None, size_mb=least, weight_bits=widths)
     assert run.result["onnx_bytes"] <= least * 1e6

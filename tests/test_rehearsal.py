@@ -19,10 +19,12 @@ from tests.networks import NETWORKS, example_of
 from tests.operators import OPERATORS
 from tests.runs import QUICK, loaded, prepare_once, quick_run
 from zeroq.deploy.program import PLAIN
-from zeroq.errors import ModelError
+from zeroq.errors import ModelError, SizeError
 from zeroq.graph import capture, fold
+from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
-from zeroq.rehearsal import USUAL, file_without_numbers, is_usual, rehearse
+from zeroq.preparation import metadata_of
+from zeroq.rehearsal import USUAL, bytes_beside_weights, file_without_numbers, is_usual, refuse_size, rehearse
 
 
 class Between(nn.Module):
@@ -133,3 +135,29 @@ def test_the_file_has_the_operators_of_the_run_s() -> None:
         for file in (file_without_numbers(prepared), onnx.load(run.directory / "model.onnx"))
     )
     assert own == other and own["QuantizeLinear"] > 1
+
+
+@pytest.mark.parametrize("name", ["residual", "depthwise"])
+def test_a_size_that_no_file_has_is_refused_with_one_that_a_run_keeps(name: str) -> None:
+    """Before there are images; what is advised is little more than the smallest file takes."""
+    with pytest.raises(SizeError, match="0.0001 MB cannot be reached, the smallest file has") as caught:
+        refuse_size(prepare_once(loaded(name), Options.of(**QUICK, size_mb=0.0001)))
+    least = float(str(caught.value).split("--size-mb ")[1].split()[0])
+    refuse_size(prepare_once(loaded(name), Options.of(**QUICK, size_mb=least)))
+    size = quick_run(name, size_mb=least).result["onnx_bytes"]
+    assert least - 0.0015 <= size / 1e6 <= least
+
+
+@pytest.mark.parametrize("name", ["depthwise", "norm_free"])
+def test_no_setting_takes_more_beside_its_weights(name: str) -> None:
+    widths = (2, 3, 4, 6, 7, 8)
+    prepared = prepare_once(loaded(name), Options.of(**QUICK, weight_bits=widths, edge_bits="same", size_mb=1))
+    names = [layer.name for layer in prepared.plan.layers]
+    most = bytes_beside_weights(prepared)
+    mixed = itertools.islice(itertools.cycle(itertools.permutations(widths, 3)), 0, 40, 7)
+    taken = []
+    for pattern in [*((width,) for width in widths), *mixed]:
+        setting = BitSetting(dict(zip(names, itertools.cycle(pattern), strict=False)))
+        file = file_without_numbers(prepared, setting, metadata_of(prepared, setting))
+        taken.append(file.ByteSize() - setting.weight_bits(prepared.plan.parameters) // 8)
+    assert 0.5 * most < max(taken) <= most

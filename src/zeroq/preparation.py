@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -31,7 +32,7 @@ from zeroq.guidance import guidance, unguided, unknown_outputs
 from zeroq.models import LoadedModel
 from zeroq.models.meaning import meaning_of
 from zeroq.models.outputs import check_outputs
-from zeroq.models.several import pictures_among
+from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import ActivationRange, BitSetting, Ranges
 from zeroq.options import Options
 from zeroq.repair import Family, centre, families, scaled
@@ -39,6 +40,7 @@ from zeroq.setting import LayerPlan, plan_layers
 from zeroq.simulate import Placement, place
 from zeroq.simulate.peak import Memory, memory_of
 from zeroq.simulate.placement import WIDE_BITS, quantizer_bits, with_ceilings_times
+from zeroq.version import __version__
 
 CALIBRATION_PICTURES = 64
 FEWEST_PICTURES = 4  # unless fewer are asked for: one of four is held out from all fitting
@@ -195,6 +197,21 @@ def any_ranges(prepared: Prepared) -> Ranges:
     """Ranges of the right widths, for what hangs on no number: what a network holds, and how long it takes."""
     bits = quantizer_bits(prepared.folded, prepared.placement, prepared.plan.input_bits)
     return Ranges({name: ActivationRange(-1.0, 1.0, width, "neither") for name, width in bits.items()})
+
+
+def metadata_of(prepared: Prepared, setting: BitSetting) -> dict[str, Any]:
+    """What the files of a network say of themselves, at the inputs' bits of `prepared`."""
+    return {
+        "version": __version__,
+        "model": prepared.model.source,
+        "task": prepared.meaning.task,
+        "ignore": prepared.meaning.ignore,
+        "seed": prepared.options.seed,
+        "preprocess": preprocess_dict(prepared.model.preprocessing),
+        "input_shape": prepared.model.shapes,
+        "bits": dict(setting.bits),
+        "activation_bits": dict(prepared.plan.input_bits),
+    }
 
 
 def example_of(model: LoadedModel) -> tuple[Tensor, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +16,6 @@ from zeroq.candidates import METHOD, Candidates, Images, accompanied
 from zeroq.compensation import left_over
 from zeroq.deploy import Verification, export_onnx, verify
 from zeroq.deploy.model_file import FORMAT, load_network, serialise
-from zeroq.deploy.unpack import tables_bytes, unshifted_bytes
 from zeroq.distillation import distill, distill_several, guide_of
 from zeroq.fastest import choose_fastest, weights_to_time
 from zeroq.final_network import final_network, placement_with
@@ -30,14 +28,14 @@ from zeroq.models.several import pictures_among, preprocess_dict
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS
 from zeroq.precision import DTYPES, Precision, choose_precision, passes_in_bf16
-from zeroq.preparation import Prepared
+from zeroq.preparation import Prepared, metadata_of
 from zeroq.ranks import ALONE, Ranks
+from zeroq.rehearsal import bytes_beside_weights
 from zeroq.run_directory import RunDirectory
 from zeroq.selection import Selection, select
 from zeroq.sensitivity import Quantized, derivable, measure_sensitivity, measuring_costs, shortenable
 from zeroq.setting import weight_widths
 from zeroq.simulate import QuantizedNetwork
-from zeroq.simulate.placement import busiest
 from zeroq.stored import fingerprint, sensitivity_from_json, sensitivity_to_json
 from zeroq.version import __version__
 
@@ -222,7 +220,7 @@ class Stages:
         corrects = table is not None and table.measure == DEFAULT_MEASURE
 
         def compute() -> Mapping[str, Any]:
-            other = 0 if prepared.options.size_mb is None else self.bytes_beside_weights(candidates)
+            other = 0 if prepared.options.size_mb is None else bytes_beside_weights(self.prepared)
             return select(
                 prepared.plan, table, prepared.options, other, candidates.divergence_at, self.step("allocate"),
                 left_over=left_over(prepared.folded, prepared.plan.layers) if corrects else dict.fromkeys(names, 1.0),
@@ -235,23 +233,6 @@ class Stages:
             save=lambda record: self.run.write_json("frontier.json", record),
             load=lambda: self.run.read_json("frontier.json"),
         ))  # fmt: skip
-
-    def bytes_beside_weights(self, candidates: Candidates) -> int:
-        """What a file holds beside its weights' bits, at most: from files that are uniform in each width."""
-        plan = self.prepared.plan
-        most = 0
-        inputs: list[dict[str, int]] = [{}]
-        if plan.input_widths:
-            narrowest = {name: own[0] for name, own in plan.input_widths.items()}
-            inputs = [narrowest, busiest(self.prepared.folded, self.prepared.placement, plan.input_widths)]
-        for width, own in itertools.product(self.prepared.options.candidate_widths, inputs):
-            bits = {name: width if width in widths else widths[0] for name, widths in plan.widths.items()}
-            setting = BitSetting(bits, own)
-            weights = {name: candidates.rounded(METHOD)[name][bits] for name, bits in setting.bits.items()}
-            data = self.onnx_bytes(candidates.at(setting).network(weights), setting)
-            beside = len(data) - setting.weight_bits(plan.parameters) // 8
-            most = max(most, beside + unshifted_bytes(weights.values()))
-        return most + tables_bytes(set().union(*plan.widths.values()))
 
     def fastest(self, candidates: Candidates, setting: BitSetting) -> tuple[str, ...]:
         """Layers that are to compute in floating point under --fastest, measured once and kept."""
@@ -279,7 +260,7 @@ class Stages:
         final = final_network(candidates, setting, weight_only, self.step("rounding"))
         metadata = {
             "rounding": dict.fromkeys(setting.bits, final.rounding), "finer_outputs": list(final.finer_outputs),
-            **self.metadata(setting),
+            **metadata_of(self.prepared, setting),
         }  # fmt: skip
         return serialise(final.network.placed(devices.CPU), weight_widths(self.prepared.plan, setting), metadata)
 
@@ -289,7 +270,7 @@ class Stages:
         """The quantized network. compute: `rounded`; all else is for the leading process alone."""
         key = {
             "method": METHOD, "format": FORMAT, "portable": self.prepared.options.portable,
-            "says": self.metadata(setting),
+            "says": metadata_of(self.prepared, setting),
         }  # fmt: skip
         asked = {"weight_only": list(weight_only), "reconstruct": self.prepared.options.reconstruction}
         return self.run.stage(
@@ -299,25 +280,11 @@ class Stages:
             load=lambda: load_network(self.run.path / FILES["model"])[0],
         )  # fmt: skip
 
-    def metadata(self, setting: BitSetting) -> dict[str, Any]:
-        """What both files say of themselves."""
-        prepared = self.prepared
-        return {
-            "version": __version__,
-            "model": prepared.model.source,
-            "task": prepared.meaning.task,
-            "ignore": prepared.meaning.ignore,
-            "seed": prepared.options.seed,
-            "preprocess": preprocess_dict(prepared.model.preprocessing),
-            "input_shape": prepared.model.shapes,
-            "bits": dict(setting.bits),
-            "activation_bits": dict(prepared.plan.input_bits),
-        }
-
     def onnx_bytes(self, network: QuantizedNetwork, setting: BitSetting) -> bytes:
         """The file of a network with a setting."""
         widths = weight_widths(self.prepared.plan, setting)
-        model = export_onnx(network.placed(devices.CPU), self.prepared.folded.example, widths, self.metadata(setting))
+        example, says = self.prepared.folded.example, metadata_of(self.prepared, setting)
+        model = export_onnx(network.placed(devices.CPU), example, widths, says)
         return model.SerializeToString(deterministic=True)
 
     def export(self, network: QuantizedNetwork, setting: BitSetting) -> onnx.ModelProto:

@@ -10,13 +10,11 @@ import numpy
 import onnx
 import onnxruntime
 import pytest
-import torch
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from zeroq.deploy.unpack import PREFIX, SHIFTING, tables_bytes, unpack_initializers, unpack_weight, unshifted_bytes
+from zeroq.deploy.unpack import PREFIX, tables_bytes, unpack_initializers, unpack_weight
 from zeroq.numbers.grid import SHIFTED_BITS
 from zeroq.numbers.packing import packed_bytes
-from zeroq.numbers.values import IntegerWeight
 
 STEP = 0.05  # of every activation
 PACKED_WIDTHS = range(2, 8)
@@ -162,12 +160,7 @@ def test_shifted_filters_take_a_byte_each_and_a_few_nodes() -> None:
 
     for bits in SHIFTED:
         around, apart = draw_integers((24, 24, 1, 1), bits), draw_shifted((24, 24, 1, 1), bits)
-        assert 24 < size(apart) - size(around) <= 24 + SHIFTING
-        weights = [
-            IntegerWeight(torch.from_numpy(each), torch.ones(24), bits, "gptq") for each in (around, apart)
-        ]  # fmt: skip
-        assert unshifted_bytes(weights) == 24 + SHIFTING
-    assert unshifted_bytes([IntegerWeight(torch.ones(24, 3, dtype=torch.int8), torch.ones(24), 7, "gptq")]) == 0
+        assert 24 < size(apart) - size(around) <= 24 + 400
 
 
 def test_shared_constants_are_equal_under_equal_names() -> None:

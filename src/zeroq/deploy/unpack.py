@@ -26,11 +26,9 @@ import torch
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from zeroq.numbers.grid import MOST_BITS, SHIFTED_BITS, shifted, shifts_of
+from zeroq.numbers.grid import MOST_BITS, shifted, shifts_of
 from zeroq.numbers.packing import pack, planes_of
-from zeroq.numbers.values import IntegerWeight
 
-SHIFTING = 400  # bytes at most of the nodes that shift a weight's filters, beside a byte for each filter
 FRAME = 8  # bytes around a constant in a file, at most
 PREFIX = "unpack/"  # of constants that weights share, equal wherever the name is
 
@@ -89,12 +87,6 @@ def unpack_weight(name: str, integers: NDArray[numpy.int8], bits: int) -> tuple[
         nodes.append(helper.make_node("Cast", [f"{parts[0]}a"], [f"{parts[0]}s"], to=TensorProto.INT8))
     nodes[-1].output[0] = name
     return initializers, nodes
-
-
-def unshifted_bytes(weights: Iterable[IntegerWeight]) -> int:
-    """What a file would have more, at most, if those of some weights had shifted filters that have none."""
-    alone = (each for each in weights if each.bits <= SHIFTED_BITS and not shifts_of(each.integers, each.bits).any())
-    return sum(len(each.scale) + SHIFTING for each in alone)
 
 
 def tables_bytes(widths: Iterable[int]) -> int:
