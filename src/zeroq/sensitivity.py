@@ -71,16 +71,17 @@ def measure_sensitivity(
         for index, part in enumerate(parts):
             own = network.run(*part) if reference is None else rows(reference, index * chunk, len(part[0]))
             check_finite(own, "The network itself gives")
-            walk = Walk(network, network.feed(part), following)
-            walks = [(walk, exact)]
+            prefix = Prefix(network, network.feed(part), following)
+            prefixes = [(prefix, exact)]
             if rough:
-                walks.append((Walk(halved, halved.feed(map(shortened, part)), following, torch.bfloat16), rough))
+                short = Prefix(halved, halved.feed(map(shortened, part)), following, torch.bfloat16)
+                prefixes.append((short, rough))
             for done, layer in enumerate(chosen):
                 given = {width: quantized(layer, width) for width in run}
-                compare(layer, given, walks, own, compared[layer.name])
+                compare(layer, given, prefixes, own, compared[layer.name])
                 if derived:
                     others = [given[max(exact)], *(quantized(layer, width) for width in derived)]
-                    squares[layer.name] += walk.squared_errors(layer, others).cpu()
+                    squares[layer.name] += prefix.squared_errors(layer, others).cpu()
                 if on_step is not None:
                     on_step(index * len(chosen) + done + 1, len(parts) * len(chosen))
     values = tuple(
@@ -106,13 +107,13 @@ def divergences_at(
 def compare(
     layer: Layer,
     given: Mapping[int, Parameters],
-    walks: Sequence[tuple[Walk, Sequence[int]]],
+    prefixes: Sequence[tuple[Prefix, Sequence[int]]],
     own: Any,
     into: Mapping[int, Comparison],
 ) -> None:
     """Add what the networks with a layer's candidates alone give for one chunk of images, `own` without them."""
-    for walk, widths in walks:
-        for width, output in zip(widths, walk.outputs(layer, [given[each] for each in widths]), strict=True):
+    for prefix, widths in prefixes:
+        for width, output in zip(widths, prefix.outputs(layer, [given[each] for each in widths]), strict=True):
             check_finite(output, f"With layer {layer.name!r} alone at {width} bits the network gives")
             into[width].add(own, output)
 
@@ -202,7 +203,7 @@ def grows(two: list[Any], three: list[Any]) -> bool | None:
 
 
 @dataclass
-class Walk:
+class Prefix:
     """The unchanged network's values in front of one layer after another, for one chunk of images."""
 
     network: Network
@@ -234,7 +235,7 @@ class Walk:
             yield from split(pytree.tree_map(lengthened, output), len(group))
 
     def squared_errors(self, layer: Layer, candidates: list[Parameters]) -> Tensor:
-        """Of what the layer's first site gives with each of the weights, in front of which the walk stands, float64."""
+        """Of what the layer's first site gives with each of the weights, which the prefix ends in front of, float64."""
         node, inputs = self.network.node(layer.sites[0]), self.live[self.source(layer.sites[0])]
         own = self.apply(node, inputs, (self.network.tensors[layer.weight], None))
         errors = [self.apply(node, inputs, candidate) - own for candidate in candidates]

@@ -21,10 +21,11 @@ def neutral_statistic(
     means, deviations = mean or (0.0,) * channels, std or (1.0,) * channels
     norm = next((each for each in network.norms if each.input == name and len(each.mean) == channels), None)
     if mean is None and norm is not None:
-        sound = torch.isfinite(norm.mean) & torch.isfinite(norm.variance) & (norm.variance > 0)
-        sound &= norm.mean + norm.variance.clamp(min=0).sqrt() > norm.mean  # else no float32 tells values apart
+        deviation = norm.variance.clamp(min=0).sqrt()
+        high = norm.mean + deviation
+        sound = torch.isfinite(high) & (high > norm.mean)  # else no float32 tells values apart
         means = tuple(torch.where(sound, norm.mean, 0.0).tolist())
-        deviations = tuple(torch.where(sound, norm.variance.clamp(min=0).sqrt(), 1.0).tolist())
+        deviations = tuple(torch.where(sound, deviation, 1.0).tolist())
     return around(means, deviations)
 
 

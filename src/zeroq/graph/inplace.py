@@ -18,11 +18,12 @@ aten = torch.ops.aten
 END = torch.iinfo(torch.int64).max  # of a slice that takes everything
 FILLING = {aten.fill_.Scalar, aten.fill_.Tensor, aten.zero_.default}
 # Tensors without values, to be filled part by part: before they are, a range of whatever is there would be measured.
-DEFINITE: dict[Any, Any] = {
-    aten.empty_like.default: aten.zeros_like.default, aten.new_empty.default: aten.new_zeros.default,
-    aten.empty.memory_format: aten.zeros.default,
+# Each with the twin that holds zeros, and how many arguments that takes: strides are none of them.
+DEFINITE: dict[Any, tuple[Any, int]] = {
+    aten.empty_like.default: (aten.zeros_like.default, 1), aten.new_empty.default: (aten.new_zeros.default, 2),
+    aten.empty.memory_format: (aten.zeros.default, 1), aten.empty_strided.default: (aten.zeros.default, 1),
+    aten.new_empty_strided.default: (aten.new_zeros.default, 2),
 }  # fmt: skip
-STRIDED = {aten.empty_strided.default: aten.zeros.default, aten.new_empty_strided.default: aten.new_zeros.default}
 Add = Callable[..., fx.Node]  # an operator and its arguments
 
 
@@ -56,10 +57,9 @@ def make_pure(graph: fx.Graph) -> None:
 
 def make_definite(node: fx.Node) -> None:
     """Let a tensor without values hold zeros."""
-    if node.target in STRIDED:
-        node.target, node.args = STRIDED[node.target], node.args[:-1]
-    elif node.target in DEFINITE:
-        node.target = DEFINITE[node.target]
+    if node.target in DEFINITE:
+        node.target, count = DEFINITE[node.target]
+        node.args = node.args[:count]
         if node.target == aten.zeros.default:
             node.kwargs = {key: value for key, value in node.kwargs.items() if key != "memory_format"}
 
