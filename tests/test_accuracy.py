@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -97,6 +98,33 @@ def test_a_file_alone_is_evaluated_as_the_run_is(folder: Path) -> None:
     assert alone["top1"] == run["top1"] and alone["agreement"] is None and alone["mean_divergence"] is None
     held = found(folder, "run/model.onnx", reference=f"{folder}/net.py:bare", preprocess=folder / "given.json")
     assert held["agreement"] == run["agreement"]
+
+
+def test_a_run_on_pictures_of_other_channels_than_its_file_says(folder: Path, tmp_path: Path) -> None:
+    """The preprocessing of the run is that of --preprocess, whatever PREPROCESS of the file is."""
+    colours = {"size": (6, 6), "mean": (0.5,) * 3, "std": (0.5,) * 3, "channels": "RGB"}
+    (tmp_path / "grey.py").write_text(
+        f"import torch\nfrom torch import nn\nPREPROCESS = {colours}\ndef grey():\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5))\n"
+    )
+    (tmp_path / "given.json").write_text(json.dumps({"size": [6, 6], "mean": [0.5], "std": [0.2], "channels": "L"}))
+    model = load_model(f"{tmp_path}/grey.py:grey", preprocess=tmp_path / "given.json")
+    zeroq.pipeline.quantize_model(model, Options.of(**QUICK), tmp_path / "run")
+    with np.load(folder / "data.npz") as data:
+        np.savez(tmp_path / "data.npz", images=data["images"][..., :1], labels=data["labels"])
+    result = evaluate(str(tmp_path / "run"), data=f"{tmp_path}/data.npz", threads=1)
+    assert result["agreement"] >= 0.8 and set(result["float"]) == set(METRICS)
+
+
+def test_what_a_file_of_another_tool_says_by_our_names_is_not_believed(folder: Path, tmp_path: Path) -> None:
+    model = onnx.load(folder / "run" / "model.onnx")
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {"task": "classify", "ignore": "none"})
+    onnx.save(model, tmp_path / "other.onnx")
+    result = evaluate(
+        f"{tmp_path}/other.onnx", data=f"{folder}/data.npz", threads=1, preprocess=folder / "given.json"
+    )
+    assert result["task"] == "classification" and result["top1"] == found(folder, "run")["top1"]
 
 
 def test_another_preprocessing_takes_its_place(folder: Path, tmp_path: Path) -> None:

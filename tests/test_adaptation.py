@@ -83,6 +83,7 @@ def test_batches_are_even_and_none_is_of_one() -> None:
     assert sizes(130, 64) == [44, 44, 42]
     assert sizes(64, 64) == [64]
     assert sizes(5, 2) == [3, 2]
+    assert all(min(sizes(count, most)) > 1 for count in range(2, 40) for most in range(1, 12))
     with pytest.raises(DataError, match="A single picture has no variance to measure: give more, better 200"):
         sizes(1, 64)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,14 @@ def test_a_run_that_is_not_whole_is_refused_and_its_report_kept(name: str, copie
     with pytest.raises(RunError, match=rf"{name}\.json is damaged \(.*\): quantize again\."):
         write_report(copied)
     assert (copied / "report.html").read_bytes() == before
+
+
+def test_a_run_of_a_gpu_is_reported_where_there_is_none(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    record = read_json(copied / "run.json")
+    record["options"]["device"] = "cuda"
+    (copied / "run.json").write_text(json.dumps(record))
+    assert "cuda" in write_report(copied).read_text()
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

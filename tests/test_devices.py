@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from zeroq import devices
 from zeroq.devices import integer_instructions, processor, threads
+from zeroq.errors import OptionError
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,23 @@ def test_a_device_is_the_gpu_where_there_is_one_and_of_several_each_process_has_
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", str(place))
     assert str(devices.resolve(asked, memory_limit=limit)) == expected
+
+
+def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(OptionError, match="^--device cuda: PyTorch finds no CUDA device here, so choose auto or cpu.$"):
+        devices.resolve("cuda")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process is bound to cores here")
+def test_cores_are_those_that_a_process_may_use() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert devices.cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert devices.cores() == len(before)
 
 
 def test_the_cpu_is_known_by_its_processor_and_has_always_finished() -> None:

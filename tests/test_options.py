@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from zeroq import options
 from zeroq.errors import OptionError
@@ -85,7 +84,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"device": "cuda", "memory_limit": 4},
         "--memory-limit bounds what a run takes on the CPU: choose --device cpu, or drop it.",
     ),
-    ({"threads": 0}, "--threads 0: give a whole number, at least 1."),
+    ({"threads": 0}, "--threads 0: give a whole number from 1 to 1024."),
+    ({"threads": 10**11}, "--threads 100000000000: give a whole number from 1 to 1024."),
+    ({"portable": "no"}, "portable='no': give True or False."),
+    ({"keep_images": 0}, "keep_images=0: give True or False."),
     (
         {"bit_operations": 1, "fastest": True},
         "--fastest computes layers in floating point, which --bit-operations does not count: drop one of the two.",
@@ -116,10 +118,8 @@ def test_what_cannot_be_done_is_refused_in_one_sentence(asked: dict[str, Any], s
     assert str(refusal.value) == sentence
 
 
-def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(OptionError, match="^--device cuda: PyTorch finds no CUDA device here, so choose auto or cpu.$"):
-        Options(device="cuda")
+def test_no_pattern_is_none() -> None:
+    assert Options.of(keep_float=None) == Options()
 
 
 @pytest.mark.parametrize(

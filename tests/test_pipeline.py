@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,21 @@ def test_a_run_can_be_saved_once(tmp_path: Path) -> None:
     with pytest.raises(RunError) as caught:
         run.save(saved)
     assert str(caught.value) == f"{saved} is there already: name a directory that does not exist yet."
+
+
+def test_a_run_that_cannot_be_saved_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, target: Path) -> None:
+        target.mkdir()
+        (target / "model.onnx").write_bytes(b"half")
+        raise shutil.Error([("model.onnx", str(target), "No space left on device")])
+
+    run = shared_run()
+    with monkeypatch.context() as broken, pytest.raises(RunError) as caught:
+        broken.setattr(shutil, "copytree", full)
+        run.save(tmp_path / "kept")
+    said = f"The run cannot be saved to {tmp_path / 'kept'} (No space left on device): name another directory."
+    assert str(caught.value) == said and not list(tmp_path.iterdir())
+    run.save(tmp_path / "kept")
 
 
 def test_a_module_as_it_is_with_options_as_keywords(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from zeroq.errors import ModelError, SizeError
 from zeroq.graph import capture, fold
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
-from zeroq.preparation import metadata_of
+from zeroq.preparation import Prepared, metadata_of
 from zeroq.rehearsal import USUAL, bytes_beside_weights, file_without_numbers, is_usual, refuse_size, rehearse
 
 
@@ -150,14 +150,22 @@ def test_a_size_that_no_file_has_is_refused_with_one_that_a_run_keeps(name: str)
 
 @pytest.mark.parametrize("name", ["depthwise", "norm_free"])
 def test_no_setting_takes_more_beside_its_weights(name: str) -> None:
-    widths = (2, 3, 4, 6, 7, 8)
-    prepared = prepare_once(loaded(name), Options.of(**QUICK, weight_bits=widths, edge_bits="same", size_mb=1))
-    names = [layer.name for layer in prepared.plan.layers]
-    most = bytes_beside_weights(prepared)
-    mixed = itertools.islice(itertools.cycle(itertools.permutations(widths, 3)), 0, 40, 7)
-    taken = []
-    for pattern in [*((width,) for width in widths), *mixed]:
+    """Uniform ones, for every pair of widths, and mixed ones."""
+
+    def prepared(*widths: int) -> Prepared:
+        return prepare_once(loaded(name), Options.of(**QUICK, weight_bits=widths, edge_bits="same", size_mb=1))
+
+    def beside(pattern: tuple[int, ...]) -> int:
         setting = BitSetting(dict(zip(names, itertools.cycle(pattern), strict=False)))
-        file = file_without_numbers(prepared, setting, metadata_of(prepared, setting))
-        taken.append(file.ByteSize() - setting.weight_bits(prepared.plan.parameters) // 8)
-    assert 0.5 * most < max(taken) <= most
+        file = file_without_numbers(whole, setting, metadata_of(whole, setting))
+        return file.ByteSize() - setting.weight_bits(whole.plan.parameters) // 8
+
+    widths = (2, 3, 4, 6, 7, 8)
+    whole = prepared(*widths)
+    names = [layer.name for layer in whole.plan.layers]
+    uniform = {width: beside((width,)) for width in widths}
+    for pair in itertools.combinations(widths, 2):
+        assert max(uniform[width] for width in pair) <= bytes_beside_weights(prepared(*pair)), pair
+    mixed = [beside(pattern) for pattern in ((2, 7, 3), (7, 6, 8), (3, 8, 4), (6, 7))]
+    most = bytes_beside_weights(whole)
+    assert 0.5 * most < max(*uniform.values(), *mixed) <= most

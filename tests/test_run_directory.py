@@ -409,3 +409,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text("{")
     with pytest.raises(RunError, match=r"result\.json is damaged \(.*\): quantize again\."):
         read_json(tmp_path / "result.json")
+
+
+def test_a_decision_that_is_made_anew_keeps_the_seconds_that_it_notes(tmp_path: Path) -> None:
+    for version in ("1.0", "2.0"):
+        with RunDirectory(tmp_path / "run") as run:
+            run.describe(FACTS)
+            run.decide("fastest", {"onnxruntime": version}, lambda run=run: run.seconds.update(fastest=1.5))
+            assert run.seconds == {"fastest": 1.5}

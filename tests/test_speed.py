@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 import zeroq.pipeline
 import zeroq.speed
 from tests.runs import QUICK
 from zeroq.deploy.timing import Timing
 from zeroq.errors import ModelError, OptionError, RunError
+from zeroq.graph import as_tuple
 from zeroq.models import load_model
 from zeroq.options import Options
-from zeroq.speed import benchmark, warnings_of
+from zeroq.speed import benchmark, images_of, opened, warnings_of
 
 SOURCE = """
 import torch
@@ -105,3 +108,30 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     (lost / "run.json").write_text(json.dumps({**record, "model": "/nowhere/net.py:tiny"}))
     with pytest.raises(ModelError, match="is not at hand, and its float file is what"):
         benchmark(lost)
+
+
+def test_a_run_of_several_inputs_is_timed_on_inputs_in_their_own_order(tmp_path: Path, timed: list[Any]) -> None:
+    class Two(nn.Module):
+        """A vector first, a picture second, which their names in the file of images are not sorted by."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.picture, self.vector = nn.Conv2d(3, 4, 3), nn.Linear(5, 4)
+
+        def forward(self, numbers: Tensor, images: Tensor) -> Tensor:
+            return self.vector(numbers) + self.picture(images).mean((2, 3))
+
+    example = torch.randn(2, 5), torch.randn(2, 3, 6, 6)
+    batch = {0: torch.export.Dim("batch")}
+    torch.export.save(torch.export.export(Two().eval(), example, dynamic_shapes=(batch, batch)), tmp_path / "two.pt2")
+    zeroq.pipeline.quantize_model(load_model(f"{tmp_path}/two.pt2"), Options.of(**QUICK), tmp_path / "run")
+    assert [tuple(each.shape[1:]) for each in images_in(tmp_path / "run")] == [(5,), (3, 6, 6)]
+    result = benchmark(tmp_path / "run", batch=(3,), threads=1, static="distilled")
+    assert [row["file"] for row in result["rows"]] == ["float", "quantized", "onnxruntime_static"]
+    assert list(timed[0][1].values()) == [(3, 5), (3, 3, 6, 6)]
+
+
+def images_in(run: Path) -> tuple[Tensor, ...]:
+    """What `--static distilled` takes."""
+    record, network, model = opened(run)
+    return as_tuple(images_of(run, "distilled", model, network, record))

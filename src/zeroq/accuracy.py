@@ -192,7 +192,8 @@ def float_network(record: dict[str, Any], weights: Path | None) -> LoadedModel:
     but has other weights.
     """
     stored = weights or (Path(record["weights"]) if record["weights"] else None)
-    model = load_model(record["model"], weights=stored, input_shape=tuple(record["input_shape"]))
+    how = None if record["preprocess"] is None else Preprocessing.from_dict(record["preprocess"])
+    model = load_model(record["model"], weights=stored, preprocess=how)
     if model.weights_sha256 != record["weights_sha256"]:
         raise OtherWeightsError(
             f"{record['model']} has other weights than the run was made from: give the same with --weights, "
@@ -211,7 +212,9 @@ def file_subject(
         raise DataError(f"{path} does not say how pictures become its input: add --preprocess FILE.json.")
     says = metadata_of(path)
     stands_for = "classification" if against is None or against.task is None else against.task
-    meaning = meaning_by(says.get("task", stands_for), json.loads(says.get("ignore", "null")), against, path)
+    of_ours = says.get("task") in TASKS and "ignore" in says  # files of others may say something else by these names
+    task, ignore = (says["task"], json.loads(says["ignore"])) if of_ours else (stands_for, None)
+    meaning = meaning_by(task, ignore, against, path)
     classes = classes_in(predict.output_shape, meaning.task, path)
     return Subject(in_form_of(predict, against), classes, preprocessing, meaning, against)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,18 @@ import torch
 from torch import Tensor, nn
 
 import zeroq.devices as devices
-from zeroq.errors import DataError, ModelError, RunError
+from zeroq.errors import DataError, ModelError
 from zeroq.evaluate import Pictures, measure_statistics, open_pictures
 from zeroq.graph import Network, capture
 from zeroq.models import LoadedModel
 from zeroq.models.weights import tensors_of
 from zeroq.numbers.tensor_file import tensor_file_bytes
 from zeroq.preprocessing import Preprocessing
+from zeroq.whole_files import make_folder, write_whole
 
 BATCH = 64
+LEAST_DEVIATION = 1e-4  # of pixels, that --input-std takes as it is rounded here
+OTHERWISE = "name another file with --out"
 FEW = 32  # pictures below which a warning is given
 OnProgress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -53,7 +54,8 @@ def restatistic(
         pixels = PixelStatistic()
         tensors = measure_statistics(network, pixels.noted(even_batches(pictures, batch or BATCH, progress)))
     changed = with_tensors(model.module, network, tensors)
-    write(out, tensor_file_bytes(changed, {"images": str(pictures.count)}))
+    make_folder(out.parent, OTHERWISE)
+    write_whole(out, tensor_file_bytes(changed, {"images": str(pictures.count)}), OTHERWISE)
     mean, deviation = pixels.of_pictures(model.picture())
     return {
         "model": model.source,
@@ -78,7 +80,8 @@ def even_batches(pictures: Pictures, most: int, progress: OnProgress) -> Iterato
         list(pictures.read(1))  # a file that is no picture is refused as such
         raise DataError("A single picture has no variance to measure: give more, better 200.")
     size = math.ceil(pictures.count / math.ceil(pictures.count / max(most, 2)))
-    size += pictures.count % size == 1  # a last one alone would have no deviation from others
+    while pictures.count % size == 1:  # a last one alone would have no deviation from others
+        size += 1
     done = 0
     for inputs in pictures.read(size):
         yield inputs
@@ -105,7 +108,7 @@ class PixelStatistic:
         mean = self.sums / self.count
         deviation = (self.squares / self.count - mean**2).clamp(min=0).sqrt()
         scale, shift = torch.tensor(preprocessing.std), torch.tensor(preprocessing.mean)
-        return rounded(mean * scale + shift), rounded(deviation * scale)
+        return rounded(mean * scale + shift), rounded((deviation * scale).clamp(min=LEAST_DEVIATION))
 
 
 def rounded(values: Tensor) -> list[float]:
@@ -122,16 +125,3 @@ def with_tensors(module: nn.Module, network: Network, tensors: Mapping[str, Tens
         found[name] = old.detach().clone() if new is None else new.to(old.dtype).reshape(old.shape)
     return {name: tensor.clone() for name, tensor in found.items()}  # no two share memory, which the format refuses
 
-
-def write(path: Path, data: bytes) -> None:
-    """A file whole or not at all. Raises RunError."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror or error}): name another file.") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

@@ -22,8 +22,8 @@ import click
 
 from zeroq.arguments import FILE, edge_bits, numbers, one_or_more_bits
 from zeroq.errors import OptionError, ZeroqError
-from zeroq.options import Options
-from zeroq.reason import too_long
+from zeroq.options import MOST_THREADS, Options
+from zeroq.reason import of_path
 from zeroq.version import __version__
 
 RESUME = "Interrupted: the same command again goes on where this one stopped."
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        return _end(2, said) if (said := too_long(error)) else _end(1, traceback.format_exc())
+        return _end(2, said) if (said := of_path(error)) else _end(1, traceback.format_exc())
 
 
 def _end(exit_code: int, why: str) -> int:
@@ -242,7 +242,7 @@ def _quantize_many(
 @click.option("--weights", type=FILE, metavar="FILE", help="Safetensors, or a state_dict saved by torch.")
 @click.option("--preprocess", type=FILE, metavar="FILE.json", help="How pictures become the input.")
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures at once.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all]")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="[default: all]")
 @click.option("--reference", metavar="MODEL", help="Float network for agreement.  [default: what run.json names]")
 @click.option("--simulation", is_flag=True, help="Of RUN the PyTorch model, in place of the ONNX file.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -283,7 +283,7 @@ def models(pattern: str) -> None:
 @commands.command()
 @click.argument("run_directory", metavar="RUN", type=FILE)
 @click.option("--batch", type=numbers(int, "1,32"), default=(1, 32), metavar="1,32", help="Inputs at once.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all]")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="[default: all]")
 @click.option(
     "--static",
     metavar="FOLDER|distilled",
@@ -316,7 +316,7 @@ def benchmark(run_directory: Path, batch: tuple[int, ...], as_json: bool, quiet:
 @click.option("--weights", type=FILE, metavar="FILE", help="Safetensors, or a state_dict saved by torch.")
 @click.option("--preprocess", type=FILE, metavar="FILE.json", help="How pictures become the input.")
 @click.option("--batch", type=click.IntRange(min=2), metavar="N", help="Pictures at once.  [default: 64]")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="[default: all]")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N", help="[default: all]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def restatistic(

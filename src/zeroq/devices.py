@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 import zeroq.ranks as ranks
+from zeroq.errors import OptionError
 
 CPU = torch.device("cpu")
 
@@ -19,8 +21,10 @@ def resolve(asked: str, *, memory_limit: float | None = None) -> torch.device:
     """The device that is asked for, "auto", "cpu" or "cuda".
 
     auto: CUDA where there is any, unless a limit of the process's memory is to be kept, which is of the CPU's. Of
-    several GPUs each process that torchrun starts takes its own.
+    several GPUs each process that torchrun starts takes its own. Raises OptionError where "cuda" is not there.
     """
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise OptionError("--device cuda: PyTorch finds no CUDA device here, so choose auto or cpu.")
     if asked == "cpu" or (asked == "auto" and (memory_limit is not None or not torch.cuda.is_available())):
         return CPU
     return torch.device("cuda", ranks.place() % torch.cuda.device_count())
@@ -94,6 +98,11 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def cores() -> int:
+    """How many logical cores this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:

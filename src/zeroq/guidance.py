@@ -10,11 +10,12 @@ from zeroq.simulate import Placement
 MOST_NAMED = 12  # layers in one warning
 
 
-def guidance(network: Network) -> list[str]:
-    """What images are made for, where that is not the BatchNorms' statistics alone."""
+def guidance(network: Network, *, optimised: bool = True) -> list[str]:
+    """What images are made for, where that is not the BatchNorms' statistics alone; not optimised: they stay noise."""
     attention = len(find_attention(network))
+    products = f"{attention} product{'s' if attention > 1 else ''} with a softmax"
     yours = "--calibration FOLDER takes your own pictures."
-    if guide_of(network) == "nothing":
+    if guide_of(network) == "nothing" or (guide_of(network) == "attention" and not optimised):
         return [
             "The network has no BatchNorm whose statistics images could match: ranges come from noise of natural "
             f"spectrum and from the norms of the weights; {yours}"
@@ -22,12 +23,12 @@ def guidance(network: Network) -> list[str]:
     if guide_of(network) == "attention":
         return [
             "The network has no BatchNorm whose statistics images could match: half of the images are made for what "
-            f"its attention ({attention} products with a softmax) tells apart, half stay noise of natural spectrum; "
+            f"its attention ({products}) tells apart, half stay noise of natural spectrum; "
             f"{yours}"
         ]
-    if attention:
+    if attention and optimised:
         return [
-            f"The network has BatchNorms and attention ({attention} products with a softmax): images match the "
+            f"The network has BatchNorms and attention ({products}): images match the "
             "BatchNorms' statistics alone."
         ]
     return []

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import zeroq.devices as devices
 from zeroq.errors import ZeroqError
 from zeroq.models import load_model
 from zeroq.models.loaded import Shape
@@ -55,6 +56,7 @@ def quantize_many(
     ranks: processes that share the models out; the first of them writes the summary, of its own models until all are
     done. Each gives the whole.
     """
+    devices.resolve(options.device, memory_limit=options.memory_limit)  # refused once, not for each model
     make_folder(out)
     entries: list[Entry] = []
     for model, directory in ranks.own(list(zip(models, directories(models, options.label), strict=True))):

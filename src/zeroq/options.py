@@ -16,6 +16,7 @@ from zeroq.reason import reason
 LEAST_BITS, MOST_BITS = 2, 8  # as numbers.grid has them, said here again because that module imports torch
 FLOAT_BITS = 32
 LARGEST_SEED = 2**63 - 1  # of torch.manual_seed
+MOST_THREADS = 1024
 TARGETS = ("average_bits", "compression", "size_mb")
 BOUNDS = ("bit_operations", "activation_mb", "latency_ms")
 SHORT = {  # of what was asked, in the name of a folder
@@ -247,19 +248,18 @@ class Options:
             _check_one_of("sensitivity", self.sensitivity, SENSITIVITIES)
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("device", self.device, DEVICES)
-        _check_at_least("threads", self.threads, 1)
+        if self.threads is not None and not (_is_whole(self.threads) and 1 <= self.threads <= MOST_THREADS):
+            raise OptionError(f"--threads {self.threads}: give a whole number from 1 to {MOST_THREADS}.")
         _check_at_least("reconstruct", self.reconstruct, 0)
         if self.memory_limit is not None and not (_is_number(self.memory_limit) and self.memory_limit > 0):
             raise OptionError(f"--memory-limit {_plain(self.memory_limit)}: give GB of 10^9 bytes, above 0.")
         if not (_is_whole(self.seed) and 0 <= self.seed <= LARGEST_SEED):
             raise OptionError(f"--seed {self.seed}: give a whole number from 0 to {LARGEST_SEED}.")
-        if self.device == "cuda":
-            if self.memory_limit is not None:
-                raise OptionError("--memory-limit bounds what a run takes on the CPU: choose --device cpu, or drop it.")
-            import torch  # only here, so that options are checked without it
-
-            if not torch.cuda.is_available():
-                raise OptionError("--device cuda: PyTorch finds no CUDA device here, so choose auto or cpu.")
+        if self.device == "cuda" and self.memory_limit is not None:
+            raise OptionError("--memory-limit bounds what a run takes on the CPU: choose --device cpu, or drop it.")
+        for name in ("portable", "fastest", "keep_images"):
+            if not isinstance(getattr(self, name), bool):
+                raise OptionError(f"{name}={getattr(self, name)!r}: give True or False.")
 
 
 def flag(name: str) -> str:
@@ -305,7 +305,7 @@ READERS: dict[str, Callable[[Any], Any]] = {  # what `Options.of` makes of a val
     "weight_bits": _as_tuple,
     "activation_bits": lambda value: value if isinstance(value, int) else _as_one_or_more(value),
     "layer_bits": _as_pairs,
-    "keep_float": _as_tuple,
+    "keep_float": lambda value: () if value is None else _as_tuple(value),
     "calibration": lambda value: None if value is None else Path(value),
     "input_mean": _as_tuple,
     "input_std": _as_tuple,

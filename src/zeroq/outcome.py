@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 import zeroq.devices as devices
 import zeroq.resident as resident
@@ -16,6 +16,7 @@ from zeroq.deploy import Verification
 from zeroq.fastest import reason_of
 from zeroq.forecast import forecast
 from zeroq.graph.frozen import thaw
+from zeroq.graph.network import LINEAR
 from zeroq.numbers.grid import shifts_of
 from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
@@ -159,17 +160,23 @@ class Outcome:
         found = list(self.prepared.folded.not_quantized)
         found += [(name, "kept in floating point as asked") for name in self.plan.floating]
         found += [
-            (node.name, "the network's output leaves its integer kernel in floating point, which costs nothing")
-            for node in float_outputs(self.quantized.graph)
+            (name, "the network's output leaves its integer kernel in floating point, which costs nothing")
+            for name in self.float_outputs()
         ]
         found += [(name, FINER) for name in self.finer_outputs]
         found += [(name, reason_of(layer, self.setting[name])) for name, layer in self.weight_only().items()]
         found += [(name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()]
         named = {name for name, _ in found}
-        listed = (*self.finer_outputs, *self.weight_only())
+        listed = (*self.finer_outputs, *self.weight_only(), *self.float_outputs())
         named |= {site for name in listed for site in self.prepared.folded.layer(name).sites}
         others = float_operators(self.quantized.graph, self.prepared.folded, self.rectifiers_of_weight_only())
         return found + [(name, reason) for name, reason in others if name not in named]
+
+    def float_outputs(self) -> list[str]:
+        """Linear layers whose value is the network's output, unquantized."""
+        output = next(node for node in self.quantized.graph.nodes if node.op == "output")
+        given = {node.name for node in output.all_input_nodes if node.target == LINEAR}
+        return [layer.name for layer in self.plan.layers if given.intersection(layer.sites)]
 
     def left_float(self) -> list[str]:
         """Quantized layers that onnxruntime did not fuse, though their outputs are quantized."""
@@ -233,6 +240,9 @@ class Outcome:
                 f"model.onnx has {self.onnx_bytes / 1e6:.1f} MB, more than the {in_float / 1e6:.1f} MB of the "
                 "network in floating point: what stays there is most of it, and the file's graph adds to that."
             )
+        asked = self.prepared.options.size_mb
+        if asked is not None and self.onnx_bytes > asked * 1e6:
+            found.append(f"model.onnx has {self.onnx_bytes / 1e6:.4f} MB, more than --size-mb {asked:g}: ask for less.")
         if self.prepared.meaning.task == "regression" and self.divergence["agreement"] == 0:
             found.append(
                 "The outputs miss those in floating point by more than these vary over the held-out images: the "
@@ -258,7 +268,3 @@ def sensitivities(table: SensitivityTable | None, layer: str) -> dict[str, float
     return {str(width): table.of(layer, width) for width in table.widths}
 
 
-def float_outputs(graph: fx.Graph) -> list[fx.Node]:
-    """Layers whose value is the network's output, unquantized."""
-    output = next(node for node in graph.nodes if node.op == "output")
-    return [node for node in output.all_input_nodes if "linear" in str(node.target)]

@@ -37,7 +37,7 @@ from zeroq.rehearsal import refuse_size, rehearse
 from zeroq.run_directory import RunDirectory
 from zeroq.stages import FILES, Stages
 from zeroq.version import __version__
-from zeroq.whole_files import ELSEWHERE, json_bytes, read_json
+from zeroq.whole_files import ELSEWHERE, json_bytes, partial, read_json
 
 OnProgress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -64,12 +64,19 @@ class Run:
     def save(self, out: str | Path) -> Path:
         """Copy all files of the run to a directory that does not exist yet. Raises RunError."""
         self.check_own()
+        out = Path(out)
+        if out.exists():
+            raise RunError(f"{out} is there already: name a directory that does not exist yet.")
+        copy = partial(out)
+        shutil.rmtree(copy, ignore_errors=True)  # of a process that was killed
         try:
-            return Path(shutil.copytree(self.directory, out))
-        except FileExistsError as error:
-            raise RunError(f"{out} is there already: name a directory that does not exist yet.") from error
-        except OSError as error:
-            raise RunError(f"The run cannot be saved to {out} ({error}): name another directory.") from error
+            shutil.copytree(self.directory, copy)
+            return copy.rename(out)
+        except OSError as error:  # shutil's own holds one for each file
+            why = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror or error
+            raise RunError(f"The run cannot be saved to {out} ({why}): name another directory.") from error
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
 
 
 def quantize(

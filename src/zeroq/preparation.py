@@ -145,7 +145,7 @@ def prepare(model: LoadedModel, options: Options) -> Prepared:
     memory = memory_of(folded, placement, plan.input_bits)
     limits_of(plan, options, None, memory)  # what a size in megabytes leaves is known when files can be made
     if options.calibration is None:
-        guided = guidance(network) if model.example is None else unguided(network)
+        guided = guidance(network, optimised=options.iterations != 0) if model.example is None else unguided(network)
         warnings += [*of_units, *doubted, *guided, *unknown_outputs(network, folded, placement)]
     seconds = round(time.perf_counter() - start, 3)
     pictures = own_pictures(model, options)
@@ -225,11 +225,11 @@ def own_pictures(model: LoadedModel, options: Options) -> Tensor | None:
     """Pictures of --calibration, as many as images would be distilled; None without that option."""
     if (source := options.calibration) is None:
         return None
-    count = options.images or CALIBRATION_PICTURES
+    count = options.images or EFFORTS[options.effort].images
     found = calibration_pictures(source, model.picture(), count, options.seed)
     if len(found) < min(count, FEWEST_PICTURES):
         raise DataError(
-            f"{source} holds {len(found)} picture(s): give at least {FEWEST_PICTURES}, better {CALIBRATION_PICTURES}."
+            f"{source} holds {len(found)} picture(s): give at least {FEWEST_PICTURES}, better {count}."
         )
     return found
 

@@ -16,8 +16,15 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def too_long(error: BaseException) -> str | None:
-    """A sentence for a name that the system takes for no file's, wherever a path was given; None for other errors."""
-    if not isinstance(error, OSError) or error.errno != errno.ENAMETOOLONG or error.filename is None:
+UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EIO)
+
+
+def of_path(error: BaseException) -> str | None:
+    """A sentence for a path that the system does not let be reached, wherever it was given; None for other errors."""
+    if not isinstance(error, OSError) or error.filename is None:
         return None
-    return f"{error.filename} cannot be a path, as a name in it is too long: shorten it."
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename} cannot be a path, as a name in it is too long: shorten it."
+    if error.errno in UNREACHABLE:
+        return f"{error.filename} cannot be reached ({error.strerror}): check the path and who may read it."
+    return None

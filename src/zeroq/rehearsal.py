@@ -16,11 +16,11 @@ from onnx import ModelProto
 from zeroq.bounds import limits_of
 from zeroq.deploy import export_onnx
 from zeroq.deploy.program import PLAIN
-from zeroq.deploy.unpack import tables_bytes
+from zeroq.deploy.unpack import SHIFTING, tables_bytes
 from zeroq.deploy.verify import open_session, run
 from zeroq.fastest import weights_to_time
 from zeroq.graph import Network
-from zeroq.numbers.grid import SHIFTED_BITS
+from zeroq.numbers.grid import MOST_BITS, SHIFTED_BITS
 from zeroq.numbers.packing import planes_of
 from zeroq.numbers.values import BitSetting
 from zeroq.preparation import Prepared, any_ranges, metadata_of
@@ -71,6 +71,8 @@ def bytes_beside_weights(prepared: Prepared) -> int:
     plan, inputs = prepared.plan, [dict[str, int]()]
     bits = {name: costliest(widths) for name, widths in plan.widths.items()}
     lacking = tables_bytes(set().union(*plan.widths.values())) - tables_bytes(bits.values())
+    unshifted = [layer for layer in plan.layers if min(plan.widths[layer.name]) <= SHIFTED_BITS < bits[layer.name]]
+    lacking += sum(SHIFTING + len(prepared.folded.tensors[layer.weight]) for layer in unshifted)
     if plan.input_widths:
         narrowest = {name: own[0] for name, own in plan.input_widths.items()}
         inputs = [narrowest, busiest(prepared.folded, prepared.placement, plan.input_widths)]
@@ -85,12 +87,12 @@ def bytes_beside_weights(prepared: Prepared) -> int:
 
 
 def costliest(widths: Sequence[int]) -> int:
-    """Of a weight's widths the one that takes most beside its bits.
+    """Of a weight's widths the one that takes most beside its bits, but for shifts.
 
-    Shifts are a byte for each filter; more planes are more nodes to put them together; fewer bits more often leave a
-    byte that is not full, which takes nodes as well.
+    More planes are more nodes to put them together; fewer bits more often leave a byte that is not full, which takes
+    nodes as well. 8 bits take none.
     """
-    return max(widths, key=lambda bits: (bits <= SHIFTED_BITS, len(planes_of(bits)), -bits))
+    return max(widths, key=lambda bits: (bits < MOST_BITS, len(planes_of(bits)), -bits))
 
 
 def file_without_numbers(

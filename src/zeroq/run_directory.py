@@ -109,7 +109,7 @@ class RunDirectory:
         key = self._key(name, key_parts)
         if self._stages.get(name) != key or name not in self._decided:
             measured = measure()
-            self._forget([other for other in self._stages if other not in self._visited])
+            self._forget([other for other in self._stages if other not in (*self._visited, name)])
             self._decided[name], self._stages[name] = measured, key
         self._visited.append(name)
         self._write_record()

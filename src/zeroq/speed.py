@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from zeroq.errors import ModelError, OptionError
 from zeroq.evaluate import calibration_pictures
 from zeroq.graph import Inputs, Network, as_inputs, as_tuple, capture
 from zeroq.models import LoadedModel
+from zeroq.models.several import image_names
 from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.preparation import CALIBRATION_PICTURES, example_of
 from zeroq.run_directory import read_record
@@ -50,7 +50,7 @@ def benchmark(
     Raises RunError where the directory is no finished run, ModelError where its float network is not at hand.
     """
     record, network, model = opened(directory)
-    count = threads or os.cpu_count() or 1
+    count = threads or devices.cores()
     with tempfile.TemporaryDirectory(prefix="zeroq-benchmark-") as name, devices.threads(count):
         folder = Path(name)
         files = {FLOAT: folder / "float.onnx", QUANTIZED: directory / FILES["onnx"]}
@@ -59,7 +59,8 @@ def benchmark(
         on_progress("files", 1, 2)
         if static is not None:
             files[STATIC] = folder / "static.onnx"
-            quantize_statically(files[FLOAT], images_of(directory, static, model, record), files[STATIC], folder)
+            images = images_of(directory, static, model, network, record)
+            quantize_statically(files[FLOAT], images, files[STATIC], folder)
         on_progress("files", 2, 2)
         rows, load = timed(files, network, batch, count, on_progress)
     result = read_json(directory / "result.json")
@@ -88,14 +89,17 @@ def opened(directory: Path) -> tuple[dict[str, Any], Network, LoadedModel]:
     return record, capture(model.module, example_of(model)), model
 
 
-def images_of(directory: Path, static: str, model: LoadedModel, record: dict[str, Any]) -> Inputs:
+def images_of(
+    directory: Path, static: str, model: LoadedModel, network: Network, record: dict[str, Any]
+) -> Inputs:
     """Images for onnxruntime's ranges: the run's own, or a folder's."""
     if static != DISTILLED:
         return calibration_pictures(Path(static), model.picture(), CALIBRATION_PICTURES, int(record["options"]["seed"]))
     path = directory / FILES["images"]
     if not path.is_file():
         raise OptionError(f"{directory} keeps no distilled images: name a folder of pictures with --static FOLDER.")
-    return as_inputs(list(read_tensor_file(path)[0].values()))
+    stored = read_tensor_file(path)[0]
+    return as_inputs([stored[name] for name in image_names(network.example, model.preprocessing)])
 
 
 def timed(

@@ -24,7 +24,7 @@ from zeroq.graph.text import graph_to_data
 from zeroq.latency import time_file
 from zeroq.memory import UNLIMITED, Amounts
 from zeroq.models.fingerprint import fingerprint_of
-from zeroq.models.several import pictures_among, preprocess_dict
+from zeroq.models.several import image_names, preprocess_dict
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, SENSITIVITIES, TARGETS
 from zeroq.precision import DTYPES, Precision, choose_precision, passes_in_bf16
@@ -114,7 +114,8 @@ class Stages:
 
     def stored_images(self, key: Mapping[str, Any], compute: Callable[[], Inputs]) -> Inputs:
         """Images, in the run directory unless --no-keep-images says otherwise."""
-        name, names = FILES["images"], self.image_names()
+        name = FILES["images"]
+        names = image_names(self.prepared.network.example, self.prepared.model.preprocessing)
         return self.stage(
             "distill", {**self.origin(), **key}, [name] if self.prepared.options.keep_images else [], compute=compute,
             save=lambda images: self.run.write_tensors(
@@ -122,12 +123,6 @@ class Stages:
             ),
             load=lambda: as_inputs([self.run.read_tensors(name)[key] for key in names]),
         )  # fmt: skip
-
-    def image_names(self) -> list[str]:
-        """What each input is called in the file of images: the first that takes pictures "images"."""
-        pictures = pictures_among(self.prepared.network.example, self.prepared.model.preprocessing)
-        first = pictures.index(True) if any(pictures) else -1
-        return ["images" if index == first else f"input{index}" for index in range(len(pictures))]
 
     def origin(self) -> dict[str, Any]:
         """What every stage depends on; later keys contain the earlier ones."""

@@ -17,17 +17,18 @@ ELSEWHERE = "name another directory with --out"
 LIST_OF_NUMBERS = re.compile(r'\[\n\s*([^\[\]{}"]*?)\n\s*\]')
 
 
-def make_folder(path: Path) -> None:
-    """A folder, with those above it, unless it is there. Raises RunError."""
+def make_folder(path: Path, otherwise: str = ELSEWHERE) -> None:
+    """A folder, with those above it, unless it is there. Raises RunError that ends with `otherwise`."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(why_not(path, error)) from error
+        raise RunError(why_not(path, error, otherwise)) from error
 
 
 @contextmanager
-def whole(path: Path, folder: int | None = None) -> Iterator[Path]:
-    """A path beside another to write to; once that is done, the file is put in its place. Raises RunError.
+def whole(path: Path, folder: int | None = None, otherwise: str = ELSEWHERE) -> Iterator[Path]:
+    """A path beside another to write to; once that is done, the file is put in its place. Raises RunError that ends
+    with `otherwise`.
 
     folder: descriptor of the open directory, which is synced as well.
     """
@@ -40,7 +41,7 @@ def whole(path: Path, folder: int | None = None) -> Iterator[Path]:
         if folder is not None:
             os.fsync(folder)  # the rename itself
     except OSError as error:
-        raise RunError(why_not(path.parent, error)) from error
+        raise RunError(why_not(path.parent, error, otherwise)) from error
     finally:
         with suppress(OSError):
             written.unlink(missing_ok=True)
@@ -51,9 +52,9 @@ def partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """A file that is there whole or not at all. Raises RunError."""
-    with whole(path) as written:
+def write_whole(path: Path, data: bytes, otherwise: str = ELSEWHERE) -> None:
+    """A file that is there whole or not at all. Raises RunError that ends with `otherwise`."""
+    with whole(path, otherwise=otherwise) as written:
         written.write_bytes(data)
 
 
@@ -73,8 +74,8 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} is damaged ({error}): quantize again.") from error
 
 
-def why_not(path: Path, error: OSError) -> str:
+def why_not(path: Path, error: OSError, otherwise: str = ELSEWHERE) -> str:
     """What a person reads where a file cannot be written, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk of {path} is full: free some space or {ELSEWHERE}; what is finished is kept."
-    return f"{path} cannot be written ({error.strerror or error}): {ELSEWHERE}."
+        return f"The disk of {path} is full: free some space or {otherwise}; what is finished is kept."
+    return f"{path} cannot be written ({error.strerror or error}): {otherwise}."

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from zeroq.deploy.unpack import PREFIX, tables_bytes, unpack_initializers, unpack_weight
+from zeroq.deploy.unpack import PREFIX, SHIFTING, tables_bytes, unpack_initializers, unpack_weight
 from zeroq.numbers.grid import SHIFTED_BITS
 from zeroq.numbers.packing import packed_bytes
 
@@ -160,7 +160,7 @@ def test_shifted_filters_take_a_byte_each_and_a_few_nodes() -> None:
 
     for bits in SHIFTED:
         around, apart = draw_integers((24, 24, 1, 1), bits), draw_shifted((24, 24, 1, 1), bits)
-        assert 24 < size(apart) - size(around) <= 24 + 400
+        assert 24 < size(apart) - size(around) <= 24 + SHIFTING
 
 
 def test_shared_constants_are_equal_under_equal_names() -> None:

@@ -152,3 +152,19 @@ def test_attention_that_gives_no_numbers_is_named() -> None:
     broken = network.with_tensors({"qkv.weight": torch.full_like(network.tensors["qkv.weight"], 1e30)})
     with pytest.raises(NumericalError, match="The attention 'matmul.*' is NaN or infinite on distilled images"):
         objective(broken, noise(2)).refuse(noise(2))
+
+
+def test_a_softmax_over_classes_that_weighs_numbers_is_no_attention() -> None:
+    class Expected(nn.Module):
+        """An expectation over bins, and a mixture of experts by a gate."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.experts, self.bins = nn.Linear(6, 5), nn.Linear(6, 20), nn.Parameter(torch.arange(5.0))
+
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            shares = self.gate(images).softmax(1)
+            experts = self.experts(images).reshape(-1, 5, 4)
+            return shares @ self.bins, torch.bmm(shares[:, None], experts), shares @ self.bins[:, None]
+
+    assert find_attention(capture(Expected(), torch.randn(2, 6))) == ()

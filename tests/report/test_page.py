@@ -217,3 +217,14 @@ def test_loading_the_file_is_no_stage() -> None:
     record = mixed_record(3)
     page = render(replace(record, result=dict(record.result, seconds={"distill": 2.0, "load": 60.0})))
     assert f"2{SPACE}s in all; the file loads in 1{SPACE}min" in page
+
+
+def test_without_iterations_nothing_was_made_from_statistics() -> None:
+    """Also where the BatchNorms say how far a range reaches."""
+    record = uniform_record()
+    sources = {each["source"] for each in record.ranges["quantizers"].values()}
+    noise = replace(record, run=record.run | {"options": record.run["options"] | {"iterations": 0}})
+    assert "distilled" in sources
+    assert "distilled from the network itself" in outline(render(record)).text
+    text = outline(render(noise)).text
+    assert "distilled from the network itself" not in text and "noise with the spectrum of natural pictures" in text

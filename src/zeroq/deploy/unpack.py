@@ -29,6 +29,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from zeroq.numbers.grid import MOST_BITS, shifted, shifts_of
 from zeroq.numbers.packing import pack, planes_of
 
+SHIFTING = 400  # bytes at most of the nodes that shift a weight's filters, beside a byte for each filter
 FRAME = 8  # bytes around a constant in a file, at most
 PREFIX = "unpack/"  # of constants that weights share, equal wherever the name is
 

@@ -39,16 +39,19 @@ class Attention:
 
 
 def find_attention(network: Network) -> tuple[Attention, ...]:
-    """Products of two computed values whose left one is a softmax over its last axis, in order of execution."""
+    """Products of two computed values whose left one is a softmax over its last axis, in order of execution.
+
+    Both have queries and keys behind the images: a softmax over classes that weighs numbers is no attention.
+    """
     found = []
     for node in network.graph.nodes:
-        if node.target not in PRODUCTS:
+        if node.target not in PRODUCTS or node.args[1].op == "get_attr":
             continue
         left: Any = node.args[0]
         while left.target in HANDED_ON:
             left = left.args[0]
-        axes = len(network.shapes.get(left.name, ())) + 1
-        if left.target == aten.softmax.int and left.args[1] % axes == axes - 1:
+        axes, mixed = (len(network.shapes.get(name, ())) + 1 for name in (left.name, node.name))
+        if left.target == aten.softmax.int and left.args[1] % axes == axes - 1 and min(axes, mixed) > 2:
             found.append(Attention(left.name, node.name))
     return tuple(found)
 

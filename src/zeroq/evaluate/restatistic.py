@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -69,16 +70,18 @@ def measure_statistics(network: Network, batches: Iterable[Tensor]) -> dict[str,
 def measure_batch(network: Network, batch: Tensor, found: dict[str, Moments]) -> None:
     """Merge what one batch has into what was found, by the BatchNorm's node."""
     norms = {norm.node: norm for norm in network.norms}
-    read = {norm.input for norm in network.norms}
-    values: dict[str, Tensor] = {}
+    readers = Counter(norm.input for norm in network.norms)
+    values: dict[str, Tensor] = {}  # that a BatchNorm is still to read
 
     def visit(node: fx.Node, value: Any) -> Any:
         if node.name in norms:
             norm = norms[node.name]
-            moments = Moments.of(values[norm.input])
+            readers[norm.input] -= 1
+            read = values[norm.input] if readers[norm.input] else values.pop(norm.input)
+            moments = Moments.of(read)
             found[node.name] = found[node.name].merged(moments) if node.name in found else moments
-            value = normalised_by_batch(network, node, values[norm.input], norm.epsilon)
-        if node.name in read:
+            value = normalised_by_batch(network, node, read, norm.epsilon)
+        if node.name in readers:
             values[node.name] = value
         return value
 

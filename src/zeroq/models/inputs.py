@@ -43,7 +43,7 @@ def read_preprocessing(path: Path) -> Preprocessing:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise OptionError(f"--preprocess {path} cannot be read ({error.strerror}): check the path.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OptionError(f"--preprocess {path} is not JSON ({reason(error)}): correct it there.") from error
     if not isinstance(values, dict):
         raise OptionError(
@@ -51,7 +51,7 @@ def read_preprocessing(path: Path) -> Preprocessing:
         )
     try:
         return Preprocessing.from_dict(values)
-    except OptionError as error:
+    except (OptionError, OverflowError) as error:
         raise OptionError(f"--preprocess {path}: {error}") from error
 
 
@@ -115,3 +115,11 @@ def guessed_for(shape: Shape) -> Preprocessing:
     mean, deviation = (sum(values) / len(values) for values in (IMAGENET_MEAN, IMAGENET_STD))
     grey = "L" if channels == CHANNEL_COUNTS["L"] else None
     return Preprocessing((height, width), (mean,) * channels, (deviation,) * channels, grey)
+
+
+def guessed_preprocessing(name: str, where: str) -> str:
+    """The warning where nothing says how pictures become inputs, and where to say it."""
+    return (
+        f"Nothing says how pictures become the input of {name}: ImageNet's mean and deviation are taken; "
+        f"{where} says otherwise."
+    )

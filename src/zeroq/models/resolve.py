@@ -19,7 +19,13 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from zeroq.errors import ModelError, OptionError
 from zeroq.models.copying import copied
 from zeroq.models.digits import PIXEL_DEVIATION, PIXEL_MEAN, PREPROCESSING, digits
-from zeroq.models.inputs import check_runs, read_preprocessing, refuse_further_inputs, resolve_input
+from zeroq.models.inputs import (
+    check_runs,
+    guessed_preprocessing,
+    read_preprocessing,
+    refuse_further_inputs,
+    resolve_input,
+)
 from zeroq.models.loaded import FoundModel, LoadedModel, Shape, checked_module
 from zeroq.models.meaning import Reading
 from zeroq.models.saved_file import READERS, find_saved
@@ -33,20 +39,25 @@ READING = Reading()  # nothing is said
 
 
 def load_model(
-    model: str, *, weights: Path | None = None, preprocess: Path | None = None, input_shape: Shape | None = None
+    model: str,
+    *,
+    weights: Path | None = None,
+    preprocess: Path | Preprocessing | None = None,
+    input_shape: Shape | None = None,
 ) -> LoadedModel:
     """The network that MODEL names, with the file's weights in place of its own where one is given.
 
-    preprocess: a JSON file that overrides what the source of the network says. Raises ModelError or OptionError.
+    preprocess: overrides what the source of the network says; a JSON file, or what an earlier run has stored of one.
+    Raises ModelError or OptionError.
     """
-    override = None if preprocess is None else read_preprocessing(preprocess)
+    override = read_preprocessing(preprocess) if isinstance(preprocess, Path) else preprocess
     with redirect_stdout(sys.stderr):  # zoos and users' files print; standard output holds our results alone
         found = _find(model, pretrained=weights is None)
         found = dataclasses.replace(found, module=_unwrapped(found.module))  # first: weights have its names
         if weights is not None:
             load_weights(found.module, weights)
         ready = _ready(found, override, input_shape, "--preprocess FILE.json")
-    given = [] if preprocess is None else ["--preprocess", str(preprocess)]
+    given = ["--preprocess", str(preprocess)] if isinstance(preprocess, Path) else []
     given += [] if input_shape is None else ["--input-shape", ",".join(map(str, input_shape))]
     name = re.sub(r"[^\w.+-]+", "_", found.name)
     return dataclasses.replace(ready, name=name, source=model, weights=weights, given=tuple(given))
@@ -135,7 +146,7 @@ def _ready(found: FoundModel, override: Preprocessing | None, shape: Shape | Non
         )
     else:
         example = checked_example(found.name, found.module, example)
-        preprocessing, guesses = preprocessing_among(found.name, example, override)
+        preprocessing, guesses = preprocessing_among(found.name, example, override, where)
         guessed = override is None
         warnings += guesses
         input_shape = tuple(example[0].shape[1:])
@@ -212,11 +223,3 @@ def from_module(
         return _ready(found, override, None, "preprocess=")
     channels, height, width = inputs[0].shape[1:]
     return _ready(found, override, (channels, height, width), "preprocess=")
-
-
-def guessed_preprocessing(name: str, where: str) -> str:
-    """The warning where nothing says how pictures become inputs, and where to say it."""
-    return (
-        f"Nothing says how pictures become the input of {name}: ImageNet's mean and deviation are taken; "
-        f"{where} says otherwise."
-    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroq.errors import ModelError, OptionError
-from zeroq.models.inputs import TRIAL_BATCH, guessed_for
+from zeroq.models.inputs import TRIAL_BATCH, guessed_for, guessed_preprocessing
 from zeroq.preprocessing import CHANNEL_COUNTS, Preprocessing
 from zeroq.reason import reason
 
@@ -56,12 +56,19 @@ def pictures_among(inputs: Sequence[Tensor], preprocessing: Preprocessing | None
     return tuple(value.dim() == 4 and value.is_floating_point() and int(value.shape[1]) == channels for value in inputs)
 
 
+def image_names(inputs: Sequence[Tensor], preprocessing: Preprocessing | None) -> list[str]:
+    """What each input is called in a run's file of images: the first that takes pictures "images"."""
+    pictures = pictures_among(inputs, preprocessing)
+    first = pictures.index(True) if any(pictures) else -1
+    return ["images" if index == first else f"input{index}" for index in range(len(pictures))]
+
+
 def preprocessing_among(
-    name: str, inputs: Sequence[Tensor], override: Preprocessing | None
+    name: str, inputs: Sequence[Tensor], override: Preprocessing | None, where: str
 ) -> tuple[Preprocessing | None, tuple[str, ...]]:
     """How pictures become those of the inputs that are pictures, None where none is, and what was guessed.
 
-    override: as the caller says it; it must fit the size of one of them. Raises OptionError.
+    override: as the caller says it; it must fit the size of one of them.  where: to say it.  Raises OptionError.
     """
     if override is not None:
         fitting = [value for value in inputs if tuple(value.shape[1:]) == override.input_shape]
@@ -79,8 +86,7 @@ def preprocessing_among(
         ]  # fmt: skip
         preprocessing = guessed_for((*map(int, colours[0].shape[1:]),)) if colours else None  # type: ignore[arg-type]
         warnings = () if preprocessing is None else (
-            f"Nothing says how pictures become the input of {name}: ImageNet's mean and deviation are taken; "
-            "preprocess= says otherwise.",
+            guessed_preprocessing(name, where),
         )  # fmt: skip
     return preprocessing, (*warnings, *neutral_warning(inputs, preprocessing))
 

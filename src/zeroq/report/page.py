@@ -82,7 +82,8 @@ def values_of(record: RunRecord) -> dict[str, Any]:
     run, result = record.run, record.result
     options = Options.of(**run["options"])
     sheet = contact_sheet(record.images)
-    distilled = any(each["source"] in ("distilled", "batchnorm") for each in record.ranges["quantizers"].values())
+    sources = {each["source"] for each in record.ranges["quantizers"].values()}
+    distilled = options.iterations != 0 and not sources.isdisjoint(("distilled", "batchnorm"))
     return {
         "run": run,
         "result": result,
