@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.runs import QUICK, QUICKLY
 from tests.tasks import DATA, METRICS, SOURCES, write_source
 from zeroq.cli import main
 from zeroq.models import load_model
+from zeroq.report.words import TASKS
 
 DIVERGENCE = {
     "segmentation": "KL divergence of each pixel, mean",
@@ -102,17 +104,12 @@ def test_the_divergence_of_the_meaning_made_the_choice(name: str, folder: Path) 
 def test_the_page_and_the_terminal_name_agreement_rightly(
     name: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = {
-        "segmentation": ("pixels of the same class as in floating point", "pixels of float's class"),
-        "detection": ("F1 against the detections in floating point", "F1 against float"),
-        "regression": ("of the floating-point output’s variance kept", "1 - nmse against float"),
-        "own": ("same top class as in floating point", "same class as float"),
-    }[name]
-    page = (folder / "run" / "report.html").read_text().replace("&#39;", "’")
-    assert words[0] in page and f"<p class=\"axis-name\">{DIVERGENCE[name]}, logarithmic</p>" in page
+    words = TASKS[task_of(name)].agreement
+    page = (folder / "run" / "report.html").read_text()
+    assert words in html.unescape(page) and f"<p class=\"axis-name\">{DIVERGENCE[name]}, logarithmic</p>" in page
     model = f"{folder / name}.py:net"
     assert main(["quantize", model, "--out", str(folder / "run"), "--average-bits", "5", *QUICKLY]) == 0
-    assert words[1] in capsys.readouterr().out
+    assert words in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["detection"], indirect=True, scope="module")

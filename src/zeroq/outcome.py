@@ -22,7 +22,7 @@ from zeroq.numbers.packing import packed_bytes
 from zeroq.numbers.values import BitSetting, SensitivityTable
 from zeroq.options import BOUNDS, FLOAT_BITS
 from zeroq.preparation import Prepared
-from zeroq.report.words import AGREED
+from zeroq.report.words import TASKS
 from zeroq.setting import LayerPlan
 from zeroq.simulate import Placement, QuantizedNetwork, float_operators
 from zeroq.simulate.outputs import output_quantizers, without
@@ -233,7 +233,7 @@ class Outcome:
             ("the optimised file agrees with the plain one", self.verification.optimised_equals_plain),
         ):
             if share < AGREEMENT_EXPECTED:
-                of = AGREED[self.prepared.meaning.task]
+                of = TASKS[self.prepared.meaning.task].agreed
                 found.append(f"On {share:.1%} {of} only, on held-out images, {name}.")
         if self.onnx_bytes > (in_float := self.float_bytes()) > WORTH_A_WARNING:
             found.append(

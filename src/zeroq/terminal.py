@@ -17,15 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from zeroq.preprocessing import Preprocessing
+from zeroq.report.words import TASKS, stage_seconds
 
 OnProgress = Callable[[str, int, int], None]  # stage, done, total
 SHARES = ("top1", "top5", "standard_error", "miou", "pixel_accuracy", "map", "map50", "agreement")
-AGREEMENTS = {
-    "classification": "same class as float",
-    "segmentation": "pixels of float's class",
-    "detection": "F1 against float",
-    "regression": "1 - nmse against float",
-}
 
 BOUNDS = {  # what each is called, and its unit
     "bit_operations": ("bit operations of an image", "x 10^9"),
@@ -104,7 +99,7 @@ def show_summary(summary: Mapping[str, Any], directory: Path) -> None:
         if entry["error"] is not None:
             table.add_row(title, "failed", "", "", "", "")
             continue
-        seconds = sum(stage_seconds(entry).values())
+        seconds = sum(stage_seconds(entry["seconds"]).values())
         size, ratio = entry["onnx_bytes"], entry["float_bytes"] / entry["onnx_bytes"]
         table.add_row(
             title, megabytes(size), f"1 / {ratio:.1f}", f"{entry['average_bits']:.2f}",
@@ -133,7 +128,8 @@ def run_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         text = f"{drop} points, {low} to {high}; labelled pictures measure it"
         yield f"{expected['metric']} to lose, by forecast", text
     divergence = result["divergence"]
-    yield AGREEMENTS[result["task"]], f"{share(divergence['agreement'])}, on {divergence['images']} held-out images"
+    agreement, images = share(divergence["agreement"]), divergence["images"]
+    yield TASKS[result["task"]].agreement, f"{agreement}, on {images} held-out image{'s' if images > 1 else ''}"
     yield "divergence from float", f"{divergence['mean']:.2g}"
     counted = "of the multiply-accumulates of convolutions, linear layers and products"
     yield "in integers", f"{share(result['integer_share'])} {counted}"
@@ -235,14 +231,9 @@ def layers_by_width(result: Mapping[str, Any], of: str = "weight_bits") -> str:
     return ", ".join(f"{count}{name} at {bits}" for name, (bits, count) in zip(names, widths, strict=True))
 
 
-def stage_seconds(result: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds of the stages that there were; loading the file is none."""
-    return {stage: value for stage, value in result["seconds"].items() if value is not None and stage != "load"}
-
-
 def stage_times(result: Mapping[str, Any]) -> str:
     """Seconds of every stage and their sum."""
-    seconds = stage_seconds(result)
+    seconds = stage_seconds(result["seconds"])
     parts = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
     return f"{sum(seconds.values()):.1f} s ({parts})"
 

@@ -12,7 +12,7 @@ from zeroq.distillation.measuring import Moments, measuring_graph, pool
 from zeroq.distillation.starts import start
 from zeroq.distillation.statistics import InputStatistic
 from zeroq.graph import Network, replay
-from zeroq.graph.network import norm_name
+from zeroq.graph.network import norm_places
 
 IMAGES = 16  # of natural spectrum, that the statistics are compared on
 DEAD = 1e-4  # variance of a channel, relative to epsilon, below which its BatchNorm gives a constant
@@ -78,20 +78,12 @@ def examine(network: Network, statistics: InputStatistic | Sequence[InputStatist
         measured = replay(measuring_graph(network), network.tensors, network.feed(inputs))["output"]
     believed: dict[str, Tensor] = {}
     doubts: list[Doubt] = []
-    for name, sites in entries(network).items():
+    for name, sites in norm_places(network).items():
         norm = network.norms[sites[0]]
         kinds = doubtful(norm.mean.float(), norm.variance.float(), norm.epsilon, pool([measured[i] for i in sites]))
         believed[name] = ~torch.stack(list(kinds.values())).any(0)
         doubts += named(name, kinds)
     return Trust(believed, tuple(doubts))
-
-
-def entries(network: Network) -> dict[str, list[int]]:
-    """The places in network.norms of each BatchNorm, by the path of its module: several where it runs several times."""
-    found: dict[str, list[int]] = {}
-    for index, norm in enumerate(network.norms):
-        found.setdefault(norm_name(network, norm), []).append(index)
-    return found
 
 
 def doubtful(mean: Tensor, variance: Tensor, epsilon: float, measured: Moments) -> dict[str, Tensor]:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zeroq.distillation.doubts import Trust, entries
+from zeroq.distillation.doubts import Trust
 from zeroq.distillation.measuring import Moments, pool
 from zeroq.distillation.statistics import InputStatistic
 from zeroq.errors import NumericalError
 from zeroq.graph import Network
+from zeroq.graph.network import norm_places
 
 INPUT_EPSILON = 1e-5  # added to the input's variance, relative to its target: the root of 0 has no finite gradient
 
@@ -67,7 +68,7 @@ def make_targets(network: Network, statistic: InputStatistic, trust: Trust, inde
 
     index: of the input that the images are for.
     """
-    places = entries(network)
+    places = norm_places(network)
     norms = [network.norms[sites[0]] for sites in places.values()]
     device = network.example[index].device
     means = [norm.mean.float() for norm in norms] + [torch.tensor(statistic.mean, device=device)]

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from zeroq.errors import DataError
 from zeroq.graph import Network, replay
-from zeroq.graph.network import norm_name
+from zeroq.graph.network import norm_places
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def measure_statistics(network: Network, batches: Iterable[Tensor]) -> dict[str,
         with torch.inference_mode():
             measure_batch(network, batch, found)
     result: dict[str, Tensor] = {}
-    for sites in sites_of(network).values():
+    for places in norm_places(network).values():
+        sites = [network.norms[place].node for place in places]
         moments = [found[site] for site in sites]
         if min(each.count for each in moments) < 2:
             raise DataError("A single picture has no variance: give more, better some hundred.")
@@ -94,11 +95,3 @@ def normalised_by_batch(network: Network, node: fx.Node, value: Tensor, epsilon:
         network.tensors[str(argument.target)] if isinstance(argument, fx.Node) else None for argument in node.args[1:3]
     )
     return torch.batch_norm(value, weight, bias, None, None, True, 0.0, epsilon, False)
-
-
-def sites_of(network: Network) -> dict[str, list[str]]:
-    """The nodes of each BatchNorm, by the path of its module."""
-    sites: dict[str, list[str]] = {}
-    for norm in network.norms:
-        sites.setdefault(norm_name(network, norm), []).append(norm.node)
-    return sites

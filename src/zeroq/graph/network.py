@@ -197,6 +197,14 @@ def norm_name(network: Network, norm: Norm) -> str:
     return str(mean.target).removesuffix(".running_mean")
 
 
+def norm_places(network: Network) -> dict[str, list[int]]:
+    """The places in network.norms of each BatchNorm, by the path of its module: several where it runs several times."""
+    found: dict[str, list[int]] = {}
+    for index, norm in enumerate(network.norms):
+        found.setdefault(norm_name(network, norm), []).append(index)
+    return found
+
+
 def foldable(network: Network) -> dict[str, tuple[Norm, ...]]:
     """Layers that can take in the BatchNorms behind them, with these: one behind each site, all of the same numbers.
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from zeroq.graph.products import CONVOLUTIONS
+from zeroq.graph.products import EVERY_CONVOLUTION
 
 aten = torch.ops.aten
 
@@ -25,7 +25,7 @@ IN_PLACE: dict[Any, Any] = {
 }
 SYMMETRIC = {aten.add.Tensor, aten.mul.Tensor}
 # What gives memory of its own, which it shares with no other value.
-OWNING = {*CONVOLUTIONS, aten.linear.default, aten.batch_norm.default, *IN_PLACE}
+OWNING = {*EVERY_CONVOLUTION, aten.linear.default, aten.batch_norm.default, *IN_PLACE}
 
 
 def overwritten(node: fx.Node) -> int | None:

@@ -12,7 +12,7 @@ aten = torch.ops.aten
 
 MATRICES = {aten.matmul.default, aten.mm.default, aten.bmm.default, aten.dot.default, aten.mv.default}
 ADDED = {aten.addmm.default, aten.baddbmm.default}
-CONVOLUTIONS = {
+EVERY_CONVOLUTION = {  # transposed ones among them
     aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
     aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input,
 }  # fmt: skip
@@ -32,7 +32,7 @@ def multiply_accumulates(node: fx.Node, result: Shape, shapes: Mapping[str, Shap
         return math.prod(result) * shape_of(node.args[0], shapes)[-1]
     if node.target in ADDED:
         return math.prod(result) * shape_of(node.args[1], shapes)[-1]
-    if node.target in CONVOLUTIONS:
+    if node.target in EVERY_CONVOLUTION:
         return math.prod(result) * math.prod(shape_of(node.args[1], shapes)[1:])
     if node.target == aten.einsum.default:
         return einsum(str(node.args[0]), [shape_of(each, shapes) for each in node.args[1]])  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zeroq.report.axes import Axis, Tick, linear, logarithmic, square_root
-from zeroq.report.words import compact, size
+from zeroq.report.words import compact, size, stage_seconds
 
 MOST_BITS = 8
 GIGA = 10**9
@@ -250,6 +250,6 @@ def file_portions(result: Mapping[str, Any]) -> tuple[Portion, ...]:
 
 def time_portions(seconds: Mapping[str, float | None]) -> tuple[tuple[str, float, float], ...]:
     """(stage, seconds, percent of the longest), in the order of the stages."""
-    known = [(stage, spent) for stage, spent in seconds.items() if spent is not None and stage != "load"]
-    longest = max((spent for _, spent in known), default=0) or 1
-    return tuple((stage, spent, round(100 * spent / longest, 2)) for stage, spent in known)
+    known = stage_seconds(seconds)
+    longest = max(known.values(), default=0) or 1
+    return tuple((stage, spent, round(100 * spent / longest, 2)) for stage, spent in known.items())

@@ -18,18 +18,6 @@ from zeroq.report.pictures import contact_sheet
 from zeroq.report.record import RunRecord
 from zeroq.report.snippet import LINES_FOR_ARRAYS, lines_to_run
 
-AGREEMENT = {  # what "agreement" counts, by task
-    "classification": "same top class as in floating point",
-    "segmentation": "pixels of the same class as in floating point",
-    "detection": "F1 against the detections in floating point",
-    "regression": "of the floating-point output's variance kept",
-}
-DIVERGENCES = {  # what was compared, by task
-    "classification": "KL divergence",
-    "segmentation": "KL divergence of each pixel, mean",
-    "detection": "squared error of each output channel over its variance",
-    "regression": "squared error of each output channel over its variance",
-}
 BOUNDS = {  # what each is called, and its unit
     "bit_operations": ("bit operations", "10⁹ for each image"),
     "activation_mb": ("peak of activations", "MB at one time, for one image"),
@@ -106,7 +94,7 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "sheet": sheet,
         "images_sentence": asked.images_sentence(options, len(sheet.addresses), distilled=distilled) if sheet else "",
         "times": charts.time_portions(result["seconds"]),
-        "total_seconds": total_seconds(result),
+        "total_seconds": sum(words.stage_seconds(result["seconds"]).values()),
         "fastest": result.get("fastest", {}).get("note"),
         "float_operators": result["float_nodes"] if isinstance(result["float_nodes"], Mapping) else {},
         "one_picture": takes_one_picture(run),
@@ -146,20 +134,15 @@ def shape_of(shape: list[Any]) -> str:
     return " × ".join(map(str, shape))
 
 
-def total_seconds(result: Mapping[str, Any]) -> float:
-    """Of all stages; loading the file is none."""
-    return sum(spent or 0 for stage, spent in result["seconds"].items() if stage != "load")
-
-
 def divergence_of(run: Mapping[str, Any]) -> str:
     """By what outputs were compared."""
-    return OWN if run.get("own_divergence") else DIVERGENCES[run["task"] or "regression"]
+    return OWN if run.get("own_divergence") else words.TASKS[run["task"] or "regression"].divergence
 
 
 def figures(result: Mapping[str, Any], compared: str) -> tuple[Figure, ...]:
     """The few figures that say what was reached; compared: the name of the divergence."""
     number, divergence, forecast = words.number, result["divergence"], result["forecast"]
-    agreement = AGREEMENT[result["task"] or "regression"]
+    agreement = words.TASKS[result["task"] or "regression"].agreement
     images = words.count_of(divergence["images"], "held-out image")
     shown = [
         Figure(words.percent(divergence["agreement"]), "agreement", f"{agreement}, on {images}"),
@@ -170,7 +153,7 @@ def figures(result: Mapping[str, Any], compared: str) -> tuple[Figure, ...]:
             words.percent(result["integer_share"]), "in integers",
             "of the multiply-accumulates of convolutions, linear layers and products",
         ),
-        Figure(words.duration(total_seconds(result)), "time", f"on {result['cpu']}"),
+        Figure(words.duration(sum(words.stage_seconds(result["seconds"]).values())), "time", f"on {result['cpu']}"),
     ]  # fmt: skip
     for name, bound in result.get("bounds", {}).items():  # runs of before have none
         label, unit = BOUNDS[name]
@@ -190,7 +173,8 @@ def checks(result: Mapping[str, Any]) -> tuple[Check, ...]:
     steps, beyond = verification["largest_steps"], verification["share_over_one_step"]
     same, plain = verification["agreement"], float(verification["optimised_equals_plain"])
     integer, floating = (words.count_of(count(result[key]), "operator") for key in ("integer_nodes", "float_nodes"))
-    of, run = words.AGREED[result["task"] or "regression"], "runs" if count(result["integer_nodes"]) == 1 else "run"
+    of = words.TASKS[result["task"] or "regression"].agreed
+    run = "runs" if count(result["integer_nodes"]) == 1 else "run"
     explained = result["integer_share"] >= 1 or bool(result["not_quantized"])
     return (
         Check(steps <= 1 or beyond <= MOST_BEYOND_ONE_STEP, differences(steps, beyond)),

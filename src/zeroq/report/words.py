@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-AGREED = {  # of what that is a share, in one word or a few
-    "classification": "of the images",
-    "segmentation": "of the pixels",
-    "detection": "of the detections (F1)",
-    "regression": "of the output's variance",
-}
 SPACE = "\u202f"  # narrow, and no line breaks there
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What the figures of a task are called."""
+
+    agreed: str  # of what agreement is a share
+    agreement: str
+    divergence: str
+
+
+ERRORS = "squared error of each output channel over its variance"
+TASKS = {
+    "classification": Wording("of the images", "same top class as in floating point", "KL divergence"),
+    "segmentation": Wording(
+        "of the pixels", "pixels of the same class as in floating point", "KL divergence of each pixel, mean"
+    ),
+    "detection": Wording("of the detections (F1)", "F1 against the detections in floating point", ERRORS),
+    "regression": Wording("of the output's variance", "of the floating-point output's variance kept", ERRORS),
+}
 
 
 def significant(value: float, digits: int = 3) -> float:
@@ -66,6 +82,11 @@ def percent(share: float | None) -> str:
     if 0 < share < 0.0005:
         return f"under 0.1{SPACE}%"
     return f"{100 * share:.1f}".removesuffix(".0").replace("-", "−") + f"{SPACE}%"
+
+
+def stage_seconds(seconds: Mapping[str, float | None]) -> dict[str, float]:
+    """Of the stages that there were, as result.json has them; loading the file is none."""
+    return {stage: spent for stage, spent in seconds.items() if spent is not None and stage != "load"}
 
 
 def duration(seconds: float | None) -> str:
