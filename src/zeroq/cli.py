@@ -132,7 +132,7 @@ QUANTIZE_OPTIONS: list[Decorator] = [
     click.option(
         "--reconstruct", type=int, metavar="N", help="Steps of block reconstruction, 0 for none.  [default: by effort]"
     ),
-    click.option("--images", type=int, metavar="N", help="Distilled images.  [default: by effort]"),
+    click.option("--images", type=int, metavar="N", help="Distilled, or of --calibration.  [default: by effort]"),
     click.option("--iterations", type=int, metavar="N", help="Steps of their optimisation.  [default: by effort]"),
     click.option("--calibration", type=FILE, metavar="FOLDER", help="Your own pictures in place of distilled ones."),
     click.option("--input-mean", type=numbers(float, "0.5,0.5,0.5"), metavar="M,...", help="Of pixels in 0..1."),

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Any
 
 import pytest
 
 from tests.report.records import mixed_record, uniform_record
-from zeroq.report import charts
+from zeroq.report import RunRecord, charts
+
+
+def chart_of(record: RunRecord, **changes: Any) -> charts.FrontierChart | None:
+    """The frontier of a record, with other entries in frontier.json."""
+    frontier = {**record.frontier, **changes}
+    return charts.frontier_chart(frontier, weights_of(record.result), record.result["onnx_bytes"])
 
 
 def test_frontier_path_descends_and_stays_within_its_box() -> None:
     record = mixed_record()
-    chart = charts.frontier_chart(record.frontier, weights_of(record.result))
+    chart = chart_of(record)
     assert chart is not None
     places = [(float(x), float(y)) for x, y in re.findall(r"[MH]([\d.]+)[ V]([\d.]+)", chart.path)]
     assert all(0 <= place <= 100 for point in places for place in point)
@@ -23,11 +30,10 @@ def test_frontier_path_descends_and_stays_within_its_box() -> None:
 def test_a_frontier_of_bit_operations_has_these_on_its_axis() -> None:
     record = mixed_record()
     candidates = [dict(each, bit_operations=each["average_bits"]) for each in record.frontier["candidates"]]
-    frontier = dict(
-        record.frontier, over="bit_operations", limit={"bit_operations": 4}, points=[[2e9, 1.0], [8e9, 0.1]],
+    chart = chart_of(
+        record, over="bit_operations", limit={"bit_operations": 4}, points=[[2e9, 1.0], [8e9, 0.1]],
         candidates=candidates, optimum={"gap": 0.25},
     )  # fmt: skip
-    chart = charts.frontier_chart(frontier, weights_of(record.result))
     assert chart is not None and chart.limit is not None
     assert (chart.over, chart.gap, chart.limit.label) == ("bit operations of an image", 0.25, "4G")
     assert [tick.label for tick in chart.x_ticks] == ["2G", "4G", "6G", "8G"]
@@ -37,7 +43,7 @@ def test_a_frontier_of_bit_operations_has_these_on_its_axis() -> None:
 def test_a_frontier_of_thousands_of_points_is_drawn_with_few() -> None:
     record = mixed_record()
     points = [[8_000_000 + 1000 * k, 10.0 / (1 + k)] for k in range(6391)]
-    chart = charts.frontier_chart(dict(record.frontier, points=points), weights_of(record.result))
+    chart = chart_of(record, points=points)
     assert chart is not None
     assert chart.points == 6391
     assert chart.path.count("H") <= charts.MOST_VERTICES
@@ -45,7 +51,7 @@ def test_a_frontier_of_thousands_of_points_is_drawn_with_few() -> None:
 
 def test_one_candidate_is_the_chosen_one_and_stands_at_the_limit_or_left_of_it() -> None:
     record = mixed_record()
-    chart = charts.frontier_chart(record.frontier, weights_of(record.result))
+    chart = chart_of(record)
     assert chart is not None
     (chosen,) = [setting for setting in chart.candidates if setting.chosen]
     assert chart.limit is not None
@@ -57,23 +63,23 @@ def test_one_candidate_is_the_chosen_one_and_stands_at_the_limit_or_left_of_it()
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
-    [({"average_bits": 4}, 500.0), ({"compression": 8}, 500.0), ({"size_mb": 3.5}, None), ({}, None)],
+    [({"average_bits": 4}, 500.0), ({"compression": 8}, 500.0), ({"size_mb": 0.0035}, 500.0), ({}, None)],
 )
 def test_limit_in_bytes_of_a_thousand_weights(limit: dict[str, float], expected: float | None) -> None:
-    assert charts.limit_bytes(limit, 1000) == expected
+    assert charts.limit_bytes(limit, 1000, 3000) == expected
 
 
 def test_candidates_that_were_not_measured_have_no_place() -> None:
     record = mixed_record()
     candidates = [dict(setting, divergence=None, sensitivity=None) for setting in record.frontier["candidates"]]
-    chart = charts.frontier_chart(dict(record.frontier, candidates=candidates), weights_of(record.result))
+    chart = chart_of(record, candidates=candidates)
     assert chart is not None
     assert {(setting.predicted_y, setting.measured_y) for setting in chart.candidates} == {(None, None)}
 
 
 def test_no_frontier_where_nothing_was_to_choose() -> None:
     record = uniform_record()
-    assert charts.frontier_chart(record.frontier, weights_of(record.result)) is None
+    assert chart_of(record) is None
 
 
 def test_depth_has_a_column_a_layer_with_the_chosen_dot_on_top() -> None:

@@ -106,18 +106,21 @@ class Portion:
     amount: str
 
 
-def frontier_chart(frontier: Mapping[str, Any], weights: int) -> FrontierChart | None:
+def frontier_chart(frontier: Mapping[str, Any], weights: int, file_bytes: int) -> FrontierChart | None:
     """Size against predicted divergence, the latter logarithmic; None where nothing was there to choose.
 
     Bit operations take the place of the size where these alone were limited.
-    weights: number of all quantized weights, from which a limit on average bits becomes a size.
+    weights: number of all quantized weights, from which a limit on average bits becomes a size.  file_bytes: of the
+    chosen setting's file, by which a limit on the file becomes one on its weights.
     """
     operations = frontier.get("over") == "bit_operations"
     points = [(x / (1 if operations else 8), value) for x, value in frontier["points"]]
     if not points:
         return None
     settings = frontier["candidates"]
-    limit = GIGA * frontier["limit"]["bit_operations"] if operations else limit_bytes(frontier["limit"], weights)
+    beside = file_bytes - frontier["chosen"]["weight_bytes"]
+    asked = frontier["limit"]
+    limit = GIGA * asked["bit_operations"] if operations else limit_bytes(asked, weights, beside)
     sizes = [*(x for x, _ in points), *(place_of(setting, operations) for setting in settings), *filter(None, [limit])]
     measured = [setting[key] for setting in settings for key in ("sensitivity", "divergence")]
     heights = [y for _, y in points] + [value for value in measured if value is not None]
@@ -144,12 +147,14 @@ def place_of(setting: Mapping[str, Any], operations: bool) -> float:
     return float(GIGA * setting["bit_operations"] if operations else setting["weight_bytes"])
 
 
-def limit_bytes(limit: Mapping[str, Any], weights: int) -> float | None:
-    """Bytes of weights that the target allows; a limit on the whole file has no exact place among weights."""
+def limit_bytes(limit: Mapping[str, Any], weights: int, beside: float) -> float | None:
+    """Bytes of weights that the target allows; beside: what the file holds beside them, whatever the setting."""
     if limit.get("average_bits") is not None:
         return limit["average_bits"] * weights / 8
     if limit.get("compression") is not None:
         return 4 * weights / limit["compression"]
+    if limit.get("size_mb") is not None:
+        return 1e6 * limit["size_mb"] - beside
     return None
 
 

@@ -84,7 +84,9 @@ def values_of(record: RunRecord) -> dict[str, Any]:
         "portions": charts.file_portions(result),
         "times_smaller": words.number(result["float_bytes"] / result["onnx_bytes"]),
         "float_percent": round(100 * result["onnx_bytes"] / max(result["float_bytes"], result["onnx_bytes"]), 2),
-        "frontier": charts.frontier_chart(record.frontier, sum(layer["parameters"] for layer in result["layers"])),
+        "frontier": charts.frontier_chart(
+            record.frontier, sum(layer["parameters"] for layer in result["layers"]), result["onnx_bytes"]
+        ),
         "depth": charts.depth_chart(result["layers"], record.sensitivity),
         "left_over": counted_in_part(record.frontier),
         "divergence": divergence_of(run),
