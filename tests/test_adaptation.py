@@ -18,6 +18,7 @@ from zeroq.cli import main
 from zeroq.errors import DataError, ModelError, RunError
 from zeroq.evaluate import Pictures
 from zeroq.models import from_module, load_model
+from zeroq.options import Options
 from zeroq.preprocessing import Preprocessing
 
 PREPROCESS = {"size": (8, 8), "mean": (0.3,), "std": (0.3,), "channels": "L"}
@@ -114,6 +115,43 @@ def test_the_command_says_how_to_go_on(dark: Path, tmp_path: Path, capsys: pytes
     assert f"next: zeroq quantize digits --weights {out} --input-mean 0.1" in text
     assert main(["restatistic", "digits", "--data", str(dark), "--out", str(out), "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["batchnorms"] > 5
+
+
+def test_what_was_measured_counts_as_many_batches(dark: Path, tmp_path: Path) -> None:
+    """So that no warning asks to measure again what was just measured."""
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+    module(torch.randn(4, 1, 8, 8))
+    loaded = from_module(module, torch.zeros(2, 1, 8, 8), preprocess=PREPROCESS)
+    restatistic(loaded, dark, tmp_path / "w.safetensors")
+    assert int(load_file(tmp_path / "w.safetensors")["1.num_batches_tracked"]) == 40
+
+
+def test_a_file_that_is_no_earlier_one_is_not_written_over(dark: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("kept")
+    with pytest.raises(RunError, match="net.py is there already, and no file of weights: name another file with --out"):
+        restatistic(load_model("digits"), dark, tmp_path / "net.py")
+    assert (tmp_path / "net.py").read_text() == "kept"
+    restatistic(load_model("digits"), dark, tmp_path / "w.safetensors")
+    restatistic(load_model("digits"), dark, tmp_path / "w.safetensors")
+    own = load_model("digits", weights=tmp_path / "w.safetensors")
+    with pytest.raises(RunError, match="holds the weights that are read"):
+        restatistic(own, dark, tmp_path / "w.safetensors")
+
+
+def test_a_constant_channel_has_a_deviation_that_quantize_takes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "black.npz", images=np.zeros((40, 8, 8, 1), dtype=np.uint8))
+    result = restatistic(load_model("digits"), tmp_path / "black.npz", tmp_path / "w.safetensors")
+    assert Options.of(input_mean=result["input_mean"], input_std=result["input_std"])
+
+
+def test_a_network_of_several_inputs_is_refused_as_that(dark: Path, tmp_path: Path) -> None:
+    class Two(torch.nn.Module):
+        def forward(self, images: Tensor, numbers: Tensor) -> Tensor:
+            return images.mean((1, 2, 3)) + numbers.mean(1)
+
+    loaded = from_module(Two(), (torch.zeros(2, 3, 8, 8), torch.zeros(2, 5)))
+    with pytest.raises(ModelError, match=r"takes \[N, 3, 8, 8\], \[N, 5\]: pictures can be evaluated and read"):
+        restatistic(loaded, dark, tmp_path / "w.safetensors")
 
 
 def test_few_pictures_are_warned_of(tmp_path: Path) -> None:

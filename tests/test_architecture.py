@@ -18,7 +18,7 @@ FLOORS = [
         *("fastest", "rehearsal", "latency", "demand", "memory", "bounds", "final_network"),
         *("outcome", "forecast", "conclusion", "stored", "accuracy", "adaptation", "speed", "many"),
     },
-    {"cli", "arguments", "terminal", "__main__"},
+    {"cli", "arguments", "endings", "terminal", "__main__"},
 ]
 SIBLINGS_MEET = {1, 4, 5}  # the values and the graph build on one another, and the command line is one program
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}

@@ -99,6 +99,13 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     (half / "result.json").unlink()
     with pytest.raises(RunError, match="holds no result.json: give the directory of a finished run"):
         benchmark(half)
+    (half / "result.json").write_text("[]")
+    with pytest.raises(RunError, match="result.json is damaged .a list in place of an object.: quantize again"):
+        benchmark(half, batch=(1,))
+    shutil.copy(folder / "run" / "result.json", half)
+    (half / "model.onnx").write_bytes((half / "model.onnx").read_bytes()[:500])
+    with pytest.raises(ModelError, match="onnxruntime cannot load .*model.onnx .*: quantize again"):
+        benchmark(half)
     bare = shutil.copytree(folder / "run", tmp_path / "bare")
     (bare / "distilled.safetensors").unlink()
     with pytest.raises(OptionError, match="keeps no distilled images: name a folder of pictures with --static FOLDER"):
@@ -106,7 +113,10 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
     lost = shutil.copytree(folder / "run", tmp_path / "lost")
     record = json.loads((lost / "run.json").read_text())
     (lost / "run.json").write_text(json.dumps({**record, "model": "/nowhere/net.py:tiny"}))
-    with pytest.raises(ModelError, match="is not at hand, and its float file is what"):
+    with pytest.raises(ModelError, match="which is not at hand: There is no file /nowhere/net.py"):
+        benchmark(lost)
+    (lost / "run.json").write_text(json.dumps({**record, "model": "digits", "given": None}))
+    with pytest.raises(ModelError, match="not at hand: digits was quantized as a module in Python, which no command"):
         benchmark(lost)
 
 

@@ -191,6 +191,8 @@ def float_network(record: dict[str, Any], weights: Path | None) -> LoadedModel:
     Raises ModelError where it was given as a module or cannot be found any more, OtherWeightsError where it is there
     but has other weights.
     """
+    if in_python(record):
+        raise ModelError(f"{record['model']} was quantized as a module in Python, which no command can load again.")
     stored = weights or (Path(record["weights"]) if record["weights"] else None)
     how = None if record["preprocess"] is None else Preprocessing.from_dict(record["preprocess"])
     model = load_model(record["model"], weights=stored, preprocess=how)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import zeroq.devices as devices
-from zeroq.errors import DataError, ModelError
+from zeroq.errors import DataError, ModelError, RunError
 from zeroq.evaluate import Pictures, measure_statistics, open_pictures
 from zeroq.graph import Network, capture
 from zeroq.models import LoadedModel
@@ -42,6 +42,8 @@ def restatistic(
     `zeroq restatistic --json` prints.  Raises ModelError without BatchNorm, DataError, RunError.
     """
     progress = on_progress or (lambda stage, done, total: None)
+    preprocessing = model.picture()
+    refuse_overwriting(out, model)
     with devices.threads(threads):
         generator = torch.Generator().manual_seed(0)
         network = capture(model.module, torch.randn(2, *model.input_shape, generator=generator))
@@ -50,13 +52,13 @@ def restatistic(
                 f"{model.name} has no BatchNorm, so there are no statistics to measure again: quantize it as it is, or "
                 "with --calibration FOLDER."
             )
-        pictures = open_pictures(data, model.picture())
+        pictures = open_pictures(data, preprocessing)
         pixels = PixelStatistic()
         tensors = measure_statistics(network, pixels.noted(even_batches(pictures, batch or BATCH, progress)))
-    changed = with_tensors(model.module, network, tensors)
+    changed = with_tensors(model.module, network, tensors, pictures.count)
     make_folder(out.parent, OTHERWISE)
     write_whole(out, tensor_file_bytes(changed, {"images": str(pictures.count)}), OTHERWISE)
-    mean, deviation = pixels.of_pictures(model.picture())
+    mean, deviation = pixels.of_pictures(preprocessing)
     return {
         "model": model.source,
         "file": str(out),
@@ -67,6 +69,14 @@ def restatistic(
         "input_std": deviation,
         "warnings": [*model.warnings, *few_pictures(pictures.count)],
     }
+
+
+def refuse_overwriting(out: Path, model: LoadedModel) -> None:
+    """Raise RunError where a file is there that is no earlier one of ours, or whose weights are read."""
+    if model.weights is not None and out.exists() and out.samefile(model.weights):
+        raise RunError(f"{out} holds the weights that are read (--weights): {OTHERWISE}.")
+    if out.exists() and (out.suffix != ".safetensors" or not out.is_file()):
+        raise RunError(f"{out} is there already, and no file of weights: {OTHERWISE}, or remove it.")
 
 
 def few_pictures(count: int) -> list[str]:
@@ -115,13 +125,22 @@ def rounded(values: Tensor) -> list[float]:
     return [round(value, 4) for value in values.tolist()]
 
 
-def with_tensors(module: nn.Module, network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The module's state_dict with other tensors in place of those of the network's names, and of their aliases."""
+def with_tensors(
+    module: nn.Module, network: Network, tensors: Mapping[str, Tensor], pictures: int
+) -> dict[str, Tensor]:
+    """The module's state_dict with other tensors in place of those of the network's names, and of their aliases.
+
+    pictures: that these were measured on, which count as at least so many batches.
+    """
     state = tensors_of(module)
     places = {network.tensors[name].data_ptr(): tensor for name, tensor in tensors.items()}
-    found = {}
+    found: dict[str, Tensor] = {}
+    counted: dict[str, Tensor] = {}
     for name, old in state.items():
         new = places.get(old.data_ptr()) if old.numel() else None
         found[name] = old.detach().clone() if new is None else new.to(old.dtype).reshape(old.shape)
-    return {name: tensor.clone() for name, tensor in found.items()}  # no two share memory, which the format refuses
+        if new is not None and (counter := f"{name.rpartition('.')[0]}.num_batches_tracked".lstrip(".")) in state:
+            counted[counter] = state[counter].clamp(min=pictures)
+    # No two share memory, which the format refuses.
+    return {name: tensor.clone() for name, tensor in (found | counted).items()}
 

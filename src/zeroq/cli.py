@@ -11,19 +11,17 @@ Whatever is slow to import is imported inside the commands, so that `zeroq --ver
 from __future__ import annotations
 
 import json
-import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+import zeroq.endings as endings
 from zeroq.arguments import FILE, edge_bits, numbers, one_or_more_bits
 from zeroq.errors import OptionError, ZeroqError
 from zeroq.options import MOST_THREADS, Options
-from zeroq.reason import of_path
 from zeroq.version import __version__
 
 RESUME = "Interrupted: the same command again goes on where this one stopped."
@@ -40,44 +38,22 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with commands.make_context("zeroq", list(arguments)) as context:
             commands.invoke(context)
-        sys.stdout.flush()
+        click.echo(nl=False)  # flushes standard output, where there is any
         return 0
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        return _end(2, _usage_sentence(error, arguments))
+        named = [name for name in arguments[:1] if name in commands.commands]
+        return endings.end(2, endings.usage_sentence(error, named))
     except ZeroqError as error:
-        return _end(2, str(error))
+        return endings.end(2, str(error))
     except KeyboardInterrupt as error:
-        return _end(130, str(error) or (RESUME if arguments[:1] == ["quantize"] else "Interrupted."))
+        return endings.end(130, str(error) or (RESUME if arguments[:1] == ["quantize"] else "Interrupted."))
     except BrokenPipeError:  # the reader has seen enough, as in `zeroq models | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        endings.silence()
         return 0
     except Exception as error:
-        return _end(2, said) if (said := of_path(error)) else _end(1, traceback.format_exc())
-
-
-def _end(exit_code: int, why: str) -> int:
-    """Say why the command ends, a defect with its place, all else in a sentence; give the exit code.
-
-    Of processes that torchrun has started, the first to come here speaks, and the others end with its exit code.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        import zeroq.ranks as ranks
-
-        if (said := ranks.said_before(exit_code)) is not None:
-            return said
-    click.echo(why if exit_code == 1 else f"zeroq: {' '.join(why.split())}", err=True, nl=exit_code != 1)
-    return exit_code
-
-
-def _usage_sentence(error: click.ClickException, arguments: Sequence[str]) -> str:
-    """What the parser says, in one sentence: with the name that was likely meant, or the command that lists them."""
-    message = error.format_message().rstrip(".")
-    if message.endswith("?"):
-        return message.replace(". Did you mean", ", did you mean")
-    command = " ".join(["zeroq", *[name for name in arguments[:1] if name in commands.commands]])
-    return f"{message}; {command} --help says what can be given."
+        return endings.by_system(error)
 
 
 QUANTIZE_OPTIONS: list[Decorator] = [
@@ -194,12 +170,14 @@ def quantize(
         given = {"preprocess": preprocess, "input_shape": input_shape, "fresh": fresh}
         return _quantize_many(models, options, out or Path("runs"), as_json, quiet, given)
 
+    import zeroq.devices as devices
     import zeroq.pipeline as pipeline
     import zeroq.ranks as ranks
     import zeroq.terminal as terminal
     from zeroq.models import load_model
 
-    with ranks.started() as own, terminal.progress(quiet or not own.leads) as on_progress:
+    on_threads = devices.threads(options.threads)
+    with ranks.started() as own, terminal.progress(quiet or not own.leads) as on_progress, on_threads:
         model = own.leader_first(
             lambda: load_model(models[0], weights=weights, preprocess=preprocess, input_shape=input_shape)
         )

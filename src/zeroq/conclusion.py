@@ -26,7 +26,7 @@ from zeroq.run_directory import RunDirectory, read_record
 from zeroq.selection import Selection
 from zeroq.simulate import QuantizedNetwork
 from zeroq.stages import FILES
-from zeroq.whole_files import read_json
+from zeroq.whole_files import read_object
 
 STAGES = ("capture", "distill", "ranges", "sensitivity", "allocate", "rounding", "export", "verify", "report")
 SHOWN = 32  # images in the report
@@ -99,7 +99,7 @@ def page(directory: Path) -> str:
     """The page of a run directory."""
     run = read_record(directory)
     result, ranges, sensitivity, frontier = (
-        read_json(directory / f"{name}.json") for name in ("result", "ranges", "sensitivity", "frontier")
+        read_object(directory / f"{name}.json") for name in ("result", "ranges", "sensitivity", "frontier")
     )
     if "activation_bits" in frontier["chosen"]:
         ranges = in_use(ranges, directory)

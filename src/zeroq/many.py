@@ -61,7 +61,8 @@ def quantize_many(
     entries: list[Entry] = []
     for model, directory in ranks.own(list(zip(models, directories(models, options.label), strict=True))):
         try:
-            loaded = load_model(model, preprocess=preprocess, input_shape=input_shape)
+            with devices.threads(options.threads):
+                loaded = load_model(model, preprocess=preprocess, input_shape=input_shape)
             progress = named(on_progress, directory)
             run = quantize_model(loaded, options, out / directory, fresh=fresh, on_progress=progress)
             entries.append(Entry(model, directory, result=run.result))

@@ -190,7 +190,8 @@ def believed(
     if options.calibration is not None or not network.norms:
         return Trust({}, ()), []
     trust = examine(network, statistics)
-    return trust, [*warnings_of(trust), *few_batches(model.module.state_dict())]
+    measurable = model.example is None and model.given is not None
+    return trust, [*warnings_of(trust), *few_batches(model.module.state_dict(), measurable=measurable)]
 
 
 def any_ranges(prepared: Prepared) -> Ranges:

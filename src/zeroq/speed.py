@@ -23,9 +23,10 @@ from zeroq.models import LoadedModel
 from zeroq.models.several import image_names
 from zeroq.numbers.tensor_file import read_tensor_file
 from zeroq.preparation import CALIBRATION_PICTURES, example_of
+from zeroq.reason import reason
 from zeroq.run_directory import read_record
 from zeroq.stages import FILES
-from zeroq.whole_files import read_json
+from zeroq.whole_files import read_object
 
 FLOAT, QUANTIZED, STATIC = "float", "quantized", "onnxruntime_static"
 DISTILLED = "distilled"
@@ -50,6 +51,7 @@ def benchmark(
     Raises RunError where the directory is no finished run, ModelError where its float network is not at hand.
     """
     record, network, model = opened(directory)
+    result = read_object(directory / "result.json")
     count = threads or devices.cores()
     with tempfile.TemporaryDirectory(prefix="zeroq-benchmark-") as name, devices.threads(count):
         folder = Path(name)
@@ -63,7 +65,6 @@ def benchmark(
             quantize_statically(files[FLOAT], images, files[STATIC], folder)
         on_progress("files", 2, 2)
         rows, load = timed(files, network, batch, count, on_progress)
-    result = read_json(directory / "result.json")
     fastest = bool(record["options"].get("fastest"))
     return {
         "cpu": devices.processor(),
@@ -83,8 +84,8 @@ def opened(directory: Path) -> tuple[dict[str, Any], Network, LoadedModel]:
         model = float_network(record, None)
     except ModelError as error:
         raise ModelError(
-            f"{record['model']}, which {directory} was made from, is not at hand, and its float file is what the "
-            "quantized one is held against: run this where the model is."
+            f"{directory} is timed beside the network that it was made from in floating point, which is not at hand: "
+            f"{error}"
         ) from error
     return record, capture(model.module, example_of(model)), model
 
@@ -110,7 +111,10 @@ def timed(
     for name, path in files.items():
         stored = path.read_bytes()
         begin = time.perf_counter()
-        sessions[name] = open_session(stored, threads, spinning=False)
+        try:
+            sessions[name] = open_session(stored, threads, spinning=False)
+        except Exception as error:  # onnxruntime's errors share no base
+            raise ModelError(f"onnxruntime cannot load {path} ({reason(error)}): quantize again.") from error
         load[name] = round(1000 * (time.perf_counter() - begin), 2)
     names = [each.name for each in sessions[QUANTIZED].get_inputs()]
     rows = []

@@ -74,6 +74,14 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} is damaged ({error}): quantize again.") from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The same of a file that holds an object. Raises RunError for another."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged (a {type(value).__name__} in place of an object): quantize again.")
+    return value
+
+
 def why_not(path: Path, error: OSError, otherwise: str = ELSEWHERE) -> str:
     """What a person reads where a file cannot be written, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -113,3 +113,10 @@ def test_few_batches_are_told_and_missing_counters_not() -> None:
         "2 of 3 BatchNorms saw fewer than 30 batches of training (0: 7): their running statistics are rough; "
         "zeroq restatistic measures them again on pictures of yours."
     ]
+
+
+def test_few_batches_of_what_restatistic_does_not_take_are_told_without_it() -> None:
+    module = nn.Sequential(nn.BatchNorm2d(2))
+    module[0].num_batches_tracked.fill_(7)  # type: ignore[union-attr, operator]
+    (sentence,) = few_batches(module.state_dict(), measurable=False)
+    assert sentence.endswith("(0: 7): their running statistics are rough.")

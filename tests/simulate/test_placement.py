@@ -210,6 +210,19 @@ def test_a_joined_value_with_parts_of_other_ranges_is_measured_itself() -> None:
     assert placement.of_value["relu"].values == ("relu",)
 
 
+def test_a_concatenation_that_only_floating_point_reads_is_left_as_it_is() -> None:
+    """A detector's head that writes boxes over slices of its scores, one after another (YOLOv5's)."""
+
+    def decoded(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        scores = a.flatten(2).sigmoid()
+        scores[..., 0:2] = (scores[..., 0:2] * 2 - 0.5) * 64
+        scores[..., 2:4] = (scores[..., 2:4] * 2) ** 2 * 90
+        return scores.flatten(1)
+
+    of_value = of_function(decoded).of_value
+    assert not [name for name in of_value if "cat" in name or "sigmoid" in name]
+
+
 def test_a_concatenation_that_gives_the_output_joins_values_of_unlike_ranges_as_they_are() -> None:
     """Boxes of hundreds beside scores of 0 to 1 under one scale: no score is left (YOLOv6 969)."""
     of_value = of_function(lambda a, b, c: torch.cat([torch.cat([a, b], 1), c], 1).flatten(2)).of_value

@@ -23,6 +23,7 @@ LEAST_SHIFT = 1.0  # difference of means in deviations, that are believed in any
 FEWEST = 6  # channels that can tell which of them differ from the others
 BY_CHANCE = 0.03  # share of all channels that the network contradicts without distortion: 0.024 at most of 14 networks
 COUNTER = ".num_batches_tracked"
+AGAIN = "; zeroq restatistic measures them again on pictures of yours."
 FEW_BATCHES = 30  # 0.9^30 = 4 % of a running statistic are still what it began with, at torch's momentum
 NAMED = 5  # BatchNorms named in a warning before it says how many more there are
 
@@ -139,10 +140,11 @@ def warnings_of(trust: Trust) -> list[str]:
     return found
 
 
-def few_batches(tensors: Mapping[str, Tensor]) -> list[str]:
+def few_batches(tensors: Mapping[str, Tensor], *, measurable: bool = True) -> list[str]:
     """A sentence if BatchNorms say that they saw few batches: their statistics still hold part of what they began with.
 
     tensors: the module's state_dict. A counter of 0 is one that was not stored, as in many converted networks.
+    measurable: whether `zeroq restatistic` takes the network.
     """
     seen = {name.removesuffix(COUNTER): int(value) for name, value in tensors.items() if name.endswith(COUNTER)}
     few = {name: count for name, count in seen.items() if 0 < count < FEW_BATCHES}
@@ -151,5 +153,5 @@ def few_batches(tensors: Mapping[str, Tensor]) -> list[str]:
     name, count = min(few.items(), key=lambda item: item[1])
     return [
         f"{len(few)} of {len(seen)} BatchNorms saw fewer than {FEW_BATCHES} batches of training ({name}: {count}): "
-        "their running statistics are rough; zeroq restatistic measures them again on pictures of yours."
+        f"their running statistics are rough{AGAIN if measurable else '.'}"
     ]
