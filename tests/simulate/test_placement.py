@@ -210,7 +210,7 @@ def test_a_joined_value_with_parts_of_other_ranges_is_measured_itself() -> None:
     assert placement.of_value["relu"].values == ("relu",)
 
 
-def test_a_concatenation_that_only_floating_point_reads_is_left_as_it_is() -> None:
+def test_a_concatenation_behind_all_integer_kernels_is_left_as_it_is() -> None:
     """A detector's head that writes boxes over slices of its scores, one after another (YOLOv5's)."""
 
     def decoded(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

@@ -63,11 +63,11 @@ class Kernels:
 
     def runs_in_integers(self, node: fx.Node) -> bool:
         """Whether there is a kernel for a node, and the result of a sum or a concatenation is wanted in integers."""
-        if joins_two(node) or node.target == CONCATENATION:
+        if joins_two(node):
             return node in self.taken or any(is_rectifier(user) and user in self.taken for user in node.users)
         if is_product(node) or self.is_layer(node):
             return True
-        return node.target in POOLING
+        return node.target in POOLING or (node.target == CONCATENATION and node in self.needed)
 
     def is_layer(self, node: fx.Node) -> bool:
         """Whether a node is a site of a layer that runs in integers."""

@@ -54,13 +54,14 @@ def place(network: Network, float_layers: Iterable[str] = ()) -> Placement:
     """Find the values to quantize in a folded network.
 
     A value is quantized where an operator with an integer kernel makes it or takes it. A layer or sum whose only
-    consumer is a ReLU or ReLU6 is quantized behind that, and the range takes the rectifier in. A sum, product or
-    concatenation that only operators in floating point or the output read, such as a BatchNorm that is not folded, is
-    left as it is, and so is an input: its channels may be so unlike that one range serves none of them, and boxes
-    beside scores would leave the scores none of 256 steps. What only moves values
+    consumer is a ReLU or ReLU6 is quantized behind that, and the range takes the rectifier in. A sum or product that
+    only operators in floating point read, such as a BatchNorm that is not folded, is left as it is, and so is an input:
+    its channels may be so unlike that one range serves none of them. What only moves values
     (max-pooling, reshape, slices, zero padding) shares the quantizer of what it moves; so do the inputs of a
     concatenation, except a rectified one beside values below 0 or above its ceiling, which one range cannot both hold
-    and cut off. A linear layer that gives the output leaves its sums in floating point, as its integer kernel can.
+    and cut off. A concatenation behind all integer kernels joins values as they are, in floating point: boxes beside
+    scores would leave the scores none of 256 steps. A linear layer that gives the output leaves its sums in floating
+    point, as its integer kernel can.
     """
     kernels = Kernels.of(network, float_layers)
     valued, wanted = network.shapes.keys() - network.whole, quantized(network, kernels)
