@@ -16,6 +16,7 @@ from benchmarks.peaks import peaks_by_stage
 from benchmarks.process import row_parser
 from benchmarks.published_networks import NETWORKS, Built, build
 from zeroq import devices, quantize
+from zeroq.outcome import OUTPUT
 from zeroq.whole_files import json_bytes, read_json
 
 OPTIONS: dict[str, Any] = {"average_bits": 4}  # of `zeroq quantize`: mixed precision, activations in 8 bits
@@ -46,7 +47,8 @@ def measure(network: Built, name: str, options: dict[str, Any]) -> dict[str, Any
         images = run.result["divergence"]["images"]
         versions = read_json(run.directory / "run.json")["versions"]
     layers = {layer["name"] for layer in run.result["layers"]}
-    left = [entry["name"] for entry in run.result["not_quantized"] if entry["name"] in layers]
+    reasons = {entry["name"]: entry["reason"] for entry in run.result["not_quantized"]}
+    left = [name for name in layers if reasons.get(name, OUTPUT) != OUTPUT]
     return {
         **{entry: run.result[entry] for entry in KEPT},
         "input": list(network.preprocessing.input_shape),

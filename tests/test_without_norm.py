@@ -88,8 +88,8 @@ def warnings_of(module: nn.Module, **options: Any) -> list[str]:
     ("make", "said"),
     [
         (NETWORKS["norm_free"], NOISE),
-        (NETWORKS["attention"], r"half of the images are made for what its attention \(1 products with a softmax\)"),
-        (Hybrid, r"BatchNorms and attention \(1 products with a softmax\): images match the BatchNorms' statistics al"),
+        (NETWORKS["attention"], r"half of the images are made for what its attention \(1 product with a softmax\)"),
+        (Hybrid, r"BatchNorms and attention \(1 product with a softmax\): images match the BatchNorms' statistics al"),
         (Headed, r"No BatchNorm knows the outputs of 3 of the quantized layers \(lateral, boxes, classes\)"),
     ],
     ids=["neither", "attention", "both", "heads"],

@@ -30,6 +30,7 @@ from zeroq.simulate.peak import memory_of
 from zeroq.version import __version__
 
 FINER = "rounding its output to 8 bits did most of the harm: it leaves in floating point, without an integer kernel"
+OUTPUT = "the network's output leaves its integer kernel in floating point, which costs nothing"
 MOST_IN_FLOAT = 0.1  # of the parameters; more is a warning
 WORTH_A_WARNING = 1e6  # bytes of a network, whose file should be smaller; of a tiny one the graph is most
 AGREEMENT_EXPECTED = 0.99  # of the file and its simulation; less is a warning
@@ -159,10 +160,7 @@ class Outcome:
         """What stays in floating point, each with its reason."""
         found = list(self.prepared.folded.not_quantized)
         found += [(name, "kept in floating point as asked") for name in self.plan.floating]
-        found += [
-            (name, "the network's output leaves its integer kernel in floating point, which costs nothing")
-            for name in self.float_outputs()
-        ]
+        found += [(name, OUTPUT) for name in self.float_outputs()]
         found += [(name, FINER) for name in self.finer_outputs]
         found += [(name, reason_of(layer, self.setting[name])) for name, layer in self.weight_only().items()]
         found += [(name, "onnxruntime has no integer kernel for it on this machine") for name in self.left_float()]
