@@ -23,7 +23,7 @@ from zeroq.errors import ModelError, SizeError
 from zeroq.graph import capture, fold
 from zeroq.numbers.values import BitSetting
 from zeroq.options import Options
-from zeroq.preparation import Prepared, metadata_of
+from zeroq.preparation import Prepared
 from zeroq.rehearsal import USUAL, bytes_beside_weights, file_without_numbers, is_usual, refuse_size, rehearse
 
 
@@ -157,7 +157,7 @@ def test_no_setting_takes_more_beside_its_weights(name: str) -> None:
 
     def beside(pattern: tuple[int, ...]) -> int:
         setting = BitSetting(dict(zip(names, itertools.cycle(pattern), strict=False)))
-        file = file_without_numbers(whole, setting, metadata_of(whole, setting))
+        file = file_without_numbers(whole, setting)
         return file.ByteSize() - setting.weight_bits(whole.plan.parameters) // 8
 
     widths = (2, 3, 4, 6, 7, 8)

@@ -143,4 +143,3 @@ def with_tensors(
             counted[counter] = state[counter].clamp(min=pictures)
     # No two share memory, which the format refuses.
     return {name: tensor.clone() for name, tensor in (found | counted).items()}
-

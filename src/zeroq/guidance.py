@@ -23,13 +23,11 @@ def guidance(network: Network, *, optimised: bool = True) -> list[str]:
     if guide_of(network) == "attention":
         return [
             "The network has no BatchNorm whose statistics images could match: half of the images are made for what "
-            f"its attention ({products}) tells apart, half stay noise of natural spectrum; "
-            f"{yours}"
+            f"its attention ({products}) tells apart, half stay noise of natural spectrum; {yours}"
         ]
     if attention and optimised:
         return [
-            f"The network has BatchNorms and attention ({products}): images match the "
-            "BatchNorms' statistics alone."
+            f"The network has BatchNorms and attention ({products}): images match the BatchNorms' statistics alone."
         ]
     return []
 

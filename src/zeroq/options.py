@@ -218,8 +218,8 @@ class Options:
                 raise OptionError(f"{both} contradict each other: drop one.")
 
     def _check_images(self) -> None:
-        _check_at_least("images", self.images, 1)
-        _check_at_least("iterations", self.iterations, 0)
+        _check_whole("images", self.images, 1)
+        _check_whole("iterations", self.iterations, 0)
         if self.calibration is not None:
             for name in ("iterations", "input_mean", "input_std"):
                 if getattr(self, name) is not None:
@@ -248,9 +248,8 @@ class Options:
             _check_one_of("sensitivity", self.sensitivity, SENSITIVITIES)
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("device", self.device, DEVICES)
-        if self.threads is not None and not (_is_whole(self.threads) and 1 <= self.threads <= MOST_THREADS):
-            raise OptionError(f"--threads {self.threads}: give a whole number from 1 to {MOST_THREADS}.")
-        _check_at_least("reconstruct", self.reconstruct, 0)
+        _check_whole("threads", self.threads, 1, MOST_THREADS)
+        _check_whole("reconstruct", self.reconstruct, 0)
         if self.memory_limit is not None and not (_is_number(self.memory_limit) and self.memory_limit > 0):
             raise OptionError(f"--memory-limit {_plain(self.memory_limit)}: give GB of 10^9 bytes, above 0.")
         if not (_is_whole(self.seed) and 0 <= self.seed <= LARGEST_SEED):
@@ -339,9 +338,10 @@ def _check_between(name: str, value: Any, low: float, high: float, meaning: str)
         raise OptionError(f"{flag(name)} {_plain(value)}: choose {low:g} to {high:g}, {meaning}.")
 
 
-def _check_at_least(name: str, value: Any, least: int) -> None:
-    if value is not None and not (_is_whole(value) and value >= least):
-        raise OptionError(f"{flag(name)} {value}: give a whole number, at least {least}.")
+def _check_whole(name: str, value: Any, least: int, most: int | None = None) -> None:
+    if value is not None and not (_is_whole(value) and least <= value and (most is None or value <= most)):
+        allowed = f", at least {least}" if most is None else f" from {least} to {most}"
+        raise OptionError(f"{flag(name)} {value}: give a whole number{allowed}.")
 
 
 def _check_one_of(name: str, value: Any, words: tuple[str, ...]) -> None:

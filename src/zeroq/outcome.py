@@ -264,5 +264,3 @@ def sensitivities(table: SensitivityTable | None, layer: str) -> dict[str, float
     if table is None or layer not in table.layers:
         return {}
     return {str(width): table.of(layer, width) for width in table.widths}
-
-

@@ -33,7 +33,7 @@ from zeroq.models.several import preprocess_dict
 from zeroq.options import Options
 from zeroq.preparation import Prepared, prepare
 from zeroq.ranks import ALONE, Ranks
-from zeroq.rehearsal import refuse_size, rehearse
+from zeroq.rehearsal import rehearse
 from zeroq.run_directory import RunDirectory
 from zeroq.stages import FILES, Stages
 from zeroq.version import __version__
@@ -137,7 +137,6 @@ def quantize_model(
         progress("capture", 0, 1)
         prepared = prepare(model, options)
         ranks.led(lambda _: rehearse(prepared))
-        ranks.led(lambda _: refuse_size(prepared))
         later.enter_context(resident.left_alone())  # with the modules that capturing has imported
         progress("capture", 1, 1)
         times = ranks.led(lambda _: latency.time_network(prepared, run, lambda *step: progress("latency", *step)))

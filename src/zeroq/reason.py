@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 LONGEST = 160  # characters; what torch and requests say goes on for paragraphs
+UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EIO)  # paths that are there, or may be
 
 
 def reason(error: BaseException) -> str:
@@ -14,9 +15,6 @@ def reason(error: BaseException) -> str:
     if len(first) > LONGEST:
         first = first[:LONGEST].rsplit(" ", 1)[0] + " ..."
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EIO)
 
 
 def of_path(error: BaseException) -> str | None:

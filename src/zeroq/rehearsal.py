@@ -6,9 +6,7 @@ know is refused before anything takes long, and not when everything else is done
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from onnx import ModelProto
@@ -30,7 +28,6 @@ from zeroq.simulate.placement import busiest
 
 aten = torch.ops.aten
 ZERO_POINT = 24  # bytes of one in a file, at most, its name among them
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 USUAL = {  # operators that can be written and run whatever their arguments, on 32-bit floats
     *PLAIN,
@@ -46,12 +43,13 @@ USUAL = {  # operators that can be written and run whatever their arguments, on 
 
 
 def rehearse(prepared: Prepared) -> None:
-    """Write and run the file of a network that has more than the usual operators.
+    """Write and run the file of a network that has more than the usual operators, and count one of a size.
 
-    Raises ModelError, with the line of the user's code where it is known.
+    Raises ModelError, with the line of the user's code where it is known, and SizeError.
     """
     if not is_usual(prepared.folded):
         run(open_session(file_without_numbers(prepared), prepared.options.threads or 0), prepared.folded.example)
+    refuse_size(prepared)
 
 
 def is_usual(network: Network) -> bool:
@@ -79,7 +77,7 @@ def bytes_beside_weights(prepared: Prepared) -> int:
 
     def beside(setting: BitSetting) -> int:
         own = prepared.at(setting)
-        file = file_without_numbers(own, setting, metadata_of(own, setting))
+        file = file_without_numbers(own, setting)
         zero_points = ZERO_POINT * len(any_ranges(own).by_name)  # in a run's file each may have another
         return file.ByteSize() - setting.weight_bits(plan.parameters) // 8 + zero_points
 
@@ -95,12 +93,11 @@ def costliest(widths: Sequence[int]) -> int:
     return max(widths, key=lambda bits: (bits < MOST_BITS, len(planes_of(bits)), -bits))
 
 
-def file_without_numbers(
-    prepared: Prepared, setting: BitSetting | None = None, metadata: Mapping[str, Any] = NOTHING
-) -> ModelProto:
+def file_without_numbers(prepared: Prepared, setting: BitSetting | None = None) -> ModelProto:
     """The file of the network with any numbers, its inputs at their widest; by default its weights as well."""
     plan = prepared.plan
     setting = setting or BitSetting({name: widths[-1] for name, widths in plan.widths.items()})
     weights = weights_to_time(prepared, setting)
     network = quantize_network(prepared.folded, prepared.placement, any_ranges(prepared), weights, plan.input_bits)
-    return export_onnx(network, prepared.folded.example, weight_widths(plan, setting), metadata)
+    says = metadata_of(prepared, setting)
+    return export_onnx(network, prepared.folded.example, weight_widths(plan, setting), says)

@@ -85,9 +85,7 @@ def preprocessing_among(
             and int(value.shape[1]) == count and count in CHANNEL_COUNTS.values()
         ]  # fmt: skip
         preprocessing = guessed_for((*map(int, colours[0].shape[1:]),)) if colours else None  # type: ignore[arg-type]
-        warnings = () if preprocessing is None else (
-            guessed_preprocessing(name, where),
-        )  # fmt: skip
+        warnings = () if preprocessing is None else (guessed_preprocessing(name, where),)
     return preprocessing, (*warnings, *neutral_warning(inputs, preprocessing))
 
 
